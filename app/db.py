@@ -1,0 +1,66 @@
+"""Postgres: the one metadata object, the engine and the two ways to use it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import MetaData
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.settings import DatabaseSettings
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class Database:
+    """A pool of connections. Repositories get a connection; they never open or commit one."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, settings: DatabaseSettings, *, application: str) -> "Database":
+        """Connects lazily; nothing is sent before the first statement.
+
+        ``command_timeout`` is what ends a statement on a frozen server: pool_pre_ping alone would hang too.
+        """
+        engine = create_async_engine(
+            settings.sqlalchemy_url,
+            pool_size=settings.pool_size,
+            max_overflow=0,
+            pool_timeout=settings.pool_timeout,
+            pool_pre_ping=False,
+            pool_use_lifo=True,
+            connect_args={
+                "command_timeout": settings.command_timeout,
+                "timeout": settings.connect_timeout,
+                "server_settings": {
+                    "application_name": application,
+                    "jit": "off",
+                    "idle_in_transaction_session_timeout": "60s",
+                },
+            },
+        )
+        return cls(engine)
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction: committed when the block ends, rolled back when it raises."""
+        async with self.engine.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """One connection for single SELECTs, each on its own (autocommit)."""
+        async with self.engine.connect() as connection:
+            yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def close(self) -> None:
+        await self.engine.dispose()
