@@ -1,0 +1,116 @@
+"""The sandbox upstream: a server that stands in for real providers and keeps its own books.
+
+/openai/v1/videos…    OpenAI's Videos API
+/sglang/v1/videos…    the same routes as SGLang Diffusion answers them
+/vllm/v1/videos…      … and as vLLM-Omni does
+/runway/v1/…          Runway's tasks
+/ledger               what was accepted and charged, for an audit
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from app.sandbox.dialect import Dialect, Problem, Sandbox
+from app.sandbox.films import Films
+from app.sandbox.ledger import Ledger
+from app.sandbox.openai import OpenAI
+from app.sandbox.runway import Runway
+from app.sandbox.script import BRACKETS, Counts
+from app.sandbox.selfhosted import VLLM, SGLang
+from app.sandbox.settings import SandboxSettings
+from app.sandbox.store import Store
+from app.sandbox.wire import Severable, json_reply
+
+SHUTDOWN_SECONDS = 1
+
+
+def create_app(settings: SandboxSettings | None = None) -> ASGIApp:
+    """The sandbox as an ASGI application. Its state lives as long as the application does."""
+    settings = settings or SandboxSettings()
+    films = Films(settings.data_dir)
+    ledger = Ledger()
+    sandbox = Sandbox(settings, Store(settings, films, ledger), ledger, Counts())
+    dialects: Sequence[Dialect] = [dialect(sandbox) for dialect in (OpenAI, SGLang, VLLM, Runway)]
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        if not settings.render:
+            _ = films.instant  # made before the first request waits for it
+        yield
+        await sandbox.store.forget()
+        films.close()
+
+    app = Starlette(
+        routes=[
+            *(Mount(f"/{dialect.name}", routes=dialect.routes()) for dialect in dialects),
+            *_tools(sandbox),
+        ],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _in_dialect({dialect.name: dialect for dialect in dialects})},
+    )
+    return Severable(app)
+
+
+def serve(settings: SandboxSettings, host: str = "127.0.0.1", port: int = 8090) -> None:
+    """Run the sandbox until SIGINT or SIGTERM; open streams and renders are broken off within about a second."""
+    config = uvicorn.Config(
+        create_app(settings),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    uvicorn.Server(config).run()
+
+
+def _tools(sandbox: Sandbox) -> list[Route]:
+    """The loopback tools: no credential, no dialect."""
+
+    async def index(_request: Request) -> Response:
+        brackets = [{"bracket": bracket.example, "meaning": bracket.meaning} for bracket in BRACKETS.values()]
+        return json_reply({"service": "filmgate sandbox", "brackets": brackets})
+
+    async def health(_request: Request) -> Response:
+        return json_reply({"status": "ok"})
+
+    async def entries(request: Request) -> Response:
+        return json_reply({"entries": sandbox.ledger.entries(request.query_params.get("ref"))})
+
+    async def summary(_request: Request) -> Response:
+        return json_reply(sandbox.ledger.summary())
+
+    async def forget(_request: Request) -> Response:
+        await sandbox.store.forget()
+        sandbox.ledger.forget()
+        sandbox.counts.forget()
+        return Response(status_code=204)
+
+    return [
+        Route("/", index),
+        Route("/healthz", health),
+        Route("/ledger", entries, methods=["GET"]),
+        Route("/ledger", forget, methods=["DELETE"]),
+        Route("/ledger/summary", summary),
+    ]
+
+
+def _in_dialect(dialects: Mapping[str, Dialect]) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Unknown paths and methods, in the words of the dialect they lie under."""
+
+    async def handler(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        dialect = dialects.get(request.url.path.split("/")[1])
+        if dialect is None:
+            return json_reply({"error": error.detail}, error.status_code)
+        return dialect.error(Problem(error.status_code, error.detail))
+
+    return handler

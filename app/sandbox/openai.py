@@ -1,0 +1,139 @@
+"""OpenAI's Videos API, as it was documented until its end in September 2026 (openapi 2.3.0, SDK 3.54).
+
+Create takes JSON or a form; ``seconds`` is a string; a number is refused. There is no cancel: DELETE is for finished
+videos. Failed jobs are not charged.
+"""
+
+import uuid
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.sandbox.dialect import Order, Problem, check_seconds, check_size, deliver
+from app.sandbox.ledger import Bill, Phase
+from app.sandbox.script import Verdict
+from app.sandbox.store import RemoteJob
+from app.sandbox.videos import VideosDialect, read_fields, read_size
+from app.sandbox.wire import file_reply, json_reply
+
+FIELDS = {"prompt", "model", "seconds", "size", "input_reference", "characters"}
+MAX_PROMPT = 32_000
+CONTENT_SECONDS = 3600
+POLL_AFTER_MS = 100, 1000  # least and most
+
+ERRORS = {
+    Verdict.INPUT_MODERATION: ("moderation_blocked", "Your request was blocked by our moderation system."),
+    Verdict.OUTPUT_MODERATION: (
+        "output_moderation_blocked",
+        "The generated video was blocked by our moderation system.",
+    ),
+    Verdict.INTERNAL: ("server_error", "Video generation failed. Please try again."),
+}
+
+
+class OpenAI(VideosDialect):
+    """``/openai``."""
+
+    name: ClassVar[str] = "openai"
+
+    async def read_order(self, request: Request) -> Order:
+        fields, _ = await read_fields(request)
+        if fields is None:
+            raise Problem(400, "We could not parse the JSON body of your request.")
+        for field in fields.keys() - FIELDS:
+            raise Problem(400, f"Unknown parameter: '{field}'.", code="unknown_parameter", field=field)
+        prompt = _text(fields, "prompt", None)
+        if not 1 <= len(prompt) <= MAX_PROMPT:
+            raise Problem(400, f"Invalid 'prompt': 1 to {MAX_PROMPT} characters.", code="invalid_value", field="prompt")
+        seconds = _text(fields, "seconds", "4")
+        if not seconds.isascii() or not seconds.isdecimal():
+            raise Problem(400, f"Invalid value: '{seconds}'.", code="invalid_value", field="seconds")
+        check_seconds(int(seconds[:9]))
+        size = read_size(_text(fields, "size", "720x1280"))
+        if size is None:
+            raise Problem(400, f"Invalid value: '{fields['size']}'.", code="invalid_value", field="size")
+        check_size(*size)
+        _check_reference(fields.get("input_reference"))
+        return Order(prompt, _text(fields, "model", "sora-2"), *size, int(seconds))
+
+    def bill(self, order: Order) -> Bill:
+        return Bill(_price(order) * int(order.seconds), refunded=frozenset(Verdict))
+
+    def new_remote_id(self) -> str:
+        return f"video_{uuid.uuid4().hex}"
+
+    def video(self, job: RemoteJob) -> dict[str, Any]:
+        video = super().video(job) | {"prompt": job.purchase.prompt}
+        if job.phase is Phase.SUCCEEDED and job.finished_at:
+            video["expires_at"] = int(job.finished_at) + CONTENT_SECONDS
+        return video
+
+    def job_error(self, job: RemoteJob) -> dict[str, Any]:
+        code, message = ERRORS[job.purchase.verdict or Verdict.INTERNAL]
+        return {"code": code, "message": message}
+
+    def status_reply(self, job: RemoteJob, body: dict[str, Any]) -> Response:
+        if job.phase.final:
+            return json_reply(body)
+        least, most = POLL_AFTER_MS
+        wait = max(least, min(most, round(job.remaining * 1000)))
+        return json_reply(body, headers={"openai-poll-after-ms": str(wait)})
+
+    async def delete(self, request: Request) -> Response:
+        job = self.job(request)
+        if not job.phase.final or job.script.has("no-cancel"):
+            raise Problem(400, "Only completed or failed videos can be deleted.", code="video_not_finished")
+        self.sandbox.store.delete(job)
+        return json_reply({"id": job.id, "object": "video.deleted", "deleted": True})
+
+    async def content(self, request: Request) -> Response:
+        job = self.job(request)
+        if job.film is None or job.phase is not Phase.SUCCEEDED:
+            raise Problem(400, "Video is not ready yet, use GET /v1/videos/{video_id} to check its status.")
+        if job.script.has("expired"):
+            raise Problem(404, "The video's content has expired.", code="video_expired")
+        variant = request.query_params.get("variant", "video")
+        if variant == "thumbnail":
+            return file_reply(job.film.poster, "image/webp")
+        if variant != "video":
+            raise Problem(400, f"Invalid value: '{variant}'.", code="invalid_value", field="variant")
+        return deliver(job, job.film)
+
+    def unknown_after(self, after: str) -> Problem | None:
+        return Problem(400, f"No video with id '{after}'.", code="invalid_value", field="after")
+
+    def error(self, problem: Problem) -> Response:
+        body = {"message": problem.message, "type": problem.kind, "param": problem.field, "code": problem.code}
+        return json_reply({"error": body}, problem.status, problem.headers)
+
+
+def _text(fields: dict[str, Any], name: str, default: str | None) -> str:
+    value = fields.get(name, default)
+    if value is None:
+        message = f"Missing required parameter: '{name}'."
+        raise Problem(400, message, code="missing_required_parameter", field=name)
+    if not isinstance(value, str):
+        message = f"Invalid type for '{name}': expected a string, but got {type(value).__name__} instead."
+        raise Problem(400, message, code="invalid_type", field=name)
+    return value
+
+
+def _check_reference(value: object) -> None:
+    """An uploaded file, or an object with ``image_url`` or ``file_id``: not both."""
+    if value is None or isinstance(value, bytes):
+        return
+    if not isinstance(value, dict) or len(value.keys() & {"image_url", "file_id"}) != 1:
+        message = "Invalid 'input_reference': give a file, or an object with one of image_url and file_id."
+        raise Problem(400, message, code="invalid_value", field="input_reference")
+
+
+def _price(order: Order) -> Decimal:
+    """USD per second, as last published."""
+    if order.model.startswith("sandbox"):
+        return Decimal("0.01")
+    if not order.model.startswith("sora-2-pro"):
+        return Decimal("0.10")
+    longest = max(order.width, order.height)
+    return Decimal("0.70") if longest > 1792 else Decimal("0.50") if longest > 1280 else Decimal("0.30")

@@ -1,0 +1,62 @@
+"""A film file out of a picture: H.264 in MP4, exactly as many frames as the length asks for."""
+
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from PIL import Image
+
+from app.sandbox.picture import FPS, Picture, Shot
+
+BT709 = 1
+# No B-frames: the first frame is shown at 0, and the container's length is the film's. One thread: the same bytes.
+X264 = {"preset": "superfast", "crf": "22", "bf": "0", "threads": "1", "g": str(2 * FPS)}
+
+
+class Stopped(Exception):
+    """The making was broken off."""
+
+
+def render(shot: Shot, film: Path, poster: Path, stop: threading.Event) -> Iterator[float]:
+    """Write the film and its poster (WebP); yields the share that is done, from 0 to 1, frame by frame.
+
+    Raises:
+        Stopped: ``stop`` was set.
+        OSError: a file cannot be written.
+    """
+    picture = Picture(shot)
+    frames = max(1, round(shot.seconds * FPS))
+    with av.open(str(film), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=FPS, options=X264)
+        stream.width, stream.height, stream.pix_fmt = shot.width, shot.height, "yuv420p"
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = ColorRange.MPEG
+        for number in range(frames):
+            if stop.is_set():
+                raise Stopped
+            frame = av.VideoFrame.from_ndarray(picture.background(number), format="rgb48le").reformat(
+                shot.width,
+                shot.height,
+                "yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=Interpolation.BICUBIC,
+            )
+            picture.letter(frame, number, frames)
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            if number == frames // 2:
+                _save_poster(frame, poster)
+            container.mux(stream.encode(frame))
+            yield (number + 1) / frames
+        container.mux(stream.encode(None))
+
+
+def _save_poster(frame: av.VideoFrame, poster: Path) -> None:
+    rgb = frame.to_ndarray(format="rgb24", src_colorspace=Colorspace.ITU709)
+    image = Image.fromarray(rgb)
+    image.thumbnail((960, 960))
+    image.save(poster, format="WEBP", quality=82)

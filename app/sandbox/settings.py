@@ -1,0 +1,24 @@
+"""What the sandbox upstream can be told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSettings:
+    """How the sandbox behaves.
+
+    render: make real films; False finishes every job at once with one small film, for benchmarks.
+    data_dir: where films are kept and found again; a temporary directory by default.
+    api_key: the Bearer key that every dialect asks for; None asks for none.
+    render_seconds: from acceptance to finished, at least.
+    runway_concurrency: Runway tasks of one model that run at once; the others are THROTTLED.
+    result_url_seconds: how long a signed result URL lives.
+    """
+
+    render: bool = True
+    data_dir: Path | None = None
+    api_key: str | None = "sandbox-key"
+    render_seconds: float = 1.5
+    runway_concurrency: int = 3
+    result_url_seconds: float = 86_400

@@ -1,0 +1,158 @@
+"""Remote jobs: the sandbox's own records, and the life that each of them leads.
+
+A job waits (a tenth of its time), renders, and ends. Where a dialect limits how many run at once, it is throttled
+first. The film is made meanwhile by :mod:`app.sandbox.films`; a job ends when its time is over and the film is there.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from app.sandbox.films import Film, Films, FilmsClosed, Making
+from app.sandbox.ledger import Ledger, Phase, Purchase
+from app.sandbox.picture import Shot
+from app.sandbox.script import Script, Verdict
+from app.sandbox.settings import SandboxSettings
+
+WAITING_SHARE = 0.1
+NOTHING = Decimal(0)
+
+
+@dataclass(slots=True, eq=False)
+class RemoteJob:
+    """One remote job. Times are Unix seconds."""
+
+    purchase: Purchase
+    shot: Shot
+    script: Script
+    duration: float
+    created_at: float = field(default_factory=time.time)
+    rendering_since: float | None = None
+    finished_at: float | None = None
+    making: Making | None = None
+    film: Film | None = None
+    life: asyncio.Task[None] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.purchase.remote_id
+
+    @property
+    def phase(self) -> Phase:
+        return self.purchase.phase
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1; 1 only when finished well. Never falls."""
+        if self.phase is Phase.SUCCEEDED:
+            return 1.0
+        if self.rendering_since is None:
+            return 0.0
+        share = (time.monotonic() - self.rendering_since) / max(self.duration, 0.001)
+        made = self.making.progress if self.making else 1.0
+        return max(0.0, min(share, made, 0.99))
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until it can be finished, as far as one can tell."""
+        since = self.rendering_since
+        return self.duration if since is None else max(0.0, self.duration - (time.monotonic() - since))
+
+
+class Store:
+    """Every remote job of this process, by dialect."""
+
+    def __init__(self, settings: SandboxSettings, films: Films, ledger: Ledger) -> None:
+        self._settings = settings
+        self._films = films
+        self._ledger = ledger
+        self._jobs: dict[str, dict[str, RemoteJob]] = defaultdict(dict)
+        self._lives: set[asyncio.Task[None]] = set()
+        self._lanes: dict[str, asyncio.Semaphore] = {}
+
+    def accept(self, purchase: Purchase, shot: Shot, script: Script, *, lane: str | None = None) -> RemoteJob:
+        """Take a job in, and charge for it. ``lane`` names what limits how many run at once."""
+        self._ledger.note(purchase)
+        seconds = self._settings.render_seconds if self._settings.render else 0.0
+        job = RemoteJob(purchase, shot, script, seconds + script.number("slow"))
+        self._jobs[purchase.dialect][job.id] = job
+        if job.duration == 0 and not (script.has("never") or script.has("late")):
+            job.film = self._films.instant
+            self._end(job)
+            return job
+        job.life = asyncio.create_task(self._live(job, self._lane(lane)))
+        self._lives.add(job.life)
+        job.life.add_done_callback(self._lives.discard)
+        return job
+
+    def find(self, dialect: str, remote_id: str) -> RemoteJob | None:
+        return self._jobs[dialect].get(remote_id)
+
+    def listed(self, dialect: str) -> list[RemoteJob]:
+        """The jobs of a dialect, oldest first."""
+        return list(self._jobs[dialect].values())
+
+    def accepted(self, dialect: str, model: str) -> int:
+        """How many jobs of a model the dialect holds."""
+        return sum(job.purchase.model == model for job in self._jobs[dialect].values())
+
+    def cancel(self, job: RemoteJob, *, refund: bool) -> None:
+        """Stop a job that is not finished."""
+        assert job.life is not None  # only a finished job has none
+        job.life.cancel()
+        job.purchase.phase = Phase.CANCELED
+        job.purchase.canceled = True
+        job.purchase.final_cost = NOTHING if refund else job.purchase.bill.usd
+        job.finished_at = time.time()
+
+    def delete(self, job: RemoteJob) -> None:
+        """Forget the record; a render that is under way goes on."""
+        self._jobs[job.purchase.dialect].pop(job.id, None)
+
+    async def forget(self) -> None:
+        """End every life and forget every record."""
+        lives = tuple(self._lives)
+        for life in lives:
+            life.cancel()
+        await asyncio.gather(*lives, return_exceptions=True)
+        self._jobs.clear()
+        self._lanes.clear()
+
+    def _lane(self, name: str | None) -> AbstractAsyncContextManager[object]:
+        if name is None:
+            return nullcontext()
+        return self._lanes.setdefault(name, asyncio.Semaphore(self._settings.runway_concurrency))
+
+    async def _live(self, job: RemoteJob, lane: AbstractAsyncContextManager[object]) -> None:
+        script = job.script
+        if self._settings.render and script.verdict is None:
+            job.making = self._films.order(job.shot)
+        if isinstance(lane, asyncio.Semaphore) and lane.locked():
+            job.purchase.phase = Phase.THROTTLED
+        async with lane:
+            job.purchase.phase = Phase.WAITING
+            await asyncio.sleep(job.duration * WAITING_SHARE)
+            job.purchase.phase = Phase.RENDERING
+            job.rendering_since = time.monotonic()
+            await asyncio.sleep(job.duration * (1 - WAITING_SHARE) + script.number("late"))
+            if script.has("never"):
+                await asyncio.Event().wait()
+            await self._collect(job)
+            self._end(job)
+
+    async def _collect(self, job: RemoteJob) -> None:
+        try:
+            job.film = await job.making.film() if job.making else self._films.instant
+        except (OSError, FilmsClosed):
+            job.purchase.verdict = Verdict.INTERNAL
+
+    @staticmethod
+    def _end(job: RemoteJob) -> None:
+        purchase = job.purchase
+        purchase.verdict = purchase.verdict or job.script.verdict
+        purchase.phase = Phase.FAILED if purchase.verdict else Phase.SUCCEEDED
+        purchase.final_cost = NOTHING if purchase.verdict in purchase.bill.refunded else purchase.bill.usd
+        job.finished_at = time.time()

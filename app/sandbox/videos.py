@@ -1,0 +1,135 @@
+"""The ``/videos`` shape that OpenAI defined and self-hosted servers took over: what they have in common."""
+
+import re
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.sandbox.dialect import Dialect, Problem
+from app.sandbox.ledger import Phase
+from app.sandbox.store import RemoteJob
+from app.sandbox.wire import is_form, json_reply, read_form, read_json
+
+STATUS = {
+    Phase.THROTTLED: "queued",
+    Phase.WAITING: "queued",
+    Phase.RENDERING: "in_progress",
+    Phase.SUCCEEDED: "completed",
+    Phase.FAILED: "failed",
+    Phase.CANCELED: "failed",
+}
+_SIZE = re.compile(r"^([1-9]\d{0,4})x([1-9]\d{0,4})$")
+
+
+class VideosDialect(Dialect):
+    """A server with ``/videos``."""
+
+    default_limit: ClassVar[int | None] = 20
+    least_limit: ClassVar[int] = 0
+
+    def routes(self) -> list[Route]:
+        return [
+            self.route("/v1/videos", "POST", self.create),
+            self.route("/v1/videos", "GET", self.list_jobs),
+            self.route("/v1/videos/{remote_id}", "GET", self.retrieve),
+            self.route("/v1/videos/{remote_id}", "DELETE", self.delete),
+            self.route("/v1/videos/{remote_id}/content", "GET", self.content),
+        ]
+
+    @abstractmethod
+    async def delete(self, request: Request) -> Response: ...
+
+    @abstractmethod
+    async def content(self, request: Request) -> Response: ...
+
+    def created(self, job: RemoteJob) -> dict[str, Any]:
+        # A fresh job is always queued, even where it was finished before the reply could be written.
+        return self.video(job) | {"status": "queued", "progress": 0, "completed_at": None}
+
+    def describe(self, job: RemoteJob, request: Request) -> dict[str, Any]:
+        del request
+        return self.video(job)
+
+    def video(self, job: RemoteJob) -> dict[str, Any]:
+        """The Video object, as far as all servers agree on it."""
+        purchase, shot = job.purchase, job.shot
+        return {
+            "id": job.id,
+            "object": "video",
+            "model": purchase.model,
+            "status": STATUS[job.phase],
+            "progress": int(job.progress * 100),
+            "created_at": int(job.created_at),
+            "completed_at": int(job.finished_at) if job.finished_at and job.phase is Phase.SUCCEEDED else None,
+            "expires_at": None,
+            "size": f"{shot.width}x{shot.height}",
+            "seconds": f"{shot.seconds:g}",
+            "remixed_from_video_id": None,
+            "error": self.job_error(job) if job.phase is Phase.FAILED else None,
+        }
+
+    @abstractmethod
+    def job_error(self, job: RemoteJob) -> dict[str, Any]:
+        """The verdict on a failed job."""
+
+    async def list_jobs(self, request: Request) -> Response:
+        """The jobs, newest first, in pages."""
+        query = request.query_params
+        limit = self._limit(query.get("limit"))
+        jobs = self.sandbox.store.listed(self.name)
+        if query.get("order", "desc") == "desc":
+            jobs.reverse()
+        if "after" in query:
+            jobs = self._after(jobs, query["after"])
+        page = jobs if limit is None else jobs[:limit]
+        data = [self.video(job) for job in page]
+        return json_reply(
+            {
+                "object": "list",
+                "data": data,
+                "first_id": data[0]["id"] if data else None,
+                "last_id": data[-1]["id"] if data else None,
+                "has_more": len(jobs) > len(page),
+            }
+        )
+
+    def unknown_after(self, after: str) -> Problem | None:
+        """What is wrong with a page after an unknown job; None: it is empty."""
+        del after
+        return None
+
+    def bad_limit(self, limit: str) -> Problem:
+        return Problem(400, f"Invalid 'limit': {limit!r}.", code="invalid_value", field="limit")
+
+    def _limit(self, text: str | None) -> int | None:
+        if text is None:
+            return self.default_limit
+        if not text.isdecimal() or not self.least_limit <= int(text) <= 100:
+            raise self.bad_limit(text)
+        return int(text)
+
+    def _after(self, jobs: list[RemoteJob], after: str) -> list[RemoteJob]:
+        for index, job in enumerate(jobs):
+            if job.id == after:
+                return jobs[index + 1 :]
+        problem = self.unknown_after(after)
+        if problem is not None:
+            raise problem
+        return []
+
+
+async def read_fields(request: Request) -> tuple[dict[str, Any] | None, bool]:
+    """The body's fields, whether JSON or a form, and whether it was a form; no fields when it is neither."""
+    if is_form(request):
+        return await read_form(request), True
+    fields = await read_json(request)
+    return (fields if isinstance(fields, dict) else None), False
+
+
+def read_size(text: object) -> tuple[int, int] | None:
+    """Width and height of a size such as ``1280x720``."""
+    match = _SIZE.match(text) if isinstance(text, str) else None
+    return (int(match[1]), int(match[2])) if match else None

@@ -1,0 +1,147 @@
+"""HTTP below the dialects: forms in, ordinary and broken replies out.
+
+The only file that knows the server underneath: a reply can be *lost* only by closing the connection, for which ASGI
+has no word. :class:`Severable` puts one into the scope's ``extensions``.
+"""
+
+import asyncio
+import email
+import email.policy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+SEVER = "filmgate.sever"
+CHUNK = 64 * 1024
+DECLARED_HUGE = 1 << 40
+HTML_PAGE = "<!doctype html><title>Please wait</title><h1>Checking your browser</h1><p>This takes a few seconds."
+
+
+class Severable:
+    """The outermost application: lets those inside close the connection under a reply."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            # uvicorn's `send` is a method of the request's cycle, and the cycle owns the transport.
+            transport = getattr(getattr(send, "__self__", None), "transport", None)
+            if transport is not None:
+                scope.setdefault("extensions", {})[SEVER] = transport.close
+        await self._app(scope, receive, send)
+
+
+def json_reply(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    body = json.dumps(content, separators=(",", ":")).encode()
+    return Response(body, status, headers, media_type="application/json")
+
+
+class LostReply(Response):
+    """No reply at all, or only the beginning of one."""
+
+    def __init__(self, beginning: Response | None = None) -> None:
+        super().__init__()
+        self._beginning = beginning
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._beginning is not None:
+            whole = bytes(self._beginning.body)
+            await _start(send, self._beginning.status_code, "application/json", len(whole))
+            await send({"type": "http.response.body", "body": whole[: len(whole) // 2], "more_body": True})
+        await _sever(scope, receive)
+
+
+class TruncatedFilm(Response):
+    """A film that breaks off half-way to its content-length."""
+
+    def __init__(self, film: Path) -> None:
+        super().__init__()
+        self._film = film
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        whole = await asyncio.to_thread(self._film.read_bytes)
+        await _start(send, 200, "video/mp4", len(whole))
+        await send({"type": "http.response.body", "body": whole[: len(whole) // 2], "more_body": True})
+        await _sever(scope, receive)
+
+
+class EndlessFilm(Response):
+    """A film that begins well and never ends, whether or not its length is declared."""
+
+    def __init__(self, film: Path, *, declared: bool) -> None:
+        super().__init__()
+        self._film = film
+        self._declared = declared
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        chunk = await asyncio.to_thread(self._film.read_bytes)
+        await _start(send, 200, "video/mp4", DECLARED_HUGE if self._declared else None)
+        gone = asyncio.create_task(_disconnected(receive))
+        left = DECLARED_HUGE
+        try:
+            while not gone.done() and left > CHUNK:
+                await send({"type": "http.response.body", "body": chunk[:CHUNK], "more_body": True})
+                left -= len(chunk[:CHUNK])
+                chunk = chunk[CHUNK:] or bytes(CHUNK)
+                await asyncio.sleep(0)  # a full socket makes `send` wait; a closed one does not
+        finally:
+            gone.cancel()
+
+
+def file_reply(path: Path, media_type: str) -> Response:
+    """A file, whole or by Range."""
+    return FileResponse(path, media_type=media_type)
+
+
+async def read_json(request: Request) -> Any:
+    """The decoded body, or None when it is not JSON."""
+    try:
+        return json.loads(await request.body())
+    except ValueError:
+        return None
+
+
+def is_form(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind in {"multipart/form-data", "application/x-www-form-urlencoded"}
+
+
+async def read_form(request: Request) -> dict[str, Any]:
+    """The fields of a form, multipart (RFC 7578) or URL-encoded: text as str, a file as bytes."""
+    head = f"content-type: {request.headers.get('content-type', '')}\r\n\r\n".encode()
+    message = email.message_from_bytes(head + await request.body(), policy=email.policy.HTTP)
+    if not message.is_multipart():
+        return dict(parse_qsl((await request.body()).decode(errors="replace")))
+    fields: dict[str, Any] = {}
+    for part in message.iter_parts():
+        name = part.get_param("name", header="content-disposition")
+        content = part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(content, bytes):
+            fields[name] = content.decode(errors="replace") if part.get_filename() is None else content
+    return fields
+
+
+async def _start(send: Send, status: int, media_type: str, length: int | None) -> None:
+    headers = [(b"content-type", media_type.encode())]
+    if length is not None:
+        headers.append((b"content-length", str(length).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def _sever(scope: Scope, receive: Receive) -> None:
+    close = scope.get("extensions", {}).get(SEVER)
+    if close is not None:
+        close()
+        await _disconnected(receive)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

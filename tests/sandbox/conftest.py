@@ -1,0 +1,29 @@
+"""One sandbox for all tests, which forgets everything before each."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from app.sandbox.settings import SandboxSettings
+from tests.sandbox.server import Client, connected, serving
+
+
+@pytest.fixture(scope="session")
+def film_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("films")
+
+
+@pytest.fixture(scope="session")
+async def sandbox_url(film_directory: Path) -> AsyncIterator[str]:
+    """A quick sandbox in which one Runway task of a model runs at a time."""
+    settings = SandboxSettings(data_dir=film_directory, render_seconds=0.05, runway_concurrency=1)
+    async with serving(settings) as url:
+        yield url
+
+
+@pytest.fixture
+async def client(sandbox_url: str) -> AsyncIterator[Client]:
+    async with connected(sandbox_url) as client:
+        await client.delete("ledger")
+        yield client
