@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import asyncpg
 from sqlalchemy import MetaData
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.settings import DatabaseSettings
@@ -38,6 +41,7 @@ class Database:
             pool_timeout=settings.pool_timeout,
             pool_pre_ping=False,
             pool_use_lifo=True,
+            hide_parameters=True,  # they hold prompts, and errors are logged
             connect_args={
                 "command_timeout": settings.command_timeout,
                 "timeout": settings.connect_timeout,
@@ -64,3 +68,21 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+# SQLSTATE classes that say "not now" and not "never": connection, transaction rollback (deadlock), resources,
+# operator intervention (shutdown, time-out), lock not available.
+_AWAY = ("08", "40", "53", "57", "55P03")
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether a dependency is away or overloaded, so that the same thing, done later, may succeed."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or (error.orig is not None and is_outage(error.orig))
+    sqlstate = getattr(error, "sqlstate", None) or ""
+    if sqlstate.startswith(_AWAY):
+        return True
+    # SQLAlchemy's asyncpg dialect wraps the driver's own error; the cause is what tells.
+    if error.__cause__ is not None and is_outage(error.__cause__):
+        return True
+    return isinstance(error, OSError | PoolTimeoutError | asyncpg.InterfaceError)

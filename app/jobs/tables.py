@@ -38,8 +38,8 @@ jobs = Table(
     Column("adjustments", JSONB, nullable=False, server_default=text("'[]'")),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
     Column("webhook_url", Text),
-    Column("priority", SmallInteger, nullable=False, server_default="0"),
-    Column("max_cost", Money),
+    Column("notice", Text),  # what the job is waiting for, in words for its owner
+    Column("estimated_cost", Money),
     Column("progress", SmallInteger, nullable=False, server_default="0"),
     Column("cost", Money),
     Column("charge_certainty", Text, nullable=False, server_default="none"),
@@ -59,6 +59,7 @@ jobs = Table(
         "(finished_at is not null) = (state in ('succeeded', 'failed', 'canceled'))", name="finished_when_final"
     ),
     Index("ix_jobs_account_id_id", "account_id", text("id desc")),
+    Index("ix_jobs_live", "state", postgresql_where=text("finished_at is null")),
     Index("ix_jobs_metadata", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
 )
 
@@ -68,11 +69,12 @@ schedule = Table(
     metadata,
     Column("job_id", ForeignKey("jobs.id"), primary_key=True),
     Column("lane", Text, nullable=False),
-    Column("priority", SmallInteger, nullable=False, server_default="0"),
     Column("next_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("waits_for", Text),  # the connection whose next free slot this job wants
     CheckConstraint("lane in ('submit', 'confirm', 'poll', 'store')", name="lane"),
     Index("ix_schedule_lane_next_at", "lane", "next_at"),
+    Index("ix_schedule_waits_for", "waits_for", "job_id", postgresql_where=text("waits_for is not null")),
     postgresql_with={"fillfactor": 70},
 )
 
@@ -91,7 +93,7 @@ submissions = Table(
     Column("body_hash", LargeBinary, nullable=False),
     Column("send_deadline", DateTime(timezone=True), nullable=False),
     Column("remote_id", Text),
-    Column("results", JSONB),
+    Column("results", JSONB(none_as_null=True)),  # set once the provider has finished
     Column("cost_limit", Money),
     Column("cost", Money),
     Column("charge_certainty", Text, nullable=False),
@@ -122,6 +124,6 @@ idempotency_keys = Table(
     Column("account_id", ForeignKey("accounts.id"), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("body_hash", LargeBinary, nullable=False),
-    Column("job_id", ForeignKey("jobs.id"), nullable=False),
-    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("job_id", Uuid, nullable=False),  # written before the job, in the same transaction
+    Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
 )

@@ -1,0 +1,60 @@
+"""Why a job failed: what is kept with the job and shown to its owner. Providers' own words stay in the ledger."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.providers.errors import PUBLIC, Failure
+
+
+def _failure(code: str, message: str, fault: str, *, retryable: bool) -> Mapping[str, Any]:
+    return {"code": code, "message": message, "fault": fault, "retryable": retryable}
+
+
+DEADLINE = _failure(
+    "deadline_exceeded",
+    "The job's deadline passed before a provider accepted it. Nothing is being rendered.",
+    "capacity",
+    retryable=True,
+)
+TIMEOUT = _failure(
+    "timeout",
+    "The provider did not finish before the job's deadline. It may still charge for the render.",
+    "provider",
+    retryable=True,
+)
+LOST = _failure(
+    "upstream_lost",
+    "The provider accepted the job and then no longer knew it.",
+    "provider",
+    retryable=True,
+)
+UNKNOWN = _failure(
+    "upstream_outcome_unknown",
+    "The provider's answer was lost and nothing can prove whether it accepted the job. It may have charged for it; "
+    "buying again is your decision.",
+    "network",
+    retryable=False,
+)
+CANCELED_UPSTREAM = _failure(
+    "canceled_upstream",
+    "The job was canceled at the provider, not by a request to this API.",
+    "account",
+    retryable=True,
+)
+ASSET_UNAVAILABLE = _failure(
+    "asset_unavailable",
+    "The provider finished, but its film could not be fetched or is not playable.",
+    "provider",
+    retryable=True,
+)
+
+#: Every code that `error.code` of a job can have, with its meaning.
+CODES: dict[str, str] = {
+    failure["code"]: failure["message"]
+    for failure in (DEADLINE, TIMEOUT, LOST, UNKNOWN, CANCELED_UPSTREAM, ASSET_UNAVAILABLE)
+} | dict(PUBLIC.values())
+
+
+def of_provider(failure: Failure) -> Mapping[str, Any]:
+    """A provider's verdict in our words."""
+    return _failure(failure.code, failure.message, failure.fault.value, retryable=failure.retryable)

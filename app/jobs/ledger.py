@@ -1,0 +1,184 @@
+"""SQL of the submissions: what we tried to buy, what we bought, what it cost."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, Text, cast, func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.jobs.records import Submission
+from app.jobs.repository import NOW, seconds
+from app.jobs.states import LIVE_SUBMISSIONS, ChargeCertainty, SubmissionState
+from app.jobs.tables import submissions
+
+_LIVE = submissions.c.state.in_([state.value for state in LIVE_SUBMISSIONS])
+#: Beyond the time of the submission, for clocks that disagree.
+OWNED_SLACK = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A purchase about to be made, written before a byte leaves."""
+
+    id: UUID
+    job_id: UUID
+    account_id: UUID
+    connection: str
+    upstream_model: str
+    body_hash: bytes
+    send_within: float  # seconds until the absolute send deadline
+
+
+async def free_slots(connection: AsyncConnection, upstream: str, limit: int) -> int:
+    """How many more live submissions an upstream connection takes. One whose film is being stored takes no room there.
+
+    Holds the connection's lock until the transaction ends, so that the count is exact across workers.
+    """
+    await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(cast(upstream, Text), 0))))
+    live = await connection.scalar(
+        select(func.count()).where(submissions.c.connection == upstream, _LIVE, submissions.c.results.is_(None))
+    )
+    return max(0, limit - int(live or 0))
+
+
+async def write_intent(connection: AsyncConnection, intent: Intent) -> None:
+    """Insert the submission as `sending`. The partial unique index refuses a second live one."""
+    number = (
+        select(func.coalesce(func.max(submissions.c.number), 0) + 1)
+        .where(submissions.c.job_id == intent.job_id)
+        .scalar_subquery()
+    )
+    await connection.execute(
+        insert(submissions).values(
+            id=intent.id,
+            job_id=intent.job_id,
+            account_id=intent.account_id,
+            number=number,
+            connection=intent.connection,
+            upstream_model=intent.upstream_model,
+            state=SubmissionState.SENDING.value,
+            body_hash=intent.body_hash,
+            send_deadline=NOW + seconds(intent.send_within),
+            charge_certainty=ChargeCertainty.POSSIBLE.value,
+        )
+    )
+
+
+async def accept(
+    connection: AsyncConnection,
+    submission_id: UUID,
+    *,
+    remote_id: str,
+    cost_limit: Decimal | None,
+    charge_certainty: ChargeCertainty,
+) -> bool:
+    """Record that the provider named its record. Evidence: only fills an empty remote id, whatever the state was."""
+    result = await connection.execute(
+        update(submissions)
+        .where(submissions.c.id == submission_id, submissions.c.remote_id.is_(None))
+        .values(
+            state=SubmissionState.ACCEPTED.value,
+            remote_id=remote_id,
+            cost_limit=cost_limit,
+            charge_certainty=charge_certainty.value,
+            accepted_at=NOW,
+            ended_at=None,
+        )
+    )
+    return result.rowcount == 1
+
+
+async def change(connection: AsyncConnection, submission_id: UUID, **values: Any) -> None:
+    """Change facts of a submission."""
+    await connection.execute(update(submissions).where(submissions.c.id == submission_id).values(**values))
+
+
+async def end(connection: AsyncConnection, submission_id: UUID, state: SubmissionState, **values: Any) -> None:
+    """Put a submission to an end."""
+    await change(connection, submission_id, state=state.value, ended_at=NOW, **values)
+
+
+async def live_of(connection: AsyncConnection, job_id: UUID) -> Submission | None:
+    """The job's live submission; there is at most one."""
+    row = await connection.execute(select(submissions).where(submissions.c.job_id == job_id, _LIVE))
+    found = row.mappings().one_or_none()
+    return _submission(found) if found else None
+
+
+async def live_of_many(connection: AsyncConnection, job_ids: Sequence[UUID]) -> dict[UUID, Submission]:
+    """The live submission of each of these jobs."""
+    rows = await connection.execute(select(submissions).where(submissions.c.job_id.in_(job_ids), _LIVE))
+    return {row["job_id"]: _submission(row) for row in rows.mappings()}
+
+
+async def connections_of(connection: AsyncConnection, job_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Where the live submission of each of these jobs was bought."""
+    rows = await connection.execute(
+        select(submissions.c.job_id, submissions.c.connection).where(submissions.c.job_id.in_(job_ids), _LIVE)
+    )
+    return dict(rows.all())
+
+
+async def of_job(connection: AsyncConnection, account_id: UUID, job_id: UUID) -> list[Submission]:
+    """A job's whole ledger, in order."""
+    rows = await connection.execute(
+        select(submissions)
+        .where(submissions.c.job_id == job_id, submissions.c.account_id == account_id)
+        .order_by(submissions.c.number)
+    )
+    return [_submission(row) for row in rows.mappings()]
+
+
+async def turned_away(connection: AsyncConnection, job_id: UUID) -> int:
+    """How many of a job's submissions came to nothing."""
+    count = await connection.scalar(
+        select(func.count()).where(
+            submissions.c.job_id == job_id,
+            submissions.c.state.in_([SubmissionState.ABSENT.value, SubmissionState.REJECTED.value]),
+        )
+    )
+    return int(count or 0)
+
+
+async def owned_ids(connection: AsyncConnection, upstream: str, since: datetime) -> frozenset[str]:
+    """Remote ids on a connection that belong to a submission already."""
+    rows = await connection.scalars(
+        select(submissions.c.remote_id).where(
+            submissions.c.connection == upstream,
+            submissions.c.remote_id.is_not(None),
+            submissions.c.created_at > since - OWNED_SLACK,
+        )
+    )
+    return frozenset(rows)
+
+
+async def mark_missing(connection: AsyncConnection, submission_id: UUID) -> float:
+    """Note that the provider does not know the remote id; returns for how many seconds it has not."""
+    since = await connection.scalar(
+        update(submissions)
+        .where(submissions.c.id == submission_id)
+        .values(missing_since=func.coalesce(submissions.c.missing_since, NOW))
+        .returning(func.extract("epoch", NOW - submissions.c.missing_since))
+    )
+    return float(since or 0)
+
+
+async def note_polls(connection: AsyncConnection, submission_ids: Sequence[UUID]) -> None:
+    """Count a look at each of these remote jobs, all of which are still known upstream."""
+    if submission_ids:
+        await connection.execute(
+            text("UPDATE submissions SET polls = polls + 1, missing_since = NULL WHERE id = ANY(cast(:ids AS uuid[]))"),
+            {"ids": list(submission_ids)},
+        )
+
+
+def _submission(row: RowMapping) -> Submission:
+    fields = {name: value for name, value in row.items() if name != "body_hash"}
+    fields["state"] = SubmissionState(fields["state"])
+    fields["charge_certainty"] = ChargeCertainty(fields["charge_certainty"])
+    fields["results"] = tuple(fields["results"] or ())
+    return Submission(**fields)

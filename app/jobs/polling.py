@@ -1,0 +1,284 @@
+"""The poller: asks providers how their renders are, many at once, and writes the unchanged ones back together."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import structlog
+
+from app.backoff import exponential, jittered
+from app.ids import Prefix, encode
+from app.jobs import failures, ledger, repository
+from app.jobs.recorder import persist
+from app.jobs.records import Claim, Job, Submission
+from app.jobs.states import ChargeCertainty, State, SubmissionState
+from app.jobs.workbench import Workbench
+from app.lanes import Overtaken
+from app.providers.base import (
+    BillsOn,
+    Canceled,
+    CancelOutcome,
+    Failed,
+    Finished,
+    Missing,
+    Pending,
+    Provider,
+    Unreadable,
+)
+from app.providers.errors import Billed
+from app.queue import Lane
+
+LONGEST_PAUSE_SECONDS = 60
+#: A render that somebody wants to cancel is looked at soon again.
+CANCEL_PAUSE_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A claimed job with its live submission and the provider that renders it."""
+
+    claim: Claim
+    job: Job
+    submission: Submission
+    provider: Provider
+    late: bool  # the job's deadline has passed
+
+
+class Poller:
+    """Advances jobs in the `poll` lane, in batches."""
+
+    lane = Lane.POLL
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+
+    async def claim(self, limit: int) -> Sequence[list[Claim]]:
+        """Due jobs, in one batch for each connection: a slow provider holds up nobody else's."""
+        async with self._bench.database.begin() as connection:
+            claims = await repository.claim(connection, self.lane, limit, self._bench.lease)
+            if not claims:
+                return []
+            upstreams = await ledger.connections_of(connection, [claim.job_id for claim in claims])
+        batches: defaultdict[str, list[Claim]] = defaultdict(list)
+        for claim in claims:
+            batches[upstreams.get(claim.job_id, "")].append(claim)
+        return list(batches.values())
+
+    async def advance(self, batch: Sequence[Claim]) -> None:
+        """One look at each job of a batch."""
+        async with self._bench.database.read() as connection:
+            ids = [claim.job_id for claim in batch]
+            jobs = await repository.get_many(connection, ids)
+            submissions = await ledger.live_of_many(connection, ids)
+            now = await repository.now(connection)
+        watched = [
+            Watched(
+                claim, job, submission, self._bench.registry.provider(submission.connection), now >= job.deadline_at
+            )
+            for claim in batch
+            if (submission := submissions.get(claim.job_id)) and (job := jobs[claim.job_id]).state is State.RUNNING
+        ]
+        delays = await asyncio.gather(*(self._look(one) for one in watched), return_exceptions=True)
+        unchanged: list[tuple[Watched, float]] = []
+        for one, delay in zip(watched, delays, strict=True):
+            if isinstance(delay, float):
+                unchanged.append((one, delay))
+            elif isinstance(delay, BaseException) and not isinstance(delay, Overtaken):
+                log.error("poll failed", job=encode(Prefix.JOB, one.job.id), exc_info=delay)
+        async with self._bench.database.begin() as connection:
+            await repository.defer(connection, [(one.claim, delay) for one, delay in unchanged])
+            await ledger.note_polls(connection, [one.submission.id for one, _ in unchanged])
+
+    async def _look(self, one: Watched) -> float | None:
+        """Ask once and act on the answer; seconds until the next look where nothing changed."""
+        assert one.submission.remote_id is not None
+        outcome = await one.provider.poll(one.submission.remote_id)
+        match outcome:
+            case Finished():
+                await persist(lambda: self._finished(one, outcome))
+                return None
+            case Failed():
+                await self._failed(one, outcome)
+                return None
+            case Canceled():
+                await self._canceled(one, outcome.cost)
+                return None
+            case Pending() | Missing() | Unreadable():
+                return await self._unfinished(one, outcome)
+
+    async def _unfinished(self, one: Watched, outcome: Pending | Missing | Unreadable) -> float | None:
+        if isinstance(outcome, Missing):
+            return await self._missing(one)
+        if one.late:
+            await self._timed_out(one)
+            return None
+        if one.job.cancel_requested_at is not None and one.job.cancel_outcome is None:
+            return await self._cancel(one)
+        return await self._pending(one, outcome) if isinstance(outcome, Pending) else self._unreadable(one, outcome)
+
+    async def _pending(self, one: Watched, outcome: Pending) -> float:
+        if outcome.oddity:
+            log.warning("unknown status word", connection=one.submission.connection, word=outcome.oddity)
+        if outcome.progress is not None and outcome.progress > one.job.progress:
+            async with self._bench.database.begin() as connection:
+                await self._bench.recorder.amend(connection, one.job.id, "job.progress", progress=outcome.progress)
+        interval = self._bench.registry.poll_interval(one.submission.connection)
+        asked = outcome.poll_after.total_seconds() if outcome.poll_after else 0
+        return max(jittered(interval), asked)
+
+    def _unreadable(self, one: Watched, outcome: Unreadable) -> float:
+        log.warning("status not readable", connection=one.submission.connection, detail=outcome.detail)
+        interval = self._bench.registry.poll_interval(one.submission.connection)
+        asked = outcome.poll_after.total_seconds() if outcome.poll_after else 0
+        return max(exponential(2, first=interval, longest=LONGEST_PAUSE_SECONDS), asked)
+
+    async def _missing(self, one: Watched) -> float | None:
+        if one.job.cancel_outcome in (CancelOutcome.REQUESTED, CancelOutcome.CONFIRMED):
+            await self._canceled(one, None)  # some providers forget a canceled job
+            return None
+        async with self._bench.database.begin() as connection:
+            missing_for = await ledger.mark_missing(connection, one.submission.id)
+            if missing_for < self._bench.settings.lost_after and not one.late:
+                pause = max(self._bench.registry.poll_interval(one.submission.connection), missing_for / 4)
+                await repository.defer(connection, [(one.claim, min(pause, LONGEST_PAUSE_SECONDS))])
+                return None
+        await self._give_up(one, failures.LOST)
+        return None
+
+    async def _cancel(self, one: Watched) -> float | None:
+        assert one.submission.remote_id is not None
+        outcome = await one.provider.cancel(one.submission.remote_id)
+        log.info("cancel asked upstream", job=encode(Prefix.JOB, one.job.id), outcome=outcome.value)
+        if outcome is CancelOutcome.CONFIRMED:
+            await self._canceled(one, None)
+            return None
+        if outcome is not CancelOutcome.FAILED:
+            async with self._bench.database.begin() as connection:
+                await self._bench.recorder.amend(
+                    connection, one.job.id, "job.cancel_answered", cancel_outcome=outcome.value
+                )
+        return CANCEL_PAUSE_SECONDS
+
+    async def _timed_out(self, one: Watched) -> None:
+        assert one.submission.remote_id is not None
+        outcome = await one.provider.cancel(one.submission.remote_id)
+        log.info("deadline passed; cancel asked upstream", job=encode(Prefix.JOB, one.job.id), outcome=outcome.value)
+        await self._give_up(one, failures.TIMEOUT)
+
+    # What ends a render -------------------------------------------------------------------------------------------
+
+    async def _finished(self, one: Watched, outcome: Finished) -> None:
+        async with self._bench.database.begin() as connection:
+            await ledger.change(
+                connection,
+                one.submission.id,
+                results=list(outcome.results),
+                cost=self._final_cost(one, outcome.cost),
+                charge_certainty=_certainty_of_success(one.provider).value,
+                polls=one.submission.polls + 1,
+            )
+            await self._bench.recorder.move(
+                connection,
+                one.job.id,
+                State.STORING,
+                from_=(State.RUNNING,),
+                fence=one.claim.fence,
+                progress=100,
+            )
+            await repository.wake_waiting(connection, one.submission.connection, 1)
+        self._bench.bell.ring(Lane.STORE, Lane.SUBMIT)
+
+    def _final_cost(self, one: Watched, reported: Decimal | None) -> Decimal | None:
+        """The provider's own figure, else the catalogue's price; self-hosted renders cost nothing upstream."""
+        if reported is not None:
+            return reported
+        return Decimal(0) if one.provider.traits.bills_on is BillsOn.NEVER else one.job.estimated_cost
+
+    async def _failed(self, one: Watched, outcome: Failed) -> None:
+        failure = outcome.failure
+        await self._end(
+            one,
+            State.FAILED,
+            SubmissionState.DONE,
+            cost=outcome.cost,
+            certainty=_certainty_of_failure(one.provider, failure.billed, outcome.cost),
+            error=failures.of_provider(failure),
+            failure={**failures.of_provider(failure), "upstream_code": failure.upstream_code},
+            detail=failure.detail[:2000],
+        )
+
+    async def _canceled(self, one: Watched, cost: Decimal | None) -> None:
+        asked = one.job.cancel_requested_at is not None
+        await self._end(
+            one,
+            State.CANCELED if asked else State.FAILED,
+            SubmissionState.DONE,
+            cost=cost,
+            certainty=_certainty_of_failure(one.provider, Billed.UNKNOWN, cost),
+            error=None if asked else failures.CANCELED_UPSTREAM,
+            cancel_outcome=CancelOutcome.CONFIRMED.value if asked else None,
+        )
+
+    async def _give_up(self, one: Watched, error: Any) -> None:
+        await self._end(
+            one,
+            State.FAILED,
+            SubmissionState.ABANDONED,
+            cost=None,
+            certainty=_certainty_of_failure(one.provider, Billed.UNKNOWN, None),
+            error=error,
+        )
+
+    async def _end(
+        self,
+        one: Watched,
+        to: State,
+        submission_state: SubmissionState,
+        *,
+        cost: Decimal | None,
+        certainty: ChargeCertainty,
+        error: Any,
+        failure: Any = None,
+        detail: str | None = None,
+        **values: Any,
+    ) -> None:
+        async with self._bench.database.begin() as connection:
+            await ledger.end(
+                connection,
+                one.submission.id,
+                submission_state,
+                cost=cost,
+                charge_certainty=certainty.value,
+                failure=failure or error,
+                detail=detail,
+                polls=one.submission.polls + 1,
+            )
+            await self._bench.recorder.move(
+                connection,
+                one.job.id,
+                to,
+                from_=(State.RUNNING,),
+                fence=one.claim.fence,
+                error=error,
+                **values,
+            )
+            await repository.wake_waiting(connection, one.submission.connection, 1)
+        self._bench.bell.ring(Lane.DELIVER, Lane.SUBMIT)
+
+
+def _certainty_of_success(provider: Provider) -> ChargeCertainty:
+    return ChargeCertainty.NONE if provider.traits.bills_on is BillsOn.NEVER else ChargeCertainty.CERTAIN
+
+
+def _certainty_of_failure(provider: Provider, billed: Billed, cost: Decimal | None) -> ChargeCertainty:
+    """What a render that brought no film has cost, as far as anyone can say."""
+    if cost is not None:
+        return ChargeCertainty.CERTAIN if cost > 0 else ChargeCertainty.NONE
+    if provider.traits.bills_on is BillsOn.NEVER or billed is Billed.NO:
+        return ChargeCertainty.NONE
+    return ChargeCertainty.CERTAIN if billed is Billed.YES else ChargeCertainty.POSSIBLE

@@ -1,0 +1,233 @@
+"""HTTP for jobs: parse, one service call, answer."""
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app import problems
+from app.accounts.auth import Caller, require
+from app.errors import FieldError, InvalidRequest
+from app.events.service import EventService
+from app.jobs.schemas import JobEvent, JobEventData, JobView, NewJob, SubmissionView
+from app.jobs.service import Filters, JobService
+from app.jobs.states import FINAL_EVENTS, Status
+from app.pagination import Page, Paging, paging
+from app.webhooks.schemas import Delivery
+
+MAX_KEY_LENGTH = 255
+WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d{1,5})(?:$|[\s,;])")
+
+
+def jobs(request: Request) -> JobService:
+    service: JobService = request.app.state.jobs
+    return service
+
+
+def events(request: Request) -> EventService:
+    service: EventService = request.app.state.events
+    return service
+
+
+def idempotency_key(
+    value: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=MAX_KEY_LENGTH,
+            description="Any text of yours, new for each job. The same key and body, sent again, give the same job.",
+        ),
+    ] = None,
+) -> str | None:
+    if value is not None and not value.isprintable():
+        message = "must be printable text"
+        raise InvalidRequest(
+            f"`Idempotency-Key` {message}.", [FieldError("header.idempotency-key", "invalid", message)]
+        )
+    return value
+
+
+def preferred_wait(
+    request: Request,
+    prefer: Annotated[
+        str | None, Header(description="`wait=30` holds the answer for up to 30 seconds, until the job has ended.")
+    ] = None,
+) -> float:
+    """Seconds to hold the answer: RFC 7240, as far as it goes, and never longer than the settings allow."""
+    found = WAIT.search(prefer or "")
+    longest: float = request.app.state.settings.api.max_wait
+    return min(float(found[1]), longest) if found else 0.0
+
+
+def wanted(
+    request: Request,
+    status: Status | None = None,
+    model: Annotated[str | None, Query(max_length=200, description="A model or an alias.")] = None,
+    created_after: Annotated[datetime | None, Query(description="RFC 3339; inclusive.")] = None,
+    created_before: Annotated[datetime | None, Query(description="RFC 3339; exclusive.")] = None,
+) -> Filters:
+    metadata = {
+        found[1]: value
+        for name, value in request.query_params.items()
+        if (found := re.fullmatch(r"metadata\[([^\]]{1,40})\]", name))
+    }
+    return Filters(
+        status=status, model=model, metadata=metadata, created_after=created_after, created_before=created_before
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Whose job to follow, and from where."""
+
+    account_id: UUID
+    job_id: UUID
+    after: int
+
+
+Jobs = Annotated[JobService, Depends(jobs)]
+Events = Annotated[EventService, Depends(events)]
+Reader = Annotated[Caller, Depends(require("jobs:read"))]
+Writer = Annotated[Caller, Depends(require("jobs:write"))]
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+
+@router.post(
+    "",
+    operation_id="create_job",
+    status_code=202,
+    summary="Order a film",
+    responses={
+        202: {
+            "description": "Committed: the job will end, whatever happens to us.",
+            "headers": {
+                "Location": {"schema": {"type": "string"}, "description": "The job."},
+                "Idempotency-Replayed": {
+                    "schema": {"type": "string", "enum": ["true"]},
+                    "description": "Present when an earlier request with the same key made this job.",
+                },
+            },
+        },
+        **problems.responses(
+            "unauthenticated",
+            "forbidden",
+            "body_timeout",
+            "body_too_large",
+            "invalid_request",
+            "unknown_model",
+            "idempotency_mismatch",
+            "unavailable",
+        ),
+    },
+)
+async def create_job(
+    new: NewJob,
+    caller: Writer,
+    service: Jobs,
+    response: Response,
+    key: Annotated[str | None, Depends(idempotency_key)],
+) -> JobView:
+    created = await service.create(caller.account_id, new, key)
+    response.headers["Location"] = f"/v1/jobs/{created.job.id}"
+    if created.replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    return created.job
+
+
+@router.get(
+    "",
+    operation_id="list_jobs",
+    summary="List jobs, newest first",
+    description="Filter by metadata with `metadata[name]=value`, several of which must all match.",
+    responses=problems.responses("unauthenticated", "forbidden", "invalid_request", "unavailable"),
+)
+async def list_jobs(
+    caller: Reader,
+    service: Jobs,
+    filters: Annotated[Filters, Depends(wanted)],
+    page: Annotated[Paging, Depends(paging)],
+) -> Page[JobView]:
+    return await service.page(caller.account_id, filters, page)
+
+
+@router.get(
+    "/{job_id}",
+    operation_id="get_job",
+    summary="Get a job, or wait for its end",
+    responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
+)
+async def get_job(
+    job_id: str, caller: Reader, service: Jobs, wait: Annotated[float, Depends(preferred_wait)]
+) -> JobView:
+    return await service.wait(caller.account_id, job_id, wait)
+
+
+@router.post(
+    "/{job_id}/cancel",
+    operation_id="cancel_job",
+    summary="Ask for a job to be stopped",
+    description="`cancel.outcome` of the answer tells which of the three it came to; it may change later.",
+    responses=problems.responses("unauthenticated", "forbidden", "not_found", "conflict", "unavailable"),
+)
+async def cancel_job(job_id: str, caller: Writer, service: Jobs) -> JobView:
+    return await service.cancel(caller.account_id, job_id)
+
+
+@router.get(
+    "/{job_id}/submissions",
+    operation_id="list_job_submissions",
+    summary="The ledger of a job: what was tried, what was bought, what it cost",
+    responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
+)
+async def list_job_submissions(job_id: str, caller: Reader, service: Jobs) -> list[SubmissionView]:
+    return [SubmissionView.of(item) for item in await service.submissions(caller.account_id, job_id)]
+
+
+@router.get(
+    "/{job_id}/deliveries",
+    operation_id="list_job_deliveries",
+    summary="The webhooks of a job, with every attempt",
+    responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
+)
+async def list_job_deliveries(job_id: str, caller: Reader, service: Jobs) -> list[Delivery]:
+    return [Delivery.of(item) for item in await service.deliveries(caller.account_id, job_id)]
+
+
+async def followed(
+    job_id: str,
+    caller: Reader,
+    service: Jobs,
+    last_event_id: Annotated[
+        int, Header(ge=0, description="The `id` of the last event seen: the stream goes on behind it.")
+    ] = 0,
+) -> Followed:
+    """Checks before the stream begins, so that errors are still problems."""
+    return Followed(caller.account_id, await service.identify(caller.account_id, job_id), last_event_id)
+
+
+@router.get(
+    "/{job_id}/events",
+    operation_id="stream_job_events",
+    summary="Follow a job (server-sent events)",
+    description=(
+        "Every event of the job, from the first or behind `Last-Event-ID`, as they happen; `data` is the body that a "
+        "webhook would have. The stream ends after the job's last event."
+    ),
+    response_class=EventSourceResponse,
+    responses=problems.responses("unauthenticated", "forbidden", "not_found", "invalid_request", "unavailable"),
+)
+async def stream_job_events(
+    follow: Annotated[Followed, Depends(followed)], log: Events
+) -> AsyncIterator[ServerSentEvent]:
+    async for event in log.follow(follow.account_id, follow.job_id, follow.after):
+        body = JobEvent(type=event.type, timestamp=event.created_at, data=JobEventData.model_validate(event.data))
+        yield ServerSentEvent(event=event.type, id=str(event.seq), data=body)
+        if event.type in FINAL_EVENTS:
+            return

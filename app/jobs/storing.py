@@ -1,0 +1,186 @@
+"""The storer: copies a finished film into our own storage, and calls the job succeeded only after that."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.assets.errors import AssetError, StorageError
+from app.assets.records import Incoming, Stored
+from app.assets.service import AssetService
+from app.backoff import exponential
+from app.ids import Prefix, encode
+from app.jobs import failures, ledger, repository
+from app.jobs.recorder import persist
+from app.jobs.records import Claim, Job, Submission
+from app.jobs.states import State, SubmissionState
+from app.jobs.workbench import Workbench
+from app.lanes import Overtaken
+from app.providers.base import Finished, Provider
+from app.providers.transport import TransportError
+from app.queue import Lane
+from app.settings import AssetSettings
+
+FIRST_RETRY_SECONDS = 2
+LONGEST_RETRY_SECONDS = 120
+STORAGE_RETRY_SECONDS = 30
+
+log = structlog.get_logger()
+
+
+class ResultUnavailable(Exception):
+    """The provider did not hand out the result this time. The text is for operators."""
+
+
+class Storer:
+    """Advances jobs in the `store` lane."""
+
+    lane = Lane.STORE
+
+    def __init__(self, bench: Workbench, assets: AssetService, settings: AssetSettings) -> None:
+        self._bench = bench
+        self._assets = assets
+        self._settings = settings
+
+    async def claim(self, limit: int) -> Sequence[Claim]:
+        return await self._bench.claim(self.lane, limit)
+
+    async def advance(self, claim: Claim) -> None:
+        """One attempt to take in one film."""
+        async with self._bench.database.read() as connection:
+            job = await repository.get(connection, claim.job_id)
+            submission = await ledger.live_of(connection, claim.job_id)
+        if job is None or submission is None or job.state is not State.STORING:
+            return
+        try:
+            async with self._holding(claim):
+                stored = await self._take_in(job, submission)
+        except StorageError as error:
+            await self._storage_trouble(claim, job, error)
+        except (AssetError, TransportError, ResultUnavailable) as error:
+            await self._result_trouble(claim, job, submission, error)
+        else:
+            await persist(lambda: self._succeeded(claim, job, submission, stored))
+
+    async def _take_in(self, job: Job, submission: Submission) -> Stored:
+        assert submission.remote_id is not None
+        provider = self._bench.registry.provider(submission.connection)
+        results = submission.results
+        if submission.fetches or not results:
+            results = await _fresh_results(provider, submission.remote_id) or results
+        if not results:
+            raise ResultUnavailable("the provider named no result")
+        async with provider.open_result(results[0]) as download:
+            if download.status != 200:
+                raise ResultUnavailable(f"HTTP {download.status} instead of the film")
+            packed = "content-encoding" in download.headers
+            length = "" if packed else download.headers.get("content-length", "")
+            return await self._assets.take_in(
+                Incoming(
+                    job_id=job.id,
+                    account_id=job.account_id,
+                    chunks=download.chunks(),
+                    expected_bytes=int(length) if length.isdigit() else None,
+                    seconds=job.ordered.seconds,
+                    width=job.ordered.width,
+                    height=job.ordered.height,
+                )
+            )
+
+    async def _succeeded(self, claim: Claim, job: Job, submission: Submission, stored: Stored) -> None:
+        async with self._bench.database.begin() as connection:
+            assets = await self._assets.record(connection, stored)
+            await ledger.end(connection, submission.id, SubmissionState.DONE, fetches=submission.fetches + 1)
+            await self._bench.recorder.move(
+                connection,
+                job.id,
+                State.SUCCEEDED,
+                from_=(State.STORING,),
+                fence=claim.fence,
+                assets={asset.kind.value: encode(Prefix.ASSET, asset.id) for asset in assets},
+            )
+        self._bench.bell.ring(Lane.DELIVER)
+        log.info("film stored", job=encode(Prefix.JOB, job.id))
+
+    async def _storage_trouble(self, claim: Claim, job: Job, error: StorageError) -> None:
+        """Our own side: the film waits upstream, and no try is counted."""
+        log.error("storage not usable", job=encode(Prefix.JOB, job.id), error=str(error))
+        async with self._bench.database.begin() as connection:
+            await repository.defer(connection, [(claim, STORAGE_RETRY_SECONDS)])
+            await self._bench.recorder.notice(
+                connection, job.id, "The film is rendered; the gateway's storage cannot take it in yet."
+            )
+
+    async def _result_trouble(self, claim: Claim, job: Job, submission: Submission, error: Exception) -> None:
+        tries = submission.fetches + 1
+        final = tries >= self._settings.fetch_tries or (isinstance(error, AssetError) and not error.retryable)
+        log.warning("film not taken in", job=encode(Prefix.JOB, job.id), tries=tries, final=final, error=str(error))
+        async with self._bench.database.begin() as connection:
+            if not final:
+                await ledger.change(connection, submission.id, fetches=tries, detail=str(error)[:2000])
+                pause = exponential(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
+                await repository.defer(connection, [(claim, pause)])
+                await self._bench.recorder.notice(
+                    connection, job.id, "The film is rendered; fetching it failed and is tried again."
+                )
+                return
+            await ledger.end(
+                connection,
+                submission.id,
+                SubmissionState.DONE,
+                fetches=tries,
+                failure=failures.ASSET_UNAVAILABLE,
+                detail=str(error)[:2000],
+            )
+            await self._bench.recorder.move(
+                connection,
+                job.id,
+                State.FAILED,
+                from_=(State.STORING,),
+                fence=claim.fence,
+                error=failures.ASSET_UNAVAILABLE,
+            )
+        self._bench.bell.ring(Lane.DELIVER)
+
+    @asynccontextmanager
+    async def _holding(self, claim: Claim) -> AsyncIterator[None]:
+        """Keep the claim while the block runs; end the block when the claim is lost.
+
+        Raises:
+            Overtaken: somebody else has the job now.
+        """
+        step = asyncio.current_task()
+        assert step is not None
+        beat = asyncio.create_task(self._beat(claim, step), name="lease")
+        try:
+            yield
+        except asyncio.CancelledError:
+            if beat.done() and not beat.cancelled():
+                step.uncancel()
+                raise Overtaken from None
+            raise
+        finally:
+            beat.cancel()
+            with suppress(asyncio.CancelledError):
+                await beat
+
+    async def _beat(self, claim: Claim, step: "asyncio.Task[object]") -> None:
+        while True:
+            await asyncio.sleep(self._bench.lease / 3)
+            try:
+                async with self._bench.database.begin() as connection:
+                    held = await repository.extend(connection, claim, self._bench.lease)
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                log.warning("lease not extended", error=repr(error))
+                continue
+            if not held:
+                step.cancel()
+                return
+
+
+async def _fresh_results(provider: Provider, remote_id: str) -> tuple[str, ...]:
+    """Result URLs expire; asking again gives fresh ones."""
+    outcome = await provider.poll(remote_id)
+    return outcome.results if isinstance(outcome, Finished) else ()

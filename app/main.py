@@ -1,0 +1,100 @@
+"""The API process."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from app import health, logs, middleware, openapi, problems
+from app.assets.router import router as assets_router
+from app.jobs.router import router as jobs_router
+from app.providers.router import router as models_router
+from app.queue import Doorbell, open_redis
+from app.resources import Resources
+from app.settings import Settings
+from app.webhooks.router import router as webhooks_router
+
+KEEP_ALIVE_SECONDS = 30
+
+log = structlog.get_logger()
+
+
+def describe() -> FastAPI:
+    """The application without anything behind it: its routes, its errors, its document."""
+    app = FastAPI(
+        **openapi.DESCRIPTION,
+        lifespan=_lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False},
+    )
+    for router in (jobs_router, assets_router, models_router, webhooks_router):
+        app.include_router(router, prefix="/v1")
+    app.include_router(health.router)
+    problems.install(app)
+    openapi.install(app)
+    return app
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; it opens its resources when it starts and closes them when it stops."""
+    app = describe()
+    app.state.settings = settings
+    middleware.install(app, settings.api)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    bell = Doorbell(open_redis(settings.redis))
+    async with Resources.open(settings, bell, process="api") as resources:
+        app.state.resources = resources
+        app.state.database = resources.database
+        app.state.auth = resources.auth
+        app.state.jobs = resources.jobs
+        app.state.assets = resources.assets
+        app.state.webhooks = resources.webhooks
+        app.state.events = resources.events
+        app.state.registry = resources.registry
+        bell.start()
+        resources.events.start()
+        try:
+            yield
+        finally:
+            await resources.events.close()
+            await bell.close()
+
+
+class Server(uvicorn.Server):
+    """Told to stop, it ends the long answers (event streams, `Prefer: wait`) first: their clients come back."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._app.state.events.release()
+        await super().shutdown(sockets)
+
+
+def serve(settings: Settings) -> None:
+    """Run an API process; returns when it was told to stop."""
+    logs.setup(settings, process="api")
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.api.host,
+        port=settings.api.port,
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(settings.api.shutdown_grace),
+    )
+    Server(app, config).run()

@@ -1,0 +1,122 @@
+"""What a process holds open, and the services built on it: the same for the API and the worker."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from app.accounts.auth import Authenticator
+from app.assets.service import AssetService
+from app.assets.storage import Storage
+from app.db import Database
+from app.events.service import EventService
+from app.http import GuardedClient
+from app.jobs.confirming import Resolver
+from app.jobs.polling import Poller
+from app.jobs.recorder import Recorder
+from app.jobs.service import JobService
+from app.jobs.storing import Storer
+from app.jobs.submitting import Submitter
+from app.jobs.workbench import Workbench
+from app.providers.registry import Registry
+from app.providers.transport import Clients
+from app.queue import Bell, Redis, open_redis
+from app.sealing import Sealer
+from app.settings import Settings
+from app.webhooks.delivery import Deliverer
+from app.webhooks.service import WebhookService
+
+SIGNED_URLS = "signed asset URLs"
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Who advances jobs, lane by lane."""
+
+    submitter: Submitter
+    resolver: Resolver
+    poller: Poller
+    storer: Storer
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Opened once at the door, closed at the end."""
+
+    settings: Settings
+    database: Database
+    redis: Redis
+    registry: Registry
+    auth: Authenticator
+    events: EventService
+    webhooks: WebhookService
+    assets: AssetService
+    jobs: JobService
+    steps: Steps
+    deliverer: Deliverer
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: Settings, bell: Bell, *, process: str) -> AsyncIterator["Resources"]:
+        """Everything a process needs. Connections are made when they are first used.
+
+        Raises:
+            SettingsError: the configuration names something that does not exist.
+        """
+        async with AsyncExitStack() as stack:
+            database = Database.open(settings.database, application=f"filmgate {process}")
+            stack.push_async_callback(database.close)
+            redis = open_redis(settings.redis)
+            stack.push_async_callback(redis.aclose)
+            clients = Clients(connections=settings.worker.polls + settings.worker.stores)
+            stack.push_async_callback(clients.close)
+            guarded = GuardedClient(settings.webhooks)
+            stack.push_async_callback(guarded.close)
+            yield cls._build(settings, bell, database=database, redis=redis, clients=clients, guarded=guarded)
+
+    @classmethod
+    def _build(
+        cls,
+        settings: Settings,
+        bell: Bell,
+        *,
+        database: Database,
+        redis: Redis,
+        clients: Clients,
+        guarded: GuardedClient,
+    ) -> "Resources":
+        sealer = Sealer(settings.secret_key.get_secret_value())
+        registry = Registry.open(settings, clients)
+        storage = Storage.open(settings.assets)
+        events = EventService(database)
+        webhooks = WebhookService(database, sealer, settings.webhooks)
+        assets = AssetService(
+            database,
+            storage,
+            settings.assets,
+            url_key=sealer.derive(SIGNED_URLS),
+            public_url=str(settings.api.public_url) if settings.api.public_url else None,
+        )
+        recorder = Recorder(events, webhooks)
+        bench = Workbench(database, registry, recorder, bell, settings.jobs, settings.worker.lease)
+        return cls(
+            settings=settings,
+            database=database,
+            redis=redis,
+            registry=registry,
+            auth=Authenticator(database),
+            events=events,
+            webhooks=webhooks,
+            assets=assets,
+            jobs=JobService(
+                database,
+                catalog=registry.catalog,
+                recorder=recorder,
+                assets=assets,
+                events=events,
+                webhooks=webhooks,
+                bell=bell,
+                settings=settings.jobs,
+            ),
+            steps=Steps(Submitter(bench), Resolver(bench), Poller(bench), Storer(bench, assets, settings.assets)),
+            deliverer=Deliverer(database, guarded, webhooks, settings.webhooks),
+        )
