@@ -1,0 +1,61 @@
+# make demo    make a film through the whole stack
+# make test    run the tests
+# make dev     leave the stack running, to build against
+# make check   everything that must hold before a change lands
+SHELL := /bin/bash
+PROMPT ?= a purple elephant dancing on a blue beach ball
+DURATION ?= 4
+SIZE ?= 1280x720
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo dev test check format lint types contracts deadcode openapi lock bench clean
+
+demo: $(READY)
+	@$(BIN)/filmgate demo --prompt "$(PROMPT)" --seconds $(DURATION) --size $(SIZE)
+
+dev: $(READY)
+	@$(BIN)/filmgate dev
+
+test: $(READY)
+	$(BIN)/pytest
+
+check: $(READY) format lint types contracts deadcode openapi
+	$(BIN)/pytest --cov=app --cov-report=term:skip-covered --cov-fail-under=85
+
+format: $(READY)
+	$(BIN)/ruff format --check .
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+contracts: $(READY)
+	$(BIN)/lint-imports
+
+deadcode: $(READY)
+	$(BIN)/vulture
+
+openapi: $(READY)
+	$(BIN)/filmgate openapi --check
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+# The locks name hashes and no hosts.
+lock: $(READY)
+	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		pyproject.toml --extra dev --group test -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
+	printf 'uv\nhatchling\n' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header - -o requirements/bootstrap.txt
+
+$(READY): pyproject.toml requirements/dev.txt requirements/bootstrap.txt scripts/setup
+	@PYTHON="$(PYTHON)" scripts/setup && touch $@
+
+clean:
+	rm -rf .venv .filmgate .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
