@@ -94,10 +94,12 @@ class Doorbell:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._flush()
-                await self._redis.aclose()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._flush()
+        finally:
+            await self._redis.aclose()
 
     async def _run(self) -> None:
         while True:

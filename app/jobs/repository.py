@@ -14,6 +14,7 @@ from app.jobs.records import Claim, Job, Ordered
 from app.jobs.states import ALLOWED, FINAL, LANES, ChargeCertainty, State
 from app.jobs.tables import idempotency_keys, jobs, schedule, submissions
 from app.lanes import Overtaken
+from app.providers.base import CancelOutcome
 from app.queue import Lane
 
 NOW = func.clock_timestamp()
@@ -134,7 +135,11 @@ async def move(
     """
     for source in from_:
         assert (source, to) in ALLOWED, f"{source} → {to} is no move"
-    finished = {"finished_at": NOW} if to in FINAL else {}
+    finished: dict[str, Any] = {"finished_at": NOW} if to in FINAL else {}
+    if to in {State.SUCCEEDED, State.FAILED}:
+        # It ended by itself: a cancel that was asked for came too late, or was not possible.
+        asked = jobs.c.cancel_requested_at.is_not(None)
+        finished["cancel_outcome"] = case((asked, CancelOutcome.NOT_CANCELLABLE.value))
     changed = await connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state.in_([state.value for state in from_]))
