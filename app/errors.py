@@ -3,6 +3,7 @@
 FilmgateError
 ├── InvalidRequest          the caller can fix it; names the fields
 │   ├── UnknownModel
+│   ├── ModelRetired
 │   └── IdempotencyMismatch
 ├── Unauthenticated         no key, or not a live one
 ├── Forbidden               the key lacks a scope
@@ -54,6 +55,11 @@ class InvalidRequest(FilmgateError):
 class UnknownModel(InvalidRequest):
     code = "unknown_model"
     title = "No such model"
+
+
+class ModelRetired(InvalidRequest):
+    code = "model_retired"
+    title = "The model is no longer offered"
 
 
 class IdempotencyMismatch(InvalidRequest):

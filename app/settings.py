@@ -28,6 +28,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as UnreadableValue
 
 CONFIG_VARIABLE = "FILMGATE_CONFIG"
 DEFAULT_CONFIG = Path("filmgate.toml")
@@ -69,6 +70,13 @@ class RedisSettings(Group):
     socket_timeout: Seconds = Field(default=2, description="a frozen server must not hang us")
     poll_delay: Seconds = Field(default=0.02, description="seconds between two looks of the worker at the queue")
 
+    @field_validator("url")
+    @classmethod
+    def _is_redis(cls, url: SecretStr) -> SecretStr:
+        if not re.match(r"^(rediss?|unix)://", url.get_secret_value()):
+            raise ValueError("must be a redis://, rediss:// or unix:// URL")
+        return url
+
 
 class ApiSettings(Group):
     host: str = "127.0.0.1"
@@ -95,7 +103,6 @@ class WorkerSettings(Group):
 
 class JobSettings(Group):
     submit_timeout: Seconds = Field(default=60, description="absolute time-out of one paid request")
-    max_submissions: int = Field(default=5, ge=1, description="purchases tried for one job")
     default_deadline: Seconds = Field(default=3600, description="seconds, when the request names none")
     max_deadline: Seconds = 86_400
     unknown_wait: Seconds = Field(default=900, description="seconds to look for the outcome of a lost reply")
@@ -138,6 +145,13 @@ class ConnectionSettings(Group):
     max_concurrent: int = Field(default=5, ge=1, description="live submissions at once")
     poll_interval: Seconds | None = Field(default=None, description="seconds; the provider's own by default")
     timeout: Seconds = Field(default=30, description="seconds a status request may take")
+    visibility_delay: Seconds | None = Field(
+        default=None,
+        description="seconds until a new job must be in the provider's list; the provider's own by default",
+    )
+    private_results: bool = Field(
+        default=False, description="films may come from private addresses, such as an own object store"
+    )
 
 
 class ModelSettings(Group):
@@ -238,6 +252,17 @@ class Settings(BaseSettings):
                 raise ValueError(f"aliases.{alias}: points at another alias; name a model")
         return self
 
+    @model_validator(mode="after")
+    def _credentials_have_one_owner(self) -> Self:
+        owners: dict[str, str] = {}
+        for name in self.connections:
+            other = owners.setdefault(credential_variable(name), name)
+            if other != name:
+                raise ValueError(
+                    f"connections.{name}: would share {credential_variable(name)} with {other}; rename one of them"
+                )
+        return self
+
 
 class SettingsError(Exception):
     """The settings are not usable; the message names each key and what to do."""
@@ -253,26 +278,38 @@ def load(path: Path | None = None) -> Settings:
     """
     named = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     file = named or DEFAULT_CONFIG
-    data: dict[str, Any] = {}
-    if named or file.exists():
-        try:
-            data = tomllib.loads(file.read_text())
-        except OSError as error:
-            raise SettingsError(f"{file}: cannot be read: {error.strerror}") from None
-        except tomllib.TOMLDecodeError as error:
-            raise SettingsError(f"{file}: not valid TOML: {error}") from None
-    for name, connection in data.get("connections", {}).items():
-        credential = os.environ.get(credential_variable(name))
-        if credential:
-            connection["api_key"] = credential
-        elif "api_key" in connection:
-            raise SettingsError(
-                f"connections.{name}.api_key: secrets do not belong in {file}; set {credential_variable(name)}"
-            )
+    data = _read(file) if named or file.exists() else {}
+    connections = data.get("connections")
+    for name, connection in connections.items() if isinstance(connections, dict) else ():
+        if isinstance(connection, dict):
+            _add_credential(name, connection, file)
     try:
         return Settings(**data)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(item) for item in error.errors(include_url=False))) from None
+        found = dict.fromkeys(_explain(item) for item in error.errors(include_url=False))
+        raise SettingsError("\n".join(found)) from None
+    except UnreadableValue as error:
+        field = str(error).partition('"')[2].partition('"')[0]
+        variable = f"FILMGATE_{field.upper()}…"
+        raise SettingsError(f"{field}: a value in {variable} is not JSON, as lists and tables must be") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise SettingsError(f"{file}: not valid TOML: {error}") from None
+
+
+def _add_credential(name: str, connection: dict[str, Any], file: Path) -> None:
+    if credential := os.environ.get(credential_variable(name)):
+        connection["api_key"] = credential
+    elif "api_key" in connection:
+        raise SettingsError(
+            f"connections.{name}.api_key: secrets do not belong in {file}; set {credential_variable(name)}"
+        )
 
 
 def credential_variable(connection: str) -> str:
@@ -281,14 +318,21 @@ def credential_variable(connection: str) -> str:
 
 
 def _explain(item: ErrorDetails) -> str:
-    path = [str(part) for part in item["loc"]]
+    # Pydantic names the members of a union too, such as "lax-or-strict[…]"; those are nobody's keys.
+    path = [str(part) for part in item["loc"] if not re.search(r"[\[(]", str(part))]
     key = ".".join(path)
     message = item["msg"].removeprefix("Value error, ")
     if not key:
         return message
-    variable = "FILMGATE_" + "_".join(path).upper()
     if item["type"] == "missing":
-        return f"{key}: is not set; add it to filmgate.toml or set {variable}"
+        return _missing([*path, "url"] if path in (["database"], ["redis"]) else path)
     if item["type"] == "extra_forbidden":
         return f"{key}: there is no such setting; check its spelling"
     return f"{key}: {message}"
+
+
+def _missing(path: list[str]) -> str:
+    in_file = f"{'.'.join(path)}: is not set; add it to filmgate.toml"
+    if path[0] in {"connections", "models"}:
+        return in_file
+    return f"{in_file} or set FILMGATE_{'_'.join(path).upper()}"

@@ -1,0 +1,155 @@
+"""Who is calling: an API key in the Authorization header, and nothing else about the request."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from uuid import UUID
+
+import structlog
+from fastapi import Request
+from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
+from fastapi.security.base import SecurityBase
+
+from app import ids
+from app.accounts import keys, repository
+from app.accounts.scopes import Scope
+from app.clock import Clock, utc_now
+from app.db import Database
+from app.errors import Forbidden, Unauthenticated
+from app.ids import Prefix
+
+# A revoked key is refused everywhere within this time: PROMISES, S1.
+CACHE_AGE = timedelta(seconds=5)
+CACHE_SIZE = 4096
+
+HOW = "send it as `Authorization: Bearer fgk_…`"
+MISSING = f"The request carries no API key; {HOW}."
+NOT_BEARER = f"The Authorization header is not of the form that carries an API key; {HOW}."
+REPEATED = f"The request carries more than one Authorization header; {HOW}, once."
+MALFORMED = "The text after `Bearer` is not an API key of this gateway; check that it was copied whole (`fgk_…`)."
+NOT_LIVE = "The API key is unknown, revoked or expired."
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The account that a request acts for, by which key, and what the key may do."""
+
+    account_id: UUID
+    key_id: UUID
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What the database said of one key. ``caller`` is None when there is no such key, or none that is live."""
+
+    read_at: datetime
+    caller: Caller | None
+    expires_at: datetime | None
+
+
+class Authenticator:
+    """Keys to callers. Answers of the database are kept for five seconds, at most 4,096 of them."""
+
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+
+    async def authenticate(self, authorization_header: str | None) -> Caller:
+        """The caller named by the value of an Authorization header.
+
+        Raises:
+            Unauthenticated: no header, another scheme, not a key, or not a live one.
+        """
+        digest = keys.digest(_key_in(authorization_header))
+        now = self._clock()
+        entry = self._entries.get(digest)
+        # A clock that was set back must not prolong an entry's life.
+        if entry is None or not timedelta() <= now - entry.read_at < CACHE_AGE:
+            entry = await self._read(digest, now)
+        else:
+            self._entries.move_to_end(digest)
+        if entry.caller is None or (entry.expires_at is not None and entry.expires_at <= now):
+            raise Unauthenticated(NOT_LIVE)
+        return entry.caller
+
+    async def _read(self, digest: bytes, now: datetime) -> _Entry:
+        # The age counts from before the query: what is revoked while it runs is not kept any longer than it should.
+        async with self._database.read() as connection:
+            row = await repository.key_by_digest(connection, digest)
+        if row is None or row.revoked_at is not None:
+            entry = _Entry(read_at=now, caller=None, expires_at=None)
+        else:
+            caller = Caller(account_id=row.account_id, key_id=row.id, scopes=frozenset(row.scopes))
+            entry = _Entry(read_at=now, caller=caller, expires_at=row.expires_at)
+        self._entries[digest] = entry
+        self._entries.move_to_end(digest)
+        while len(self._entries) > CACHE_SIZE:
+            self._entries.popitem(last=False)
+        return entry
+
+
+def _key_in(header: str | None) -> str:
+    if header is None:
+        raise Unauthenticated(MISSING)
+    scheme, _, text = header.strip().partition(" ")
+    text = text.strip()
+    if scheme.lower() != "bearer" or not text:
+        raise Unauthenticated(NOT_BEARER)
+    if not keys.is_well_formed(text):
+        raise Unauthenticated(MALFORMED)
+    return text
+
+
+class _Bearer(SecurityBase):
+    """A FastAPI dependency that is also the OpenAPI security scheme ``ApiKey``."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.model = HTTPBearerModel(bearerFormat="fgk_…", description="An API key, made with `filmgate keys create`.")
+        self.scheme_name = "ApiKey"
+        self._scope = scope
+
+    async def _caller(self, request: Request, headers: list[str]) -> Caller:
+        if len(headers) > 1:
+            raise Unauthenticated(REPEATED)
+        authenticator: Authenticator = request.app.state.auth
+        caller = await authenticator.authenticate(headers[0] if headers else None)
+        structlog.contextvars.bind_contextvars(
+            account_id=ids.encode(Prefix.ACCOUNT, caller.account_id), key_id=ids.encode(Prefix.KEY, caller.key_id)
+        )
+        if self._scope not in caller.scopes:
+            raise Forbidden(f"The API key lacks the scope `{self._scope}`.")
+        return caller
+
+
+class _Required(_Bearer):
+    async def __call__(self, request: Request) -> Caller:
+        return await self._caller(request, request.headers.getlist("authorization"))
+
+
+class _Optional(_Bearer):
+    async def __call__(self, request: Request) -> Caller | None:
+        headers = request.headers.getlist("authorization")
+        return await self._caller(request, headers) if headers else None
+
+
+@cache
+def require(scope: str) -> _Required:
+    """The dependency of a route that needs a key with ``scope``: ``Annotated[Caller, Depends(require("jobs:read"))]``.
+
+    Raises:
+        ValueError: at import, when there is no such scope. In a request: Unauthenticated, Forbidden.
+    """
+    return _Required(Scope(scope))
+
+
+@cache
+def optional(scope: str) -> _Optional:
+    """The same for a route that has another way in too: None without an Authorization header.
+
+    A header that is there must be right. OpenAPI shows the key as needed; a route adds
+    ``openapi_extra={"security": [{}]}`` to say that none will do as well.
+    """
+    return _Optional(Scope(scope))

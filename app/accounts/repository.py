@@ -1,0 +1,86 @@
+"""The SQL of accounts and their keys."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.accounts.tables import accounts, api_keys
+from app.ids import new_id
+
+
+async def account_named(connection: AsyncConnection, name: str) -> UUID:
+    """The account of that name; made now if there is none. Safe when two callers make the same one."""
+    made = await connection.scalar(
+        postgresql.insert(accounts)
+        .values(id=new_id(), name=name)
+        .on_conflict_do_nothing(index_elements=[accounts.c.name])
+        .returning(accounts.c.id)
+    )
+    if made is not None:
+        return UUID(str(made))
+    found = await connection.execute(select(accounts.c.id).where(accounts.c.name == name))
+    return UUID(str(found.scalar_one()))
+
+
+async def add_key(
+    connection: AsyncConnection,
+    *,
+    account_id: UUID,
+    name: str,
+    digest: bytes,
+    scopes: Iterable[str],
+    expires_at: datetime | None,
+) -> UUID:
+    key_id = new_id()
+    await connection.execute(
+        insert(api_keys).values(
+            id=key_id,
+            account_id=account_id,
+            name=name,
+            digest=digest,
+            scopes=sorted(scopes),
+            expires_at=expires_at,
+        )
+    )
+    return key_id
+
+
+async def key_by_digest(connection: AsyncConnection, digest: bytes) -> Row[*tuple[Any, ...]] | None:
+    """(id, account_id, scopes, expires_at, revoked_at), or None."""
+    found = await connection.execute(
+        select(
+            api_keys.c.id, api_keys.c.account_id, api_keys.c.scopes, api_keys.c.expires_at, api_keys.c.revoked_at
+        ).where(api_keys.c.digest == digest)
+    )
+    return found.one_or_none()
+
+
+async def all_keys(connection: AsyncConnection) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Every key with its account's name, oldest first."""
+    found = await connection.execute(
+        select(
+            api_keys.c.id,
+            accounts.c.name.label("account"),
+            api_keys.c.name,
+            api_keys.c.scopes,
+            api_keys.c.created_at,
+            api_keys.c.expires_at,
+            api_keys.c.revoked_at,
+        )
+        .join(accounts, accounts.c.id == api_keys.c.account_id)
+        .order_by(api_keys.c.id)
+    )
+    return found.all()
+
+
+async def revoke_key(connection: AsyncConnection, key_id: UUID) -> bool:
+    """Whether a key was live and is not any more."""
+    result = await connection.execute(
+        update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None)).values(revoked_at=func.now())
+    )
+    return result.rowcount == 1

@@ -1,0 +1,113 @@
+"""Keys, for whoever operates the gateway: make, list, revoke."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from app import ids
+from app.accounts import keys, repository
+from app.accounts.scopes import ALL, Scope
+from app.db import Database
+from app.errors import FieldError, InvalidRequest
+from app.ids import Prefix
+
+LONGEST_NAME = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey:
+    """A new key. ``text`` exists nowhere else: show it once. ``id`` is the public form that ``revoke`` takes."""
+
+    id: str
+    account_id: UUID
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """What is known about a key: everything but the key."""
+
+    id: str
+    account: str
+    name: str
+    scopes: frozenset[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class KeyService:
+    """Makes, lists and revokes API keys."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, account: str, name: str, scopes: Iterable[str] = ALL, *, expires_at: datetime | None = None
+    ) -> CreatedKey:
+        """A key of the account of that name, which is made if it is new.
+
+        Raises:
+            InvalidRequest: an unknown scope, no scope at all, or a name that is empty or too long.
+        """
+        _check_name("account", account)
+        _check_name("name", name)
+        granted = _known(scopes)
+        text = keys.generate()
+        async with self._database.begin() as connection:
+            account_id = await repository.account_named(connection, account)
+            key_id = await repository.add_key(
+                connection,
+                account_id=account_id,
+                name=name,
+                digest=keys.digest(text),
+                scopes=granted,
+                expires_at=expires_at,
+            )
+        return CreatedKey(id=ids.encode(Prefix.KEY, key_id), account_id=account_id, text=text)
+
+    async def list(self) -> list[KeyInfo]:
+        """Every key, oldest first, the revoked ones too."""
+        async with self._database.read() as connection:
+            rows = await repository.all_keys(connection)
+        return [
+            KeyInfo(
+                id=ids.encode(Prefix.KEY, row.id),
+                account=row.account,
+                name=row.name,
+                scopes=frozenset(row.scopes),
+                created_at=row.created_at,
+                expires_at=row.expires_at,
+                revoked_at=row.revoked_at,
+            )
+            for row in rows
+        ]
+
+    async def revoke(self, key_id: str) -> bool:
+        """Ends a key for good; every process refuses it within five seconds. False: no live key of that id."""
+        value = ids.decode(Prefix.KEY, key_id)
+        if value is None:
+            return False
+        async with self._database.begin() as connection:
+            return await repository.revoke_key(connection, value)
+
+
+def _check_name(field_name: str, value: str) -> None:
+    if value and value == value.strip() and len(value) <= LONGEST_NAME and value.isprintable():
+        return
+    message = f"must have 1 to {LONGEST_NAME} printable characters and no space at either end"
+    raise InvalidRequest(f"`{field_name}` {message}.", [FieldError(field_name, "invalid", message)])
+
+
+def _known(scopes: Iterable[str]) -> frozenset[Scope]:
+    granted = set(scopes)
+    unknown = sorted(granted - ALL)
+    allowed = ", ".join(Scope)
+    if unknown:
+        message = f"unknown: {', '.join(unknown)}; the scopes are {allowed}"
+    elif not granted:
+        message = f"at least one is needed; the scopes are {allowed}"
+    else:
+        return frozenset(Scope(scope) for scope in granted)
+    raise InvalidRequest(f"`scopes`: {message}.", [FieldError("scopes", "not_allowed", message)])
