@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from app import health, logs, middleware, openapi, problems
 from app.assets.router import router as assets_router
 from app.jobs.router import router as jobs_router
+from app.protocol import bounded
 from app.providers.router import router as models_router
 from app.queue import Doorbell, open_redis
 from app.resources import Resources
@@ -18,6 +19,8 @@ from app.settings import Settings
 from app.webhooks.router import router as webhooks_router
 
 KEEP_ALIVE_SECONDS = 30
+#: A client that reads nothing for so long is cut off.
+WRITE_SECONDS = 30
 
 log = structlog.get_logger()
 
@@ -29,6 +32,7 @@ def describe() -> FastAPI:
         lifespan=_lifespan,
         docs_url="/docs",
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would be built from the Host header
         telemetry={"tracing": False, "metrics": False},
     )
     for router in (jobs_router, assets_router, models_router, webhooks_router):
@@ -90,7 +94,7 @@ def serve(settings: Settings) -> None:
         host=settings.api.host,
         port=settings.api.port,
         loop="uvloop",
-        http="httptools",
+        http=bounded(head_timeout=settings.api.body_timeout, write_timeout=WRITE_SECONDS),
         log_config=None,
         access_log=False,
         server_header=False,

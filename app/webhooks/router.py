@@ -1,0 +1,34 @@
+"""The webhook secret of an account."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from app import problems
+from app import problems
+from app.accounts.auth import Caller, require
+from app.webhooks.schemas import WebhookSecret
+from app.webhooks.service import WebhookService
+
+router = APIRouter(tags=["webhooks"])
+
+
+def _webhooks(request: Request) -> WebhookService:
+    service: WebhookService = request.app.state.webhooks
+    return service
+
+
+@router.get(
+    "/webhook-secret",
+    operation_id="get_webhook_secret",
+    summary="The secret that signs your webhooks",
+    responses=problems.responses("unauthenticated", "forbidden", "unavailable"),
+)
+async def get_webhook_secret(
+    caller: Annotated[Caller, Depends(require("webhooks:read"))],
+    webhooks: Annotated[WebhookService, Depends(_webhooks)],
+    response: Response,
+) -> WebhookSecret:
+    """The signing secret of your account; it is made when it is first asked for."""
+    response.headers["Cache-Control"] = "no-store"
+    return WebhookSecret(secret=await webhooks.secret(caller.account_id))
