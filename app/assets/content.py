@@ -1,0 +1,52 @@
+"""The answer that carries a file's bytes, or a part of them."""
+
+from typing import Literal
+
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.assets.ranges import Part, Version, not_modified, wanted
+from app.assets.records import StoredAsset
+from app.assets.service import AssetService
+from app.ids import Prefix, encode
+
+Disposition = Literal["attachment", "inline"]
+
+
+async def answer(assets: AssetService, asset: StoredAsset, request: Request, disposition: Disposition) -> Response:
+    """The whole file (200), one range of it (206), or "you have it already" (304); a HEAD gets only the headers.
+
+    Raises:
+        RangeNotSatisfiable: the range begins behind the end.
+        Unavailable: the storage does not hand the bytes out now.
+    """
+    version = Version(f'"{asset.sha256.hex()}"', asset.created_at)
+    headers = _headers(asset, version, disposition)
+    if not_modified(request.headers, version):
+        return Response(status_code=304, headers=headers)
+    # A range is only defined for GET.
+    part = wanted(request.headers, version, asset.size_bytes) if request.method == "GET" else None
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{asset.size_bytes}"
+    status = 200 if part is None else 206
+    part = part or Part(0, asset.size_bytes)
+    headers["Content-Length"] = str(part.end - part.start)
+    headers["Content-Type"] = asset.content_type
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers)
+    return StreamingResponse(await assets.open(asset, part.start, part.end), status, headers)
+
+
+def _headers(asset: StoredAsset, version: Version, disposition: Disposition) -> dict[str, str]:
+    extension = asset.object_key.rpartition(".")[2]
+    name = f"{encode(Prefix.JOB, asset.job_id)}.{extension}"
+    return {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-transform",
+        "Content-Disposition": f'{disposition}; filename="{name}"',
+        # Whatever the bytes are, a browser runs nothing of them and takes them for nothing but their type.
+        "Content-Security-Policy": "sandbox",
+        "X-Content-Type-Options": "nosniff",
+        "ETag": version.etag,
+        "Last-Modified": version.last_modified,
+    }

@@ -1,0 +1,102 @@
+"""HTTP for assets: parse, one service call, answer."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from app import problems
+from app.accounts.auth import Caller, optional, require
+from app.assets import content, schemas
+from app.assets.media import Container
+from app.assets.records import StoredAsset
+from app.assets.service import AssetService
+from app.errors import Unauthenticated
+
+router = APIRouter(tags=["assets"])
+
+NEITHER = "This needs an API key (`Authorization: Bearer fgk_…`) or a signed URL."
+SIGNED_OR_KEY = "Needs a key with `assets:read`, or a signed URL: the asset's own `url` with `?signed=1`."
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+FILES: dict[str, Any] = dict.fromkeys([*(container.content_type for container in Container), "image/jpeg"], BINARY)
+CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The whole file", "content": FILES},
+    206: {"description": "The range that was asked for", "content": FILES},
+    304: {"description": "The caller has this file already (`If-None-Match`)"},
+    **problems.responses("unauthenticated", "forbidden", "not_found", "gone", "range_not_satisfiable", "unavailable"),
+}
+
+
+def _assets(request: Request) -> AssetService:
+    service: AssetService = request.app.state.assets
+    return service
+
+
+Assets = Annotated[AssetService, Depends(_assets)]
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """An asset whose bytes this request may have, and how a browser should take them."""
+
+    asset: StoredAsset
+    disposition: content.Disposition
+
+
+async def _readable(
+    asset_id: str,
+    caller: Annotated[Caller | None, Depends(optional("assets:read"))],
+    assets: Assets,
+    signed: Annotated[schemas.SignedQuery, Query()],
+) -> Readable:
+    if caller is not None:
+        return Readable(await assets.get(caller.account_id, asset_id), "attachment")
+    if signed.expires is None and signed.signature is None:
+        raise Unauthenticated(NEITHER)
+    return Readable(await assets.get_signed(asset_id, signed.expires or "", signed.signature or ""), "inline")
+
+
+@router.get(
+    "/assets/{asset_id}",
+    operation_id="get_asset",
+    summary="A stored film or poster",
+    responses=problems.responses("unauthenticated", "forbidden", "not_found", "gone"),
+)
+async def get_asset(
+    asset_id: str,
+    caller: Annotated[Caller, Depends(require("assets:read"))],
+    assets: Assets,
+    signed: Annotated[bool, Query(description="`1` adds a `url` that needs no key and soon expires.")] = False,
+) -> schemas.Asset:
+    """What is known about the file: type, size, checksum, length."""
+    return assets.show(await assets.get(caller.account_id, asset_id), signed=signed)
+
+
+@router.get(
+    "/assets/{asset_id}/content",
+    operation_id="get_asset_content",
+    summary="The bytes of a stored film or poster",
+    description=f"{SIGNED_OR_KEY} One `Range` is answered with 206; several with the whole.",
+    response_class=Response,
+    responses=CONTENT_RESPONSES,
+    openapi_extra={"security": [{}]},
+)
+async def get_asset_content(
+    request: Request, assets: Assets, readable: Annotated[Readable, Depends(_readable)]
+) -> Response:
+    return await content.answer(assets, readable.asset, request, readable.disposition)
+
+
+@router.head(
+    "/assets/{asset_id}/content",
+    operation_id="head_asset_content",
+    summary="The headers of a stored film or poster",
+    description=SIGNED_OR_KEY,
+    response_class=Response,
+    responses={status: CONTENT_RESPONSES[status] for status in (200, 304, 401, 403, 404, 410)},
+    openapi_extra={"security": [{}]},
+)
+async def head_asset_content(
+    request: Request, assets: Assets, readable: Annotated[Readable, Depends(_readable)]
+) -> Response:
+    return await content.answer(assets, readable.asset, request, readable.disposition)

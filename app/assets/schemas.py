@@ -1,0 +1,70 @@
+"""Assets as callers see them."""
+
+from datetime import datetime
+from typing import Self
+
+from pydantic import BaseModel, Field
+
+from app.assets.records import Kind, StoredAsset
+from app.ids import Prefix, encode
+
+
+class SignedQuery(BaseModel):
+    """What a signed URL carries."""
+
+    expires: str | None = Field(default=None, description="Of a signed URL: until when it is good, in Unix time.")
+    signature: str | None = Field(default=None, description="Of a signed URL.")
+
+
+class Deviation(BaseModel):
+    """Where a film is not what was ordered."""
+
+    field: str = Field(description="`seconds` or `size`.", examples=["seconds"])
+    requested: float | str = Field(examples=[8])
+    actual: float | str = Field(examples=[5.2])
+
+
+class Asset(BaseModel):
+    """A stored file: the film of a job, or its poster."""
+
+    id: str = Field(examples=["ast_01h455vb4pex5vsknk084sn02q"])
+    job_id: str = Field(examples=["job_01h455vb4pex5vsknk084sn02q"])
+    kind: Kind
+    content_type: str = Field(description="As found in the file itself.", examples=["video/mp4"])
+    size_bytes: int
+    sha256: str = Field(description="Of the file, in hexadecimal; also its ETag.", pattern="^[0-9a-f]{64}$")
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
+    codec: str = Field(examples=["h264"])
+    seconds: float | None = Field(description="The length; null for a poster.")
+    frame_rate: float | None = Field(description="Pictures per second; null for a poster.")
+    has_audio: bool
+    deviations: list[Deviation] = Field(description="Where the film is not what was ordered; usually nothing.")
+    created_at: datetime
+    expires_at: datetime = Field(description="When the file is deleted. Fetch it before.")
+    content_url: str = Field(description="Where the bytes are, for whoever has a key.")
+    url: str | None = Field(
+        default=None, description="Where the bytes are for a while, for whoever has this URL; only when asked for."
+    )
+
+    @classmethod
+    def of(cls, asset: StoredAsset, content_url: str, url: str | None = None) -> Self:
+        return cls(
+            id=encode(Prefix.ASSET, asset.id),
+            job_id=encode(Prefix.JOB, asset.job_id),
+            kind=asset.kind,
+            content_type=asset.content_type,
+            size_bytes=asset.size_bytes,
+            sha256=asset.sha256.hex(),
+            width=asset.width,
+            height=asset.height,
+            codec=asset.codec,
+            seconds=asset.seconds,
+            frame_rate=asset.frame_rate,
+            has_audio=asset.has_audio,
+            deviations=[Deviation(**deviation) for deviation in asset.deviations],
+            created_at=asset.created_at,
+            expires_at=asset.expires_at,
+            content_url=content_url,
+            url=url,
+        )

@@ -1,0 +1,150 @@
+"""Real stores: a directory, and a bucket on a server that speaks S3."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from app import problems
+from app.accounts.auth import Authenticator
+from app.accounts.service import KeyService
+from app.assets.records import Incoming, StoredAsset
+from app.assets.router import router
+from app.assets.service import AssetService
+from app.assets.storage import Storage
+from app.db import Database
+from app.ids import new_id
+from app.settings import AssetSettings
+from tests.support.films import film
+from tests.support.s3 import S3, running_s3
+
+URL_KEY = bytes(range(32))
+NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+
+
+class HeldClock:
+    """A clock that a test moves: ``clock.now += timedelta(...)``."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def in_directory(tmp_path: Path) -> AssetSettings:
+    """Settings for a store in a directory."""
+    return settings_for((tmp_path / "store").as_uri(), tmp_path)
+
+
+@pytest.fixture
+def in_bucket(s3: S3, tmp_path: Path) -> AssetSettings:
+    """Settings for a store in a new bucket."""
+    return settings_for(f"s3://{s3.new_bucket()}/kept/here", tmp_path, store_options=s3.options)
+
+
+@pytest.fixture(params=["in_directory", "in_bucket"])
+def settings(request: pytest.FixtureRequest) -> AssetSettings:
+    """Settings for each kind of store."""
+    found: AssetSettings = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def storage(settings: AssetSettings) -> Storage:
+    return Storage.open(settings)
+
+
+@pytest.fixture
+def clock() -> HeldClock:
+    return HeldClock()
+
+
+@pytest.fixture
+def assets(database: Database, in_directory: AssetSettings, clock: HeldClock) -> AssetService:
+    """The service, with its store in a directory."""
+    return service_for(database, in_directory, clock)
+
+
+@pytest.fixture
+async def stored(database: Database, assets: AssetService, account_id: UUID) -> list[StoredAsset]:
+    """A film and its poster."""
+    return await keep(database, assets, account_id)
+
+
+@pytest.fixture
+async def key(database: Database) -> tuple[str, UUID]:
+    """An API key that may read assets, and its account."""
+    made = await KeyService(database).create("the owner", "test", ["assets:read"])
+    return made.text, made.account_id
+
+
+@pytest.fixture
+def app(database: Database, assets: AssetService) -> FastAPI:
+    app = FastAPI()
+    app.include_router(router, prefix="/v1")
+    problems.install(app)
+    app.state.auth = Authenticator(database)
+    app.state.assets = assets
+    return app
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway.test") as client:
+        yield client
+
+
+def settings_for(store: str, directory: Path, **more: Any) -> AssetSettings:
+    spool = directory / "spool"
+    spool.mkdir(exist_ok=True)
+    return AssetSettings.model_validate({"store": store, "spool": spool, "min_free_bytes": 0, **more})
+
+
+def service_for(
+    database: Database, settings: AssetSettings, clock: Callable[[], datetime], public_url: str | None = None
+) -> AssetService:
+    return AssetService(database, Storage.open(settings), settings, url_key=URL_KEY, public_url=public_url, clock=clock)
+
+
+def incoming(content: bytes | AsyncIterator[bytes], **changes: Any) -> Incoming:
+    """A film on its way in that is what was ordered, if it is ``film()``."""
+    values: dict[str, Any] = {
+        "job_id": new_id(),
+        "account_id": new_id(),
+        "chunks": in_pieces(content) if isinstance(content, bytes) else content,
+        "expected_bytes": len(content) if isinstance(content, bytes) else None,
+        "seconds": 2,
+        "width": 160,
+        "height": 96,
+    }
+    return Incoming(**values | changes)
+
+
+async def in_pieces(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+async def keep(database: Database, assets: AssetService, account_id: UUID, content: bytes = b"") -> list[StoredAsset]:
+    """Take a film in and record it: the film, then the poster."""
+    taken = await assets.take_in(incoming(content or film(), account_id=account_id))
+    async with database.begin() as connection:
+        return await assets.record(connection, taken)
+
+
+async def read_all(storage: Storage, key: str, size: int) -> bytes:
+    return b"".join([chunk async for chunk in storage.read(key, 0, size)])
