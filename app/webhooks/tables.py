@@ -37,6 +37,7 @@ deliveries = Table(
     Column("event_id", Uuid, nullable=False),  # the `webhook-id`: the same on every attempt
     Column("event_type", Text, nullable=False),
     Column("url", Text, nullable=False),
+    Column("host", Text, nullable=False),  # of the URL, with its port: slots are shared between hosts
     Column("body", Text, nullable=False),  # signed and sent as it stands
     Column("state", Text, nullable=False, server_default="pending"),
     Column("attempts", Integer, nullable=False, server_default="0"),
@@ -54,10 +55,12 @@ attempts = Table(
     "webhook_attempts",
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
-    Column("delivery_id", ForeignKey("webhook_deliveries.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("delivery_id", ForeignKey("webhook_deliveries.id", ondelete="CASCADE"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("started_at", DateTime(timezone=True), nullable=False),
     Column("duration_ms", Integer, nullable=False),
     Column("status_code", Integer),
-    Column("error", Text),
+    Column("error", Text),  # why there was no answer
+    Column("reply", Text),  # the beginning of an answer that was no success
+    UniqueConstraint("delivery_id", "number"),
 )

@@ -1,0 +1,58 @@
+"""What follows from one attempt: a value, decided without HTTP and without a database."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from app.backoff import jittered
+
+#: A receiver may ask us to wait, but not for ever.
+LONGEST_RETRY_AFTER = 86_400.0
+GONE = 410
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The receiver has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryIn:
+    """Try again in so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The receiver wants no more, or the schedule is over."""
+
+
+Decision = Delivered | RetryIn | GiveUp
+
+
+def decide(status: int | None, retry_after: float | None, number: int, delays: Sequence[float]) -> Decision:
+    """What attempt ``number`` (from 1) leads to. ``status`` is None when there was no answer.
+
+    ``delays[n]`` is the wait before attempt ``n + 1``, ± 20 %; the receiver's ``retry_after`` may make it longer, up to
+    a day, and never shorter.
+    """
+    if status is not None and 200 <= status < 300:
+        return Delivered()
+    if status == GONE or number >= len(delays):
+        return GiveUp()
+    return RetryIn(max(jittered(delays[number]), min(retry_after or 0.0, LONGEST_RETRY_AFTER)))
+
+
+def read_retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds from a ``Retry-After`` header: a number of seconds or an HTTP date (RFC 9110, 10.2.3)."""
+    if value is None:
+        return None
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())

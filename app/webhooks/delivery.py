@@ -1,0 +1,151 @@
+"""Webhooks out: claim what is due, POST it signed, write down what came of it.
+
+At least once: a row stays pending until an attempt is recorded, so when a worker dies the lease runs out and the next
+worker sends the same bytes under the same ``webhook-id``.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from enum import StrEnum
+from importlib.metadata import version
+
+import structlog
+
+from app.clock import Clock, utc_now
+from app.db import Database
+from app.http import GuardedClient, GuardedReply, GuardError, InvalidUrl
+from app.ids import Prefix, encode
+from app.settings import WebhookSettings
+from app.webhooks import repository
+from app.webhooks.decision import Decision, Delivered, GiveUp, RetryIn, decide, read_retry_after
+from app.webhooks.records import Attempt, Due
+from app.webhooks.service import WebhookService
+from app.webhooks.signing import signed_headers
+
+USER_AGENT = f"Filmgate/{version('filmgate')}"
+#: What an attempt needs beside its POST: reading the secret and recording the outcome.
+LEASE_MARGIN_SECONDS = 30.0
+#: Attempts under way to one host in one process. A host that hangs costs so many slots and no more.
+HOST_SHARE = 8
+REPLY_CHARACTERS = 1000
+
+log = structlog.get_logger()
+
+
+class Outcome(StrEnum):
+    """What one attempt came to, for the metric."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    FAILED = "failed"
+    LOST_LEASE = "lost_lease"  # it took too long: another worker has the delivery now
+    BROKEN = "broken"  # our own fault; nothing is recorded, and the delivery comes back when its lease is over
+
+
+class Deliverer:
+    """The delivery lane's work. One per worker process."""
+
+    def __init__(
+        self,
+        database: Database,
+        client: GuardedClient,
+        webhooks: WebhookService,
+        settings: WebhookSettings,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._database = database
+        self._client = client
+        self._webhooks = webhooks
+        self._settings = settings
+        self._clock = clock
+        self._under_way: Counter[str] = Counter()
+
+    async def claim(self, limit: int) -> list[Due]:
+        """Take up to ``limit`` due deliveries; each must be given to :meth:`attempt` at once, in a task of its own.
+
+        Fewer than ``limit`` does not mean that nothing else is due: no host gets more than its share of the slots.
+        """
+        busy = [host for host, number in self._under_way.items() if number >= HOST_SHARE]
+        lease = self._settings.timeout + LEASE_MARGIN_SECONDS
+        async with self._database.begin() as connection:
+            return await repository.claim(connection, limit, lease=lease, share=HOST_SHARE, busy=busy)
+
+    async def next_due(self) -> float | None:
+        """Seconds until the next attempt is due, by the database's clock; None when nothing is owed."""
+        async with self._database.read() as connection:
+            return await repository.next_due(connection)
+
+    async def attempt(self, due: Due) -> Outcome:
+        """Make one attempt and record it. Never raises but for cancellation."""
+        self._under_way[due.host] += 1
+        try:
+            outcome = await self._attempt(due)
+        except Exception:
+            # One delivery must not take the lane down, and its lease brings it back.
+            log.exception("webhook attempt broken off", delivery=encode(Prefix.DELIVERY, due.id))
+            return Outcome.BROKEN
+        finally:
+            self._under_way[due.host] -= 1
+            if not self._under_way[due.host]:
+                del self._under_way[due.host]
+        return outcome
+
+    async def _attempt(self, due: Due) -> Outcome:
+        headers = await self._headers(due)
+        started_at, started = self._clock(), time.monotonic()
+        reply: GuardedReply | GuardError
+        try:
+            reply = await self._client.post(due.url, headers, due.body.encode())
+        except GuardError as error:
+            reply = error
+        milliseconds = round((time.monotonic() - started) * 1000)
+        number = due.attempts + 1
+        if isinstance(reply, GuardedReply):
+            retry_after = read_retry_after(reply.headers.get("retry-after"), self._clock())
+            decision = decide(reply.status, retry_after, number, self._settings.delays)
+            excerpt = None if isinstance(decision, Delivered) else _readable(reply.body_excerpt)
+            attempt = Attempt(number, started_at, milliseconds, status_code=reply.status, reply=excerpt)
+        else:
+            decision = decide(None, None, number, self._settings.delays)
+            attempt = Attempt(number, started_at, milliseconds, error=_said(reply))
+        return await self._record(due, attempt, decision)
+
+    async def _headers(self, due: Due) -> Mapping[str, str]:
+        secret = await self._webhooks.secret(due.account_id)
+        signed = signed_headers([secret], encode(Prefix.EVENT, due.event_id), self._clock(), due.body)
+        return {**signed, "content-type": "application/json", "user-agent": USER_AGENT}
+
+    async def _record(self, due: Due, attempt: Attempt, decision: Decision) -> Outcome:
+        async with self._database.begin() as connection:
+            recorded = await repository.record(connection, due, attempt, decision)
+        outcome = _OUTCOMES[type(decision)] if recorded else Outcome.LOST_LEASE
+        log.info(
+            "webhook attempted",
+            delivery=encode(Prefix.DELIVERY, due.id),
+            event_type=due.event_type,
+            number=attempt.number,
+            status_code=attempt.status_code,
+            error=attempt.error,
+            outcome=outcome.value,
+        )
+        return outcome
+
+
+_OUTCOMES: Mapping[type[Decision], Outcome] = {
+    Delivered: Outcome.DELIVERED,
+    RetryIn: Outcome.RETRY,
+    GiveUp: Outcome.FAILED,
+}
+
+
+def _readable(body: bytes) -> str:
+    """A receiver's bytes as text that Postgres, JSON and a terminal can take."""
+    text = body[: 4 * REPLY_CHARACTERS].decode(errors="replace")[:REPLY_CHARACTERS]
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def _said(error: GuardError) -> str:
+    return f"the URL {error}" if isinstance(error, InvalidUrl) else str(error)

@@ -1,0 +1,56 @@
+"""The values that the webhook code works with: rows read once, never changed in memory."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+State = Literal["pending", "delivered", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A claimed delivery: the right to make its next attempt until the lease is over.
+
+    ``attempts`` counts those already made; ``host`` is the receiver's host and port; ``body`` is sent as it stands.
+    """
+
+    id: UUID
+    account_id: UUID
+    event_id: UUID
+    event_type: str
+    url: str = field(repr=False)
+    host: str
+    body: str = field(repr=False)
+    attempts: int
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One POST. Either it was answered, with ``status_code``, or ``error`` says why not.
+
+    ``reply`` is the beginning of an answer that was no success, as text.
+    """
+
+    number: int
+    started_at: datetime
+    duration_ms: int
+    status_code: int | None = None
+    error: str | None = None
+    reply: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event on its way to one URL, with the attempts made so far."""
+
+    id: UUID
+    event_id: UUID
+    event_type: str
+    url: str
+    state: State
+    next_at: datetime
+    created_at: datetime
+    ended_at: datetime | None
+    attempts: tuple[Attempt, ...]

@@ -1,0 +1,77 @@
+"""What callers and receivers see of webhooks."""
+
+from datetime import datetime
+from typing import Generic, Self, TypeVar
+
+from pydantic import BaseModel, Field
+
+from app.ids import Prefix, encode
+from app.webhooks import records
+
+Data = TypeVar("Data")
+
+
+class WebhookEnvelope(BaseModel, Generic[Data]):
+    """The body of every webhook, as Standard Webhooks recommends it."""
+
+    type: str = Field(description="what happened", examples=["job.succeeded"])
+    timestamp: datetime = Field(description="when it happened; attempts made later carry the same time")
+    data: Data
+
+
+class WebhookSecret(BaseModel):
+    """What a receiver needs to verify our signatures (Standard Webhooks 1.0.0)."""
+
+    secret: str = Field(description="`whsec_` and base64: hand it to any Standard Webhooks library")
+
+
+class Attempt(BaseModel):
+    """One POST to the receiver."""
+
+    number: int = Field(description="1 for the first")
+    started_at: datetime
+    duration_ms: int
+    status_code: int | None = Field(description="the receiver's answer; null when there was none")
+    error: str | None = Field(description="why there was no answer")
+    reply: str | None = Field(description="the beginning of an answer that was no success")
+
+    @classmethod
+    def of(cls, attempt: records.Attempt) -> Self:
+        return cls(
+            number=attempt.number,
+            started_at=attempt.started_at,
+            duration_ms=attempt.duration_ms,
+            status_code=attempt.status_code,
+            error=attempt.error,
+            reply=attempt.reply,
+        )
+
+
+class Delivery(BaseModel):
+    """One event on its way to one URL."""
+
+    id: str = Field(examples=["whd_01h455vb4pex5vsknk084sn02q"])
+    event_id: str = Field(
+        description="the `webhook-id` header of every attempt", examples=["evt_01h455vb4pex5vsknk084sn02q"]
+    )
+    event_type: str = Field(examples=["job.succeeded"])
+    url: str
+    state: records.State
+    next_attempt_at: datetime | None = Field(description="when the next attempt is due; null when there will be none")
+    created_at: datetime
+    ended_at: datetime | None
+    attempts: list[Attempt] = Field(description="oldest first")
+
+    @classmethod
+    def of(cls, delivery: records.Delivery) -> Self:
+        return cls(
+            id=encode(Prefix.DELIVERY, delivery.id),
+            event_id=encode(Prefix.EVENT, delivery.event_id),
+            event_type=delivery.event_type,
+            url=delivery.url,
+            state=delivery.state,
+            next_attempt_at=delivery.next_at if delivery.state == "pending" else None,
+            created_at=delivery.created_at,
+            ended_at=delivery.ended_at,
+            attempts=[Attempt.of(attempt) for attempt in delivery.attempts],
+        )

@@ -1,0 +1,339 @@
+"""Deliveries end to end: a real receiver, the real client, the real database; waits are written into the row."""
+
+import asyncio
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select, text
+from standardwebhooks import Webhook
+from structlog.testing import capture_logs
+
+from app.db import Database
+from app.http import GuardedClient
+from app.ids import Prefix, encode
+from app.sealing import Sealer
+from app.settings import DatabaseSettings, WebhookSettings
+from app.webhooks import repository, schemas
+from app.webhooks.delivery import HOST_SHARE, USER_AGENT, Deliverer, Outcome
+from app.webhooks.service import WebhookService
+from app.webhooks.tables import deliveries
+from tests.support.receiver import Answer, Body, Receiver, loopback_settings, running_receiver
+from tests.webhooks.owing import SECRET_KEY, attempt_next, make_due, only_delivery, owe, seconds_until_next
+
+DELAYS = WebhookSettings().delays
+
+
+async def test_receiver_gets_the_stored_bytes_signed(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
+) -> None:
+    event_id = await owe(database, webhooks, account_id, receiver.url)
+    assert await attempt_next(deliverer) is Outcome.DELIVERED
+    (request,) = receiver.received
+    async with database.read() as connection:
+        assert request.body.decode() == (await connection.execute(select(deliveries.c.body))).scalar_one()
+    event = Webhook(await webhooks.secret(account_id)).verify(request.body, dict(request.headers))
+    assert event["data"] == {"status": "succeeded", "title": "Žluťoučký kůň"}
+    assert request.headers["webhook-id"] == encode(Prefix.EVENT, event_id)
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["user-agent"] == USER_AGENT
+    delivery = schemas.Delivery.of(await only_delivery(webhooks, account_id))
+    assert (delivery.state, delivery.next_attempt_at) == ("delivered", None)
+    assert delivery.ended_at is not None
+    (attempt,) = delivery.attempts
+    assert (attempt.number, attempt.status_code, attempt.error, attempt.reply) == (1, 200, None, None)
+
+
+async def test_failing_receiver_is_tried_exactly_as_documented_under_one_id(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
+) -> None:
+    event_id = await owe(database, webhooks, account_id, receiver.url)
+    receiver.will_answer(*[500] * 20)
+    for delay in DELAYS[1:]:
+        assert await attempt_next(deliverer) is Outcome.RETRY
+        assert 0.8 * delay - 2 < await seconds_until_next(database) <= 1.2 * delay
+        assert await deliverer.claim(1) == []
+        await make_due(database)
+    assert await attempt_next(deliverer) is Outcome.FAILED
+    await make_due(database)
+    assert await deliverer.claim(1) == []
+
+    assert len(receiver.received) == len(DELAYS)
+    assert {request.headers["webhook-id"] for request in receiver.received} == {encode(Prefix.EVENT, event_id)}
+    assert len({request.body for request in receiver.received}) == 1
+    verifier = Webhook(await webhooks.secret(account_id))
+    for request in receiver.received:
+        verifier.verify(request.body, dict(request.headers))
+    delivery = await only_delivery(webhooks, account_id)
+    assert delivery.state == "failed"
+    assert [(attempt.number, attempt.status_code) for attempt in delivery.attempts] == [
+        (number, 500) for number in range(1, len(DELAYS) + 1)
+    ]
+
+
+async def test_receiver_that_recovers_gets_the_event(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
+) -> None:
+    await owe(database, webhooks, account_id, receiver.url)
+    receiver.will_answer(503, 204)
+    assert await attempt_next(deliverer) is Outcome.RETRY
+    await make_due(database)
+    assert await attempt_next(deliverer) is Outcome.DELIVERED
+    delivery = await only_delivery(webhooks, account_id)
+    assert [attempt.status_code for attempt in delivery.attempts] == [503, 204]
+
+
+async def test_gone_ends_the_delivery_at_once(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
+) -> None:
+    await owe(database, webhooks, account_id, receiver.url)
+    receiver.will_answer(410)
+    assert await attempt_next(deliverer) is Outcome.FAILED
+    assert (await only_delivery(webhooks, account_id)).state == "failed"
+
+
+async def test_retry_after_of_the_receiver_is_honoured(
+    database: Database, client: GuardedClient, settings: WebhookSettings, receiver: Receiver, account_id: UUID
+) -> None:
+    noon = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+    webhooks = WebhookService(database, Sealer(SECRET_KEY), settings)
+    deliverer = Deliverer(database, client, webhooks, settings, lambda: noon)
+    await owe(database, webhooks, account_id, receiver.url)
+    receiver.will_answer(
+        Answer(429, {"Retry-After": "1000"}),
+        Answer(503, {"Retry-After": "Sun, 22 Nov 2026 13:00:00 GMT"}),
+        Answer(503, {"Retry-After": "99999999"}),
+    )
+    for seconds in (1000, 3600, 86_400):
+        assert await attempt_next(deliverer) is Outcome.RETRY
+        assert seconds - 2 < await seconds_until_next(database) <= seconds
+        await make_due(database)
+    delivery = await only_delivery(webhooks, account_id)
+    assert [attempt.started_at for attempt in delivery.attempts] == [noon] * 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "error"),
+    [
+        (Answer(302, {"Location": "http://127.0.0.1:9/"}), 302, None),
+        (Answer(500, body=Body.ENDLESS), 500, None),
+        (Answer(body=Body.HANGING), None, "no complete answer within 0.2 seconds"),
+        (Answer(body=Body.DRIPPING), None, "no complete answer within 0.2 seconds"),
+        (Answer(body=Body.CUT), None, "the connection broke before the answer was complete"),
+    ],
+    ids=["redirects", "answers without end", "hangs", "drips", "cuts the line"],
+)
+async def test_receiver_that_misbehaves_is_tried_again_and_the_reason_is_kept(
+    database: Database, receiver: Receiver, account_id: UUID, answer: Answer, status: int | None, error: str | None
+) -> None:
+    settings = loopback_settings(timeout=0.2)
+    webhooks = WebhookService(database, Sealer(SECRET_KEY), settings)
+    client = GuardedClient(settings)
+    await owe(database, webhooks, account_id, receiver.url)
+    receiver.will_answer(answer)
+    assert await attempt_next(Deliverer(database, client, webhooks, settings)) is Outcome.RETRY
+    await client.close()
+    (attempt,) = (await only_delivery(webhooks, account_id)).attempts
+    assert (attempt.status_code, attempt.error) == (status, error)
+
+
+async def test_url_that_may_not_be_called_is_not_called_though_it_was_stored(
+    database: Database, webhooks: WebhookService, receiver: Receiver, account_id: UUID
+) -> None:
+    for settings, error in (
+        (WebhookSettings(allow_http=True), "the URL must lead to the public internet"),
+        (WebhookSettings(), "the URL must start with https://"),
+    ):
+        client = GuardedClient(settings)
+        await owe(database, webhooks, account_id, receiver.url, subject_id=account_id)
+        assert await attempt_next(Deliverer(database, client, webhooks, settings)) is Outcome.RETRY
+        await client.close()
+        (attempt,) = (await webhooks.deliveries(account_id, account_id))[-1].attempts
+        assert str(attempt.error).startswith(error)
+    assert receiver.received == []
+
+
+async def test_what_a_refusing_receiver_says_is_kept_as_harmless_text(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
+) -> None:
+    await owe(database, webhooks, account_id, receiver.url)
+    receiver.will_answer(Answer(400, body=b'{"detail": "bad\x00 \x1b[31msignature \xff"}\n' + b"x" * 10_000))
+    assert await attempt_next(deliverer) is Outcome.RETRY
+    (attempt,) = (await only_delivery(webhooks, account_id)).attempts
+    assert attempt.reply is not None
+    assert attempt.reply.startswith('{"detail": "bad\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}[31msignature')
+    assert len(attempt.reply) == 1000
+
+
+async def test_two_workers_never_claim_the_same_delivery(
+    database: Database, webhooks: WebhookService, account_id: UUID
+) -> None:
+    for number in range(10):
+        await owe(database, webhooks, account_id, f"http://127.0.0.1:{number + 1}/")
+    async with database.begin() as one, database.begin() as other:
+        # Both transactions are open at the same time, and neither waits for the other.
+        first = await repository.claim(one, 6, lease=60, share=8, busy=[])
+        second = await repository.claim(other, 6, lease=60, share=8, busy=[])
+    assert (len(first), len(second)) == (6, 4)
+    assert not {due.id for due in first} & {due.id for due in second}
+    async with database.begin() as connection:
+        assert await repository.claim(connection, 6, lease=60, share=8, busy=[]) == []
+
+
+async def test_lease_outlasts_the_attempt(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, settings: WebhookSettings, account_id: UUID
+) -> None:
+    await owe(database, webhooks, account_id, "http://127.0.0.1:9/")
+    await deliverer.claim(1)
+    assert await seconds_until_next(database) > settings.timeout + 10
+
+
+async def test_worker_that_lost_its_lease_records_nothing(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
+) -> None:
+    await owe(database, webhooks, account_id, receiver.url)
+    receiver.will_answer(500, 200)
+    (paused,) = await deliverer.claim(1)
+    await make_due(database)
+    (current,) = await deliverer.claim(1)
+    assert await deliverer.attempt(paused) is Outcome.LOST_LEASE
+    assert (await only_delivery(webhooks, account_id)).attempts == ()
+    assert await deliverer.attempt(current) is Outcome.DELIVERED
+    for late in (paused, current):
+        assert await deliverer.attempt(late) is Outcome.LOST_LEASE
+    delivery = await only_delivery(webhooks, account_id)
+    assert [(attempt.number, attempt.status_code) for attempt in delivery.attempts] == [(1, 200)]
+    assert delivery.state == "delivered"
+
+
+async def test_worker_killed_between_post_and_record_delivers_again_under_the_same_id(
+    database: Database,
+    postgres_url: str,
+    webhooks: WebhookService,
+    deliverer: Deliverer,
+    receiver: Receiver,
+    account_id: UUID,
+) -> None:
+    event_id = await owe(database, webhooks, account_id, receiver.url)
+    receiver.will_answer(Answer(body=Body.HANGING))
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.webhooks.one_attempt", postgres_url)
+    try:
+        await receiver.wait_for(1)
+    finally:
+        worker.kill()
+        await worker.wait()
+    assert await deliverer.claim(1) == []
+    await make_due(database)
+    assert await attempt_next(deliverer) is Outcome.DELIVERED
+    first, second = receiver.received
+    assert first.headers["webhook-id"] == second.headers["webhook-id"] == encode(Prefix.EVENT, event_id)
+    assert first.body == second.body
+    assert [attempt.number for attempt in (await only_delivery(webhooks, account_id)).attempts] == [1]
+
+
+async def test_hanging_host_holds_up_no_other(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
+) -> None:
+    async with running_receiver() as hanging:
+        hanging.will_answer(*[Answer(body=Body.HANGING)] * 40)
+        for _ in range(40):
+            await owe(database, webhooks, account_id, hanging.url)
+        await owe(database, webhooks, account_id, receiver.url)
+        under_way = [asyncio.create_task(deliverer.attempt(due)) for due in await deliverer.claim(32)]
+        assert len(under_way) <= HOST_SHARE + 1
+        await hanging.wait_for(HOST_SHARE)
+        under_way += [asyncio.create_task(deliverer.attempt(due)) for due in await deliverer.claim(32)]
+        await receiver.wait_for(1)
+        assert await deliverer.claim(32) == []
+        assert len(hanging.received) == HOST_SHARE
+        hanging.release()
+        outcomes = await asyncio.gather(*under_way)
+    assert outcomes.count(Outcome.DELIVERED) == HOST_SHARE + 1
+    # The host's slots are free again.
+    assert len(await deliverer.claim(32)) == HOST_SHARE
+
+
+async def test_unusable_secret_is_our_own_fault_and_costs_the_receiver_no_attempt(
+    database: Database,
+    client: GuardedClient,
+    webhooks: WebhookService,
+    settings: WebhookSettings,
+    receiver: Receiver,
+    account_id: UUID,
+) -> None:
+    await webhooks.secret(account_id)
+    await owe(database, webhooks, account_id, receiver.url)
+    misconfigured = WebhookService(database, Sealer("another key"), settings)
+    with capture_logs() as logs:
+        assert await attempt_next(Deliverer(database, client, misconfigured, settings)) is Outcome.BROKEN
+    assert [entry["log_level"] for entry in logs] == ["error"]
+    delivery = await only_delivery(webhooks, account_id)
+    assert (delivery.state, delivery.attempts) == ("pending", ())
+    assert receiver.received == []
+
+
+async def test_database_that_is_away_does_not_take_the_lane_down(
+    database: Database,
+    client: GuardedClient,
+    webhooks: WebhookService,
+    deliverer: Deliverer,
+    settings: WebhookSettings,
+    account_id: UUID,
+) -> None:
+    await owe(database, webhooks, account_id, "http://127.0.0.1:9/")
+    (due,) = await deliverer.claim(1)
+    nowhere = DatabaseSettings.model_validate({"url": "postgresql://nobody@127.0.0.1:9/none"})
+    away = Database.open(nowhere, application="tests")
+    cut_off = WebhookService(away, Sealer(SECRET_KEY), settings)
+    assert await Deliverer(away, client, cut_off, settings).attempt(due) is Outcome.BROKEN
+    await away.close()
+
+
+async def test_cancelled_attempt_leaves_the_delivery_to_the_next_worker(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
+) -> None:
+    await owe(database, webhooks, account_id, receiver.url)
+    receiver.will_answer(Answer(body=Body.HANGING))
+    (due,) = await deliverer.claim(1)
+    attempt = asyncio.create_task(deliverer.attempt(due))
+    await receiver.wait_for(1)
+    attempt.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await attempt
+    await make_due(database)
+    assert await attempt_next(deliverer) is Outcome.DELIVERED
+
+
+async def test_secret_is_in_no_row_and_no_log_in_clear(
+    database: Database,
+    webhooks: WebhookService,
+    deliverer: Deliverer,
+    receiver: Receiver,
+    account_id: UUID,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    secret = await webhooks.secret(account_id)
+    await owe(database, webhooks, account_id, f"{receiver.url}?token=canary")
+    receiver.will_answer(500)
+    with capture_logs() as logs:
+        assert await attempt_next(deliverer) is Outcome.RETRY
+        await make_due(database)
+        assert await attempt_next(deliverer) is Outcome.DELIVERED
+    async with database.read() as connection:
+        rows = [
+            str(row)
+            for table in ("webhook_secrets", "webhook_deliveries", "webhook_attempts")
+            for row in await connection.execute(text(f"select encode(t::text::bytea, 'escape') from {table} t"))
+        ]
+        stored = (await connection.execute(text("select sealed from webhook_secrets"))).scalar_one()
+    logged = json.dumps(logs, default=str) + caplog.text
+    encoded = secret.removeprefix("whsec_")
+    for form in (secret, encoded, encoded.encode().hex()):
+        assert form not in "\n".join(rows)
+        assert form not in logged
+        assert form.encode() not in stored
+    assert "canary" not in logged
