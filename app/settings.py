@@ -125,9 +125,13 @@ class AssetSettings(Group):
 
 
 class WebhookSettings(Group):
-    delays: tuple[float, ...] = (0, 5, 60, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
+    delays: tuple[float, ...] = Field(
+        default=(0, 5, 60, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        min_length=1,
+        description="seconds before each attempt",
+    )
     timeout: Seconds = Field(default=15, description="seconds one attempt may take")
-    max_reply_bytes: int = 65_536
+    max_reply_bytes: int = Field(default=65_536, ge=1)
     allow_http: bool = Field(default=False, description="plain http:// receivers; dev only")
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(), description="otherwise private networks that receivers may live in"
@@ -176,7 +180,6 @@ class ModelSettings(Group):
         default=None, description="one price, or one by size; none means the price is not known"
     )
     typical_seconds: Seconds = Field(default=120, description="how long a render usually takes")
-    max_job_seconds: Seconds = Field(default=3600, description="longer than this a render never takes")
     sunset: str | None = Field(default=None, pattern=r"^\d{4}-\d\d-\d\d$")
 
     @field_validator("sizes")

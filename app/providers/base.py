@@ -2,181 +2,81 @@
 
 An adapter translates and never decides. It subclasses :class:`Provider`, fills :class:`Traits`, and writes small pure
 functions: a :class:`~app.providers.transport.Call` out of an order, a result out of a
-:class:`~app.providers.transport.Reply`. The sequence around them (send, classify, never send twice) lives here, once.
+:class:`~app.providers.transport.Reply`. The sequence around them (send, classify, never send twice, search) lives
+here, once.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 from uuid import UUID
 
-from app.providers.errors import Failure
-from app.providers.transport import Call, Download, NoReply, NotSent, Reply, Transport
+from app import ids
+from app.providers.outcomes import (
+    Absent,
+    Accepted,
+    Canceled,
+    CancelOutcome,
+    Failed,
+    FindOutcome,
+    Finished,
+    Found,
+    Inconclusive,
+    Listed,
+    Missing,
+    Order,
+    Page,
+    Pending,
+    PollOutcome,
+    Rejected,
+    Search,
+    SubmitOutcome,
+    Unknown,
+    Unreadable,
+    Unsent,
+)
+from app.providers.reading import text
+from app.providers.search import reaches_back, verdict
+from app.providers.transport import Call, Clients, Download, NoReply, NotSent, Reply, Transport
 
+# The port is one import: its vocabulary comes along.
+__all__ = [
+    "Absent",
+    "Accepted",
+    "Access",
+    "BadAccess",
+    "BillsOn",
+    "CancelOutcome",
+    "Canceled",
+    "Failed",
+    "FindOutcome",
+    "Finished",
+    "Found",
+    "Inconclusive",
+    "Listed",
+    "Lookup",
+    "Missing",
+    "Order",
+    "Page",
+    "Pending",
+    "PollOutcome",
+    "Provider",
+    "Rejected",
+    "Search",
+    "SubmitOutcome",
+    "Traits",
+    "Unknown",
+    "Unreadable",
+    "Unsent",
+]
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One film to buy, in the provider's terms. ``model`` is the upstream name; sizes are pixels."""
-
-    model: str
-    prompt: str
-    seconds: int
-    width: int
-    height: int
-    seed: int | None = None
-    negative_prompt: str | None = None
-    audio: bool | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def size(self) -> str:
-        return f"{self.width}x{self.height}"
-
-
-# What a paid request can end in ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """Bought: the provider named its record. ``cost_limit`` is the most it may charge, in USD, where it says so."""
-
-    remote_id: str
-    cost_limit: Decimal | None = None
-    raw: Any = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Refused in the provider's own words: nothing was bought."""
-
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Unsent:
-    """Proven: no byte of the request left this machine."""
-
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """It may or may not have been accepted. Never send it again before this is resolved."""
-
-    detail: str
-    raw: Any = field(default=None, repr=False)
-
-
-SubmitOutcome = Accepted | Rejected | Unsent | Unknown
-
-
-# What a status request can end in ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """Not finished. ``progress`` is 0–100 where the provider tells; ``oddity`` names a status word we do not know."""
-
-    progress: int | None = None
-    poll_after: timedelta | None = None
-    oddity: str | None = None
-    raw: Any = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Rendered. ``results`` say how to fetch each file, best first; ``cost`` is the final charge in USD if told."""
-
-    results: tuple[str, ...]
-    cost: Decimal | None = None
-    raw: Any = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A definitive verdict: there will be no film."""
-
-    failure: Failure
-    cost: Decimal | None = None
-    raw: Any = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Canceled:
-    """The provider says that the job was canceled."""
-
-    cost: Decimal | None = None
-    raw: Any = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """The provider does not know this id (now)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """No usable answer this time: network, 5xx, 429, or not the provider's own shape. Ask again later."""
-
-    detail: str
-    poll_after: timedelta | None = None
-
-
-PollOutcome = Pending | Finished | Failed | Canceled | Missing | Unreadable
-
-
-# What else may be asked ------------------------------------------------------------------------------------------
-
-
-class CancelOutcome(StrEnum):
-    """The three things that a cancel can come to."""
-
-    CONFIRMED = "confirmed"  # the provider stopped it
-    REQUESTED = "requested"  # the provider took note; polling will tell
-    NOT_CANCELLABLE = "not_cancellable"  # it will finish, and it stays billable
-    FAILED = "failed"  # no usable answer; ask again
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The provider holds a record that can only be this submission's."""
-
-    remote_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """The provider, asked by an authoritative method, holds no such record."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inconclusive:
-    """Neither is proven."""
-
-    detail: str
-
-
-FindOutcome = Found | Absent | Inconclusive
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """What is known of a submission whose reply was lost.
-
-    ``earliest`` and ``latest`` bound when the provider can have made the record; ``owned`` are remote ids that belong
-    to other submissions.
-    """
-
-    order: Order
-    ref: UUID
-    earliest: datetime
-    latest: datetime
-    owned: frozenset[str]
+#: Names our submission in every paid request: providers ignore it, operators and the sandbox match by it.
+SUBMISSION_HEADER = "X-Filmgate-Submission"
+MAX_LIST_PAGES = 10
 
 
 class Lookup(StrEnum):
@@ -196,7 +96,11 @@ class BillsOn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What an adapter's provider offers. Facts, with their source in the adapter's docstring."""
+    """What an adapter's provider offers. Facts, with their source in the adapter's docstring.
+
+    ``switches_audio``: an order can say whether it wants sound. ``reserved_options``: request fields that are ours, or
+    unsafe, so never a caller's ``provider_options``.
+    """
 
     lookup: Lookup
     bills_on: BillsOn
@@ -204,33 +108,73 @@ class Traits:
     visibility_delay: timedelta = timedelta(0)  # until a new record must show up in the list
     result_ttl: timedelta | None = None  # how long a result can be fetched
     cancels: bool = False
+    switches_audio: bool = False
+    reserved_options: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where a connection leads and what opens it, as the operator set it. ``timeout`` is seconds.
+
+    ``private_results``: films may come from private addresses other than ``base_url``, such as an own object store.
+    """
+
+    base_url: str | None = None
+    credential: str | None = field(default=None, repr=False)
+    profile: str | None = None
+    timeout: float = 30
+    private_results: bool = False
+
+    def transport(self, clients: Clients, base_url: str, headers: Mapping[str, str]) -> Transport:
+        """The way there. ``headers`` go along with every authorised request."""
+        return Transport(clients, base_url, headers, timeout=self.timeout, private_results=self.private_results)
+
+
+class BadAccess(Exception):
+    """A connection cannot be opened like this. ``key`` is the setting at fault."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+        self.message = message
 
 
 class Provider(ABC):
     """One connection to one provider."""
 
     name: ClassVar[str]
-    default_base_url: ClassVar[str | None] = None
 
     def __init__(self, transport: Transport, traits: Traits) -> None:
         self.transport = transport
         self.traits = traits
 
-    # The translation: pure, one pair per request --------------------------------------------------------------------
+    @classmethod
+    @abstractmethod
+    def open(cls, access: Access, clients: Clients) -> Self:
+        """Connects lazily: nothing is sent before the first request.
+
+        Raises:
+            BadAccess: something is missing or unknown.
+        """
+
+    # The translation: pure and total, one pair per request ------------------------------------------------------------
 
     @abstractmethod
-    def create_call(self, order: Order, ref: UUID) -> Call:
+    def order_call(self, order: Order, ref: UUID) -> Call:
         """The paid request. The same order and ref give the same bytes."""
 
     @abstractmethod
     def read_created(self, reply: Reply) -> Accepted | Rejected | None:
-        """What the provider said, or None when the reply is not in its documented shape."""
+        """What the provider said, or None when the reply is not in its documented shape.
+
+        Only 2xx and 4xx other than 408 and 409 get here: all others prove nothing.
+        """
 
     @abstractmethod
     def status_call(self, remote_id: str) -> Call: ...
 
     @abstractmethod
-    def read_status(self, reply: Reply) -> PollOutcome: ...
+    def read_status(self, remote_id: str, reply: Reply) -> PollOutcome: ...
 
     @abstractmethod
     def result_call(self, result: str) -> Call:
@@ -245,29 +189,36 @@ class Provider(ABC):
         del reply
         return CancelOutcome.NOT_CANCELLABLE
 
-    def list_call(self, search: Search) -> Call | None:
-        """The request that lists recent records, or None where there is none to trust."""
-        del search
+    def list_call(self, after: str | None) -> Call | None:
+        """The request that lists recent records, newest first, from ``after`` on; None where there is none to trust."""
+        del after
         return None
 
-    def read_list(self, reply: Reply, search: Search) -> FindOutcome:
-        del reply, search
-        return Inconclusive("this provider cannot be searched")
+    def read_page(self, reply: Reply, order: Order) -> Page | None:
+        """The list in a reply, or None when the reply is not one. ``order`` is what is looked for."""
+        del reply, order
+        return None
 
     # The sequence: shared by all --------------------------------------------------------------------------------------
 
-    async def submit(self, call: Call, timeout: float) -> SubmitOutcome:
+    def create_call(self, order: Order, ref: UUID) -> Call:
+        """The paid request, with our reference. The same order and ref give the same bytes."""
+        call = self.order_call(order, ref)
+        return replace(call, headers={**call.headers, SUBMISSION_HEADER: ids.encode(ids.Prefix.SUBMISSION, ref)})
+
+    async def submit(self, call: Call, deadline: float) -> SubmitOutcome:
         """Send a paid request once, and say what came of it. Never raises but for cancellation.
 
-        ``call`` comes from :meth:`create_call`; ``timeout`` is seconds until the absolute send deadline.
+        ``call`` comes from :meth:`create_call`; ``deadline`` is event-loop time.
         """
         try:
-            reply = await self.transport.send_paid(call, timeout)
+            reply = await self.transport.send_paid(call, deadline)
         except NotSent as error:
             return Unsent(str(error))
         except NoReply as error:
             return Unknown(str(error))
-        return self.read_created(reply) or Unknown(f"HTTP {reply.status}, not in the documented shape", excerpt(reply))
+        outcome = self.read_created(reply) if proves_something(reply.status) else None
+        return outcome or Unknown(f"HTTP {reply.status}, which does not tell whether it was accepted", excerpt(reply))
 
     async def poll(self, remote_id: str) -> PollOutcome:
         """Ask for the state of a remote job. Never raises but for cancellation."""
@@ -275,14 +226,17 @@ class Provider(ABC):
             reply = await self.transport.send(self.status_call(remote_id))
         except (NotSent, NoReply) as error:
             return Unreadable(str(error))
-        return self.read_status(reply)
+        return self.read_status(remote_id, reply)
 
     def open_result(self, result: str) -> AbstractAsyncContextManager[Download]:
         """Stream one of :attr:`Finished.results`; the caller looks at the status."""
         return self.transport.stream(self.result_call(result))
 
     async def cancel(self, remote_id: str) -> CancelOutcome:
-        """Ask the provider to stop a remote job. Never raises but for cancellation."""
+        """Ask the provider to stop a remote job. Never raises but for cancellation.
+
+        Poll right before: where a cancel is a deletion, a film that was just finished, and its price, go with it.
+        """
         call = self.cancel_call(remote_id)
         if call is None:
             return CancelOutcome.NOT_CANCELLABLE
@@ -293,15 +247,31 @@ class Provider(ABC):
 
     async def find(self, search: Search) -> FindOutcome:
         """Look for the record of a submission whose reply was lost. Never raises but for cancellation."""
-        call = self.list_call(search)
-        if call is None:
-            return Inconclusive("this provider cannot be searched")
-        try:
-            return self.read_list(await self.transport.send(call), search)
-        except (NotSent, NoReply) as error:
-            return Inconclusive(str(error))
+        records: list[Listed] = []
+        after: str | None = None
+        for _ in range(MAX_LIST_PAGES):
+            call = self.list_call(after)
+            if call is None:
+                return Inconclusive("this provider cannot be searched")
+            try:
+                reply = await self.transport.send(call)
+            except (NotSent, NoReply) as error:
+                return Inconclusive(str(error))
+            page = self.read_page(reply, search.order)
+            if page is None:
+                return Inconclusive(f"HTTP {reply.status}, which is not a list")
+            records += page.records
+            after = page.after
+            if after is None or reaches_back(page, search):
+                return verdict(records, search, complete=True)
+        return verdict(records, search, complete=False)
+
+
+def proves_something(status: int) -> bool:
+    """Whether a reply to a paid request may be read at all: DESIGN §5, "What a paid POST can end in"."""
+    return 200 <= status < 300 or (400 <= status < 500 and status not in (408, 409))
 
 
 def excerpt(reply: Reply) -> str:
     """The beginning of a reply, for operators."""
-    return reply.body[:2000].decode(errors="replace")
+    return text(reply.body[:2000].decode(errors="replace"))

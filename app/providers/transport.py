@@ -1,7 +1,9 @@
 """How bytes reach a provider: the one place that knows the HTTP client.
 
 Two kinds of requests. A *paid* one gets a fresh connection, one absolute deadline and no second try, and its error
-says whether a byte can have left. Every other one shares kept-alive connections.
+says whether a byte can have left. Every other one shares kept-alive connections. The credential goes to the
+connection's own origin and nowhere else, redirects included. Where a provider sends us for a film, private addresses
+are refused unless they are the connection's own origin or the operator allows them.
 
     TransportError
     ├── NotSent     proven: no connection was made, so the provider has seen nothing
@@ -10,18 +12,24 @@ says whether a byte can have left. Every other one shares kept-alive connections
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import aiohttp
 from yarl import URL
 
+from app.addresses import permitted
+
 MAX_REPLY_BYTES = 4 * 1024 * 1024
-CHUNK_BYTES = 1024 * 1024
+READ_BYTES = 64 * 1024
+MAX_REDIRECTS = 5
+USER_AGENT = "filmgate"
 
 
 class TransportError(Exception):
@@ -40,7 +48,7 @@ class NoReply(TransportError):
 class Call:
     """One HTTP request to a provider. ``path`` is relative to the connection's base URL, or a whole URL.
 
-    ``authorized`` says whether the connection's credential goes along: never to a signed result URL elsewhere.
+    ``authorized`` says whether the connection's credential goes along; to another origin it never does.
     """
 
     method: str
@@ -60,11 +68,15 @@ class Reply:
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """The decoded body, or None when it is not JSON."""
+        """The decoded body, or None when it is not JSON (NaN and Infinity are not)."""
         try:
-            return json.loads(self.body)
-        except ValueError:
+            return json.loads(self.body, parse_constant=_no_json)
+        except (ValueError, RecursionError):
             return None
+
+
+def _no_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def json_body(fields: Mapping[str, Any]) -> bytes:
@@ -92,11 +104,14 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         *,
         timeout: float = 30,
+        private_results: bool = False,
     ) -> None:
         self._clients = clients
         self._base_url = base_url.rstrip("/")
+        self._origin = URL(base_url).origin()
         self._headers = dict(headers or {})
         self._timeout = timeout
+        self._private_results = private_results
 
     async def send(self, call: Call) -> Reply:
         """A request that costs nothing: status, cancel, list.
@@ -104,47 +119,67 @@ class Transport:
         Raises:
             NotSent, NoReply: as their names say; either may be tried again.
         """
-        return await self._exchange(self._clients.shared, call, self._timeout)
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        return await self._exchange(self._clients.shared, call, deadline)
 
-    async def send_paid(self, call: Call, timeout: float) -> Reply:
-        """A request that buys something: sent once, on a fresh connection, within ``timeout`` seconds in all.
+    async def send_paid(self, call: Call, deadline: float) -> Reply:
+        """A request that buys something: sent once, on a fresh connection, before ``deadline`` (event-loop time).
 
         Raises:
             NotSent: proven; it may be sent again.
             NoReply: it may have been accepted; it must not be sent again.
         """
-        return await self._exchange(self._clients.paid, call, timeout)
+        if deadline <= asyncio.get_running_loop().time():
+            raise NotSent("the deadline passed before it was sent")
+        return await self._exchange(self._clients.paid, call, deadline)
 
     @asynccontextmanager
     async def stream(self, call: Call) -> AsyncIterator["Download"]:
-        """A large answer, as it arrives.
+        """A large answer, as it arrives. Redirects are followed, each to its own origin's rights.
 
         Raises:
-            NotSent, NoReply: also from the iteration, when the stream breaks off.
+            NotSent, NoReply: on opening it; :meth:`Download.chunks` raises NoReply when the stream breaks off.
         """
-        trace = SimpleNamespace(connected=False)
+        response = await self._open(call)
         try:
-            async with self._clients.shared.request(
-                call.method,
-                self._url(call),
-                headers=self._headers_for(call),
-                trace_request_ctx=trace,
-                timeout=aiohttp.ClientTimeout(sock_connect=self._timeout, sock_read=self._timeout),
-            ) as response:
-                yield Download(response.status, _lower(response.headers), response)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _classified(error, connected=trace.connected) from error
+            yield Download(response.status, _lower(response.headers), response)
+        finally:
+            response.close()
 
-    async def _exchange(self, client: aiohttp.ClientSession, call: Call, timeout: float) -> Reply:
+    async def _open(self, call: Call) -> aiohttp.ClientResponse:
         trace = SimpleNamespace(connected=False)
         try:
+            url = self._url(call)
+            for _ in range(1 + MAX_REDIRECTS):
+                response = await self._client_for(url).request(
+                    call.method,
+                    url,
+                    headers=self._headers_for(call, url),
+                    allow_redirects=False,
+                    trace_request_ctx=trace,
+                    timeout=aiohttp.ClientTimeout(
+                        connect=self._timeout, sock_connect=self._timeout, sock_read=self._timeout
+                    ),
+                )
+                location = response.headers.get("location")
+                if response.status not in (301, 302, 303, 307, 308) or location is None:
+                    return response
+                response.close()
+                url = url.join(URL(location, encoded=True))
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise _classified(error, connected=trace.connected) from error
+        raise NoReply(f"more than {MAX_REDIRECTS} redirects")
+
+    async def _exchange(self, client: aiohttp.ClientSession, call: Call, deadline: float) -> Reply:
+        trace = SimpleNamespace(connected=False)
+        try:
+            url = self._url(call)
             async with (
-                asyncio.timeout(timeout),
+                asyncio.timeout_at(deadline),
                 client.request(
                     call.method,
-                    self._url(call),
-                    params=call.query or None,
-                    headers=self._headers_for(call),
+                    url,
+                    headers=self._headers_for(call, url),
                     data=call.body or None,
                     allow_redirects=False,
                     trace_request_ctx=trace,
@@ -157,10 +192,17 @@ class Transport:
 
     def _url(self, call: Call) -> URL:
         absolute = call.path.startswith(("http://", "https://"))
-        return URL(call.path if absolute else self._base_url + call.path, encoded=absolute)
+        # A signed URL must arrive byte for byte.
+        url = URL(call.path if absolute else self._base_url + call.path, encoded=absolute)
+        return url.update_query(call.query) if call.query else url
 
-    def _headers_for(self, call: Call) -> dict[str, str]:
-        return {**self._headers, **call.headers} if call.authorized else dict(call.headers)
+    def _client_for(self, url: URL) -> aiohttp.ClientSession:
+        trusted = self._private_results or url.origin() == self._origin
+        return self._clients.shared if trusted else self._clients.guarded
+
+    def _headers_for(self, call: Call, url: URL) -> dict[str, str]:
+        own = call.authorized and url.origin() == self._origin
+        return {**self._headers, **call.headers} if own else dict(call.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +214,20 @@ class Download:
     _response: aiohttp.ClientResponse = field(repr=False)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, in pieces as they come."""
-        async for chunk in self._response.content.iter_any():
-            yield chunk
+        """The body, in pieces as they come.
+
+        Raises:
+            NoReply: it broke off, or nothing came for too long.
+        """
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _classified(error, connected=True) from error
 
 
 class Clients:
-    """The two HTTP clients of a process. Open once, share, close at the end."""
+    """The HTTP clients of a process. Open once inside the running loop, share, close at the end."""
 
     def __init__(self, *, connections: int = 200) -> None:
         trace = aiohttp.TraceConfig()
@@ -188,14 +237,27 @@ class Clients:
             "trace_configs": [trace],
             "timeout": aiohttp.ClientTimeout(total=None),
             "cookie_jar": aiohttp.DummyCookieJar(),
-            "auto_decompress": True,
+            # Nothing is packed, so nothing can be a bomb, and a film has the length that is announced.
+            "headers": {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+            "auto_decompress": False,
         }
         self.shared = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections), **common)
+        self.guarded = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, socket_factory=_open_public), **common
+        )
         # A kept-alive connection may be closed by the other side just as we write: then nobody knows what was read.
         self.paid = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), **common)
 
     async def close(self) -> None:
-        await asyncio.gather(self.shared.close(), self.paid.close())
+        await asyncio.gather(self.shared.close(), self.guarded.close(), self.paid.close())
+
+
+def _open_public(target: aiohttp.AddrInfoType) -> socket.socket:
+    # Here the address is final: no spelling, redirect or second DNS answer gets around it.
+    family, kind, protocol, _, address = target
+    if not permitted(ip_address(address[0])):
+        raise OSError("the address is not on the public internet")
+    return socket.socket(family, kind, protocol)
 
 
 async def _mark_connected(_session: aiohttp.ClientSession, context: Any, _parameters: Any) -> None:
@@ -209,12 +271,12 @@ def _classified(error: BaseException, *, connected: bool) -> TransportError:
 
 
 async def _read_capped(response: aiohttp.ClientResponse) -> bytes:
-    body = await response.content.read(MAX_REPLY_BYTES + 1)
-    while len(body) <= MAX_REPLY_BYTES and (more := await response.content.read(MAX_REPLY_BYTES)):
-        body += more
-    if len(body) > MAX_REPLY_BYTES:
-        raise ValueError(f"the reply is longer than {MAX_REPLY_BYTES} bytes")
-    return body
+    body = bytearray()
+    while piece := await response.content.read(READ_BYTES):
+        body += piece
+        if len(body) > MAX_REPLY_BYTES:
+            raise ValueError(f"the reply is longer than {MAX_REPLY_BYTES} bytes")
+    return bytes(body)
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

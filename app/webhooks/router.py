@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from app import problems
-from app import problems
 from app.accounts.auth import Caller, require
 from app.webhooks.schemas import WebhookSecret
 from app.webhooks.service import WebhookService

@@ -1,0 +1,188 @@
+"""The vocabulary of the port: what is ordered, and everything that an upstream request can come to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from app.providers.errors import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One film to buy, in the provider's terms. ``model`` is the upstream name; sizes are pixels."""
+
+    model: str
+    prompt: str
+    seconds: int
+    width: int
+    height: int
+    seed: int | None = None
+    negative_prompt: str | None = None
+    audio: bool | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+# What a paid request can end in ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Bought: the provider named its record. ``cost_limit`` is the most it may charge, in USD, where it says so."""
+
+    remote_id: str
+    cost_limit: Decimal | None = None
+    raw: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Refused in the provider's own words: nothing was bought."""
+
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """Proven: no byte of the request left this machine."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may or may not have been accepted. Never send it again before this is resolved."""
+
+    detail: str
+    raw: Any = field(default=None, repr=False)
+
+
+SubmitOutcome = Accepted | Rejected | Unsent | Unknown
+
+
+# What a status request can end in ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Not finished. ``progress`` is 0–100 where the provider tells; ``oddity`` names a status word we do not know."""
+
+    progress: int | None = None
+    poll_after: timedelta | None = None
+    oddity: str | None = None
+    raw: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Rendered. ``results`` say how to fetch each file, best first; ``cost`` is the final charge in USD if told."""
+
+    results: tuple[str, ...]
+    cost: Decimal | None = None
+    raw: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A definitive verdict: there will be no film."""
+
+    failure: Failure
+    cost: Decimal | None = None
+    raw: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """The provider says that the job was canceled."""
+
+    cost: Decimal | None = None
+    raw: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The provider does not know this id (now)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """No usable answer this time: network, 5xx, 429, or not the provider's own shape. Ask again later."""
+
+    detail: str
+    poll_after: timedelta | None = None
+
+
+PollOutcome = Pending | Finished | Failed | Canceled | Missing | Unreadable
+
+
+# What else may be asked ------------------------------------------------------------------------------------------
+
+
+class CancelOutcome(StrEnum):
+    """The three things that a cancel can come to."""
+
+    CONFIRMED = "confirmed"  # the provider stopped it
+    REQUESTED = "requested"  # the provider took note; polling will tell, and Missing then means canceled
+    NOT_CANCELLABLE = "not_cancellable"  # it will finish, and it stays billable
+    FAILED = "failed"  # no usable answer; ask again
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The provider holds a record that can only be this submission's."""
+
+    remote_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The provider, asked by an authoritative method, holds no such record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inconclusive:
+    """Neither is proven."""
+
+    detail: str
+
+
+FindOutcome = Found | Absent | Inconclusive
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One record of a provider's list. ``same``: it is what was ordered; None where it may be."""
+
+    remote_id: str
+    created_at: datetime | None
+    same: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a provider's list, newest first. ``after`` asks for the next part; None: there is none."""
+
+    records: tuple[Listed, ...]
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is known of a submission whose reply was lost.
+
+    ``earliest`` and ``latest`` bound, by our clock, when the provider can have made the record; ``owned`` are remote
+    ids that belong to other submissions.
+    """
+
+    order: Order
+    ref: UUID
+    earliest: datetime
+    latest: datetime
+    owned: frozenset[str]

@@ -1,0 +1,97 @@
+"""How an adapter reads what it cannot trust: small total functions over decoded JSON and headers.
+
+None of them raises, whatever a provider sends; None means "not usable".
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from app.providers.transport import Reply
+
+MAX_TEXT = 2000
+MAX_WAIT = timedelta(days=1)
+# Printable, no space, and not a dot segment: it goes into a path.
+_REMOTE_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,200}")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+
+def obj(value: Any) -> Mapping[str, Any]:
+    """A JSON object; empty when it is anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def text(value: Any) -> str:
+    """A provider's words, for operators: without control characters, at most 2,000 characters."""
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value[:MAX_TEXT]) if isinstance(value, str) else ""
+
+
+def remote_id(value: Any) -> str | None:
+    """The provider's name for its record."""
+    return value if isinstance(value, str) and _REMOTE_ID.fullmatch(value) else None
+
+
+def number(value: Any) -> Decimal | None:
+    """A finite number that is not negative, exact as it was written."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    decimal = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
+    return decimal if decimal.is_finite() and 0 <= decimal < 10**12 else None
+
+
+def percent(value: Any, *, whole: int = 100) -> int | None:
+    """Progress as 0–100, when ``whole`` means all of it."""
+    share = number(value)
+    return None if share is None else min(100, int(share * 100 / whole))
+
+
+def moment(value: Any) -> datetime | None:
+    """Unix seconds as a time."""
+    seconds = number(value)
+    return datetime.fromtimestamp(int(seconds), UTC) if seconds is not None and seconds < 10**11 else None
+
+
+def urls(value: Any) -> tuple[str, ...]:
+    """The http(s) URLs in a list, in their order."""
+    items = value if isinstance(value, list) else [value]
+    return tuple(item for item in items if isinstance(item, str) and item.startswith(("https://", "http://")))
+
+
+def wait(amount: str | None, unit: timedelta) -> timedelta | None:
+    """A number in a header as a time to wait: positive, at most a day."""
+    try:
+        units = float(amount or "")
+    except ValueError:
+        return None
+    return unit * min(units, MAX_WAIT / unit) if units > 0 else None
+
+
+def retry_after(reply: Reply) -> timedelta | None:
+    """How long a reply asks us to wait: ``Retry-After-Ms``, else ``Retry-After`` (seconds or a date)."""
+    return asked_to_wait(reply.headers)
+
+
+def asked_to_wait(headers: Mapping[str, Any]) -> timedelta | None:
+    """The same, from headers with lower-case names."""
+    milliseconds, seconds = headers.get("retry-after-ms"), headers.get("retry-after")
+    return (
+        wait(_word(milliseconds), timedelta(milliseconds=1))
+        or wait(_word(seconds), timedelta(seconds=1))
+        or _until(_word(seconds))
+    )
+
+
+def _word(value: Any) -> str:
+    return str(value) if isinstance(value, str | int | float) else ""
+
+
+def _until(date: str) -> timedelta | None:
+    try:
+        end = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    left = end.replace(tzinfo=end.tzinfo or UTC) - datetime.now(UTC)
+    return min(left, MAX_WAIT) if left > timedelta(0) else None

@@ -1,0 +1,179 @@
+"""The configured connections: which adapter each one uses, its limits, and which models it serves."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from app.clock import Clock, utc_now
+from app.providers.base import Access, BadAccess, Provider
+from app.providers.catalog import Catalog, Model, suggest
+from app.providers.openai_compatible import OpenAICompatible
+from app.providers.runway import Runway
+from app.providers.transport import Clients
+from app.settings import ConnectionSettings, Settings, SettingsError, credential_variable
+
+#: Every adapter there is, by the name that settings use.
+ADAPTERS: Mapping[str, type[Provider]] = {adapter.name: adapter for adapter in (OpenAICompatible, Runway)}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One upstream account, ready to use. ``poll_interval`` is seconds; ``models`` None means all of its provider's."""
+
+    name: str
+    provider: Provider
+    max_concurrent: int
+    poll_interval: float
+    models: frozenset[str] | None
+
+    def serves(self, model: Model) -> bool:
+        return model.facts.provider == self.provider.name and (self.models is None or model.name in self.models)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One way to buy a film of a model."""
+
+    connection: str
+    upstream_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model, and the connections that serve it, in the order in which they are tried."""
+
+    model: Model
+    connections: tuple[str, ...]
+
+    @property
+    def available(self) -> bool:
+        return bool(self.connections) and not self.model.retired
+
+
+class UnknownConnection(LookupError):
+    """There is no such connection (any more): the settings changed while it had work."""
+
+
+class Registry:
+    """All connections, and the catalogue."""
+
+    def __init__(self, catalog: Catalog, connections: Iterable[Connection]) -> None:
+        self.catalog = catalog
+        self.connections = {connection.name: connection for connection in connections}
+
+    @classmethod
+    def open(cls, settings: Settings, clients: Clients, clock: Clock = utc_now) -> "Registry":
+        """Every connection of the settings. Connects lazily; ``clients`` stay the caller's to close.
+
+        Raises:
+            SettingsError: names every key that is wrong, and the fix.
+        """
+        catalog = Catalog.load(settings.models, settings.aliases, clock)
+        connections = []
+        problems = [
+            problem for model in catalog if (problem := _provider_problem(f"models.{model.name}", model.facts.provider))
+        ]
+        for name, configured in settings.connections.items():
+            try:
+                connection = _open(name, configured, clients)
+            except SettingsError as error:
+                problems.append(str(error))
+                continue
+            connections.append(connection)
+            problems += _model_problems(connection, catalog)
+        if problems:
+            raise SettingsError("\n".join(problems))
+        return cls(catalog, connections)
+
+    def connection(self, name: str) -> Connection:
+        """One connection.
+
+        Raises:
+            UnknownConnection
+        """
+        try:
+            return self.connections[name]
+        except KeyError:
+            raise UnknownConnection(f"connections.{name} is no longer configured, and still has work") from None
+
+    def provider(self, connection: str) -> Provider:
+        return self.connection(connection).provider
+
+    def max_concurrent(self, connection: str) -> int:
+        return self.connection(connection).max_concurrent
+
+    def poll_interval(self, connection: str) -> float:
+        """Seconds between two looks at a remote job."""
+        return self.connection(connection).poll_interval
+
+    def routes(self, model: str) -> tuple[Route, ...]:
+        """The ways to buy a film of a model, in the order of the configuration; none for an unknown model."""
+        known = self.catalog.get(model)
+        if known is None:
+            return ()
+        return tuple(Route(connection.name, known.facts.upstream) for connection in self._serving(known))
+
+    def models(self) -> tuple[Offer, ...]:
+        """Every model of the catalogue, by name."""
+        return tuple(
+            Offer(model, tuple(connection.name for connection in self._serving(model))) for model in self.catalog
+        )
+
+    def _serving(self, model: Model) -> Iterator[Connection]:
+        return (connection for connection in self.connections.values() if connection.serves(model))
+
+
+def _open(name: str, configured: ConnectionSettings, clients: Clients) -> Connection:
+    problem = _provider_problem(f"connections.{name}", configured.provider)
+    if problem:
+        raise SettingsError(problem)
+    credential = configured.api_key.get_secret_value() if configured.api_key else None
+    if credential is not None and not (credential.isascii() and credential.isprintable()):
+        raise SettingsError(f"{credential_variable(name)}: holds a line break or another character that no key has")
+    access = Access(
+        base_url=str(configured.base_url) if configured.base_url else None,
+        credential=credential,
+        profile=configured.profile,
+        timeout=configured.timeout,
+        private_results=configured.private_results,
+    )
+    try:
+        provider = ADAPTERS[configured.provider].open(access, clients)
+    except BadAccess as error:
+        fix = f"; set {credential_variable(name)}" if error.key == "api_key" else ""
+        raise SettingsError(f"connections.{name}.{error}{fix}") from None
+    if configured.visibility_delay is not None:
+        provider.traits = replace(provider.traits, visibility_delay=timedelta(seconds=configured.visibility_delay))
+    return Connection(
+        name=name,
+        provider=provider,
+        max_concurrent=configured.max_concurrent,
+        poll_interval=configured.poll_interval or provider.traits.poll_interval.total_seconds(),
+        models=None if configured.models is None else frozenset(configured.models),
+    )
+
+
+def _provider_problem(key: str, provider: str) -> str | None:
+    if provider in ADAPTERS:
+        return None
+    near = suggest(provider, ADAPTERS) or f"; there are {' and '.join(ADAPTERS)}"
+    return f"{key}.provider: there is no provider {provider}{near}"
+
+
+def _model_problems(connection: Connection, catalog: Catalog) -> Iterator[str]:
+    key = f"connections.{connection.name}.models"
+    traits = connection.provider.traits
+    for name in sorted(connection.models or ()):
+        model = catalog.get(name)
+        if model is None:
+            yield f"{key}: there is no model {name}{suggest(name, [model.name for model in catalog])}"
+        elif model.facts.provider != connection.provider.name:
+            yield f"{key}: {name} is a model of {model.facts.provider}, not of {connection.provider.name}"
+    for model in filter(connection.serves, catalog):
+        for option in sorted(traits.reserved_options.intersection(model.facts.options)):
+            yield f"models.{model.name}.options: {option} is not the caller's to set; remove it"
+        if model.facts.audio == "optional" and not traits.switches_audio:
+            yield (
+                f"models.{model.name}.audio: connections.{connection.name} cannot switch sound on and off; "
+                "say none or always"
+            )

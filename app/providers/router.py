@@ -1,0 +1,34 @@
+"""HTTP for the catalogue."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from app import problems
+from app.accounts.auth import Caller, require
+from app.providers.registry import Registry
+from app.providers.schemas import ModelList, ModelView
+
+
+def registry(request: Request) -> Registry:
+    opened: Registry = request.app.state.registry
+    return opened
+
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+@router.get(
+    "",
+    operation_id="list_models",
+    summary="What can be ordered, and what it costs",
+    responses=problems.responses("unauthenticated", "forbidden"),
+)
+async def list_models(
+    _caller: Annotated[Caller, Depends(require("jobs:read"))],
+    opened: Annotated[Registry, Depends(registry)],
+    available: bool | None = None,
+) -> ModelList:
+    """`available=true` leaves out what no configured connection serves."""
+    offers = [offer for offer in opened.models() if available is None or offer.available == available]
+    return ModelList(data=[ModelView.of(offer) for offer in offers], aliases=opened.catalog.aliases)

@@ -1,0 +1,200 @@
+"""Runway's API: one account, one task format, many makers' models. Text to video.
+
+Sources, read in 2026-11: the Python SDK runwayml 5.24.0, and docs.dev.runwayml.com on errors, task failures, usage
+tiers and assets.
+
+* No idempotency key, no list of tasks and no callback: a lost reply can never be resolved.
+* ``THROTTLED`` means accepted and in line for our own concurrency; it starts by itself, so it is pending.
+* ``estimatedCost`` is the most that a task can cost; ``cost`` of an ended one is the real charge, 0 when refunded.
+  A credit is one US cent.
+* DELETE cancels what is not finished, without a promise that the render stops, and without a refund once it runs; what
+  is finished it deletes. Afterwards the task may be ``CANCELLED`` with its cost, or not be known any more. So a cancel
+  is *requested*: poll for the cost right before it, and once more after it.
+* Output URLs are signed and live for 24–48 hours; reading the task again gives fresh ones.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, ClassVar, Self
+from urllib.parse import quote
+from uuid import UUID
+
+from app.providers.base import (
+    Accepted,
+    Access,
+    BadAccess,
+    BillsOn,
+    Canceled,
+    CancelOutcome,
+    Failed,
+    Finished,
+    Lookup,
+    Missing,
+    Order,
+    Pending,
+    PollOutcome,
+    Provider,
+    Rejected,
+    Traits,
+    Unreadable,
+)
+from app.providers.errors import Billed, Failure, Fault
+from app.providers.reading import number, obj, percent, remote_id, retry_after, text, urls
+from app.providers.transport import Call, Clients, Reply, json_body
+
+# Status words.
+PENDING = {"PENDING", "THROTTLED", "RUNNING"}
+FINISHED = {"SUCCEEDED"}
+FAILED = {"FAILED"}
+CANCELED = {"CANCELLED"}
+
+# The beginning of a task's `failureCode`, first match first: whose fault, whether the same request may succeed, and
+# whether it is charged where the task does not tell its cost. A third segment is only a hint, says Runway.
+FAILURES = (
+    ("SAFETY.INPUT", Fault.PROMPT, False, Billed.YES),
+    ("SAFETY.OUTPUT", Fault.OUTPUT_MODERATION, False, Billed.UNKNOWN),
+    ("ASSET.INVALID", Fault.INPUT, False, Billed.UNKNOWN),
+    ("INTERNAL", Fault.PROVIDER, True, Billed.UNKNOWN),
+    ("", Fault.PROVIDER, False, Billed.UNKNOWN),
+)
+NO_CODE = "INTERNAL"
+
+# A refused create, by HTTP status. 429 is the quota of the last 24 hours: too many at once are THROTTLED instead.
+REFUSALS = {
+    401: (Fault.ACCOUNT, False),
+    402: (Fault.QUOTA, False),
+    403: (Fault.ACCOUNT, False),
+    429: (Fault.QUOTA, True),
+}
+OTHER_REFUSAL = (Fault.INPUT, False)
+# What the words of a refusal mean; the status of an empty balance is not documented.
+WORDS_OF_REFUSAL = (
+    ("moderation", Fault.PROMPT),
+    ("content policy", Fault.PROMPT),
+    ("safety", Fault.PROMPT),
+    ("enough credits", Fault.QUOTA),
+)
+
+# A refused cancel. 404: an earlier one whose reply was lost, so polling will tell.
+REFUSED_CANCELS = {400: CancelOutcome.NOT_CANCELLABLE, 404: CancelOutcome.REQUESTED}
+
+BASE_URL = "https://api.dev.runwayml.com"
+VERSION = "2024-11-06"
+USD_PER_CREDIT = Decimal("0.01")
+TRAITS = Traits(
+    lookup=Lookup.NONE,
+    bills_on=BillsOn.ACCEPTANCE,
+    poll_interval=timedelta(seconds=6),  # at most every 5 s for each task
+    result_ttl=timedelta(hours=24),
+    cancels=True,
+    switches_audio=True,
+    reserved_options=frozenset(
+        {"model", "promptText", "ratio", "duration", "seed", "audio", "negativePrompt", "promptImage", "resolution"}
+    ),
+)
+
+
+class Runway(Provider):
+    """One Runway project."""
+
+    name: ClassVar[str] = "runway"
+
+    @classmethod
+    def open(cls, access: Access, clients: Clients) -> Self:
+        if access.profile is not None:
+            raise BadAccess("profile", "Runway has no profiles; remove it")
+        if access.credential is None:
+            raise BadAccess("api_key", "is not set")
+        headers = {"Authorization": f"Bearer {access.credential}", "X-Runway-Version": VERSION}
+        return cls(access.transport(clients, access.base_url or BASE_URL, headers), TRAITS)
+
+    # Create -----------------------------------------------------------------------------------------------------------
+
+    def order_call(self, order: Order, ref: UUID) -> Call:
+        del ref
+        fields: dict[str, Any] = {
+            **order.options,
+            "model": order.model,
+            "promptText": order.prompt,
+            "ratio": f"{order.width}:{order.height}",
+            "duration": order.seconds,
+        }
+        # Each model has its own strict schema: what was not asked for is not sent.
+        wishes = {"seed": order.seed, "audio": order.audio, "negativePrompt": order.negative_prompt}
+        fields |= {name: value for name, value in wishes.items() if value is not None}
+        headers = {"Content-Type": "application/json"}
+        return Call("POST", "/v1/text_to_video", headers=headers, body=json_body(fields))
+
+    def read_created(self, reply: Reply) -> Accepted | Rejected | None:
+        body = reply.json()
+        if reply.status < 300:
+            named = remote_id(obj(body).get("id"))
+            return Accepted(named, _usd(obj(body).get("estimatedCost")), body) if named else None
+        message = obj(body).get("error")
+        if not isinstance(message, str):
+            return None
+        fault, retryable = REFUSALS.get(reply.status, OTHER_REFUSAL)
+        if fault is not Fault.ACCOUNT:
+            lowered = message.lower()
+            fault = next((meant for words, meant in WORDS_OF_REFUSAL if words in lowered), fault)
+        failure = Failure(fault, retryable, Billed.NO, None, text(message), retry_after(reply), body)
+        return Rejected(failure)
+
+    # Status -----------------------------------------------------------------------------------------------------------
+
+    def status_call(self, remote_id: str) -> Call:
+        return Call("GET", _path(remote_id))
+
+    def read_status(self, remote_id: str, reply: Reply) -> PollOutcome:
+        body = reply.json()
+        status = obj(body).get("status")
+        if reply.status < 300 and isinstance(status, str) and obj(body).get("id") == remote_id:
+            return self._read_task(obj(body), status)
+        if reply.status == 404 and isinstance(obj(body).get("error"), str):
+            return Missing()
+        words = text(obj(body).get("error")) or f"{len(reply.body)} bytes that are not this task"
+        return Unreadable(f"HTTP {reply.status}: {words}", retry_after(reply))
+
+    def _read_task(self, task: Mapping[str, Any], status: str) -> PollOutcome:
+        cost = _usd(task.get("cost"))
+        if status in FINISHED:
+            results = urls(task.get("output"))
+            return Finished(results, cost, task) if results else Unreadable(f"{status} without a result")
+        if status in FAILED:
+            return Failed(_failure(task, cost), cost, task)
+        if status in CANCELED:
+            return Canceled(cost, task)
+        progress = percent(task.get("progress"), whole=1)
+        return Pending(progress, oddity=None if status in PENDING else text(status), raw=task)
+
+    # Result and cancel ------------------------------------------------------------------------------------------------
+
+    def result_call(self, result: str) -> Call:
+        return Call("GET", result, authorized=False)
+
+    def cancel_call(self, remote_id: str) -> Call | None:
+        return Call("DELETE", _path(remote_id))
+
+    def read_canceled(self, reply: Reply) -> CancelOutcome:
+        if reply.status < 300:
+            return CancelOutcome.REQUESTED
+        refused = isinstance(obj(reply.json()).get("error"), str)
+        return REFUSED_CANCELS.get(reply.status, CancelOutcome.FAILED) if refused else CancelOutcome.FAILED
+
+
+def _failure(task: Mapping[str, Any], cost: Decimal | None) -> Failure:
+    code = text(task.get("failureCode"))[:100]
+    _, fault, retryable, billed = next(row for row in FAILURES if (code or NO_CODE).startswith(row[0]))
+    if cost is not None:
+        billed = Billed.YES if cost else Billed.NO
+    return Failure(fault, retryable, billed, code or None, text(task.get("failure")), raw=task)
+
+
+def _usd(charge: Any) -> Decimal | None:
+    credits_ = number(obj(charge).get("credits"))
+    return None if credits_ is None else credits_ * USD_PER_CREDIT
+
+
+def _path(remote_id: str) -> str:
+    return f"/v1/tasks/{quote(remote_id, safe='')}"

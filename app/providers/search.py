@@ -1,0 +1,40 @@
+"""What a provider's list of records says about a submission whose reply was lost."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from app.providers.outcomes import Absent, FindOutcome, Found, Inconclusive, Listed, Page, Search
+
+#: How far a provider's clock may be off from ours when its records are matched with our submissions.
+CLOCK_SLACK = timedelta(minutes=5)
+
+
+def verdict(records: Sequence[Listed], search: Search, *, complete: bool) -> FindOutcome:
+    """What a provider's list says about a submission. ``complete``: it reaches back past ``search.earliest``.
+
+    Of several records that are exactly what was ordered the oldest is taken: equal orders are interchangeable, and
+    each is taken once.
+    """
+    free = [
+        record for record in records if record.remote_id not in search.owned and _in_window(record.created_at, search)
+    ]
+    exact = [record for record in free if record.same]
+    if exact:
+        return Found(min(exact, key=lambda record: record.created_at or search.earliest).remote_id)
+    doubtful = [record.remote_id for record in free if record.same is None]
+    if doubtful:
+        return Inconclusive(f"may be one of: {', '.join(doubtful[:10])}")
+    return Absent() if complete else Inconclusive("the list does not reach back far enough")
+
+
+def _in_window(created_at: datetime | None, search: Search) -> bool:
+    # A record without a time might be the one.
+    return created_at is None or search.earliest - CLOCK_SLACK <= created_at <= search.latest + CLOCK_SLACK
+
+
+def reaches_back(page: Page, search: Search) -> bool:
+    """Whether all of a list that can matter has been seen with this page."""
+    times = [record.created_at for record in page.records if record.created_at is not None]
+    # A server that does not list the newest first would hide them on a later page.
+    newest_first = times == sorted(times, reverse=True) and len(times) == len(page.records)
+    return newest_first and bool(times) and times[-1] < search.earliest - CLOCK_SLACK

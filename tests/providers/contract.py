@@ -1,0 +1,320 @@
+"""What every adapter promises, proven over real HTTP against the sandbox. An adapter's test class inherits it.
+
+The sandbox obeys words in brackets in the prompt and keeps its own books, so an adapter that buys twice is found out.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+from uuid import UUID
+
+import pytest
+
+from app import ids
+from app.providers.base import (
+    Absent,
+    Accepted,
+    Access,
+    CancelOutcome,
+    Failed,
+    Finished,
+    Found,
+    Inconclusive,
+    Missing,
+    Order,
+    Pending,
+    PollOutcome,
+    Provider,
+    Rejected,
+    Search,
+    SubmitOutcome,
+    Unknown,
+    Unreadable,
+    Unsent,
+)
+from app.providers.errors import Billed, Fault
+from app.providers.transport import Clients
+from tests.providers.conftest import Upstream
+from tests.sandbox.server import KEY
+from tests.support.raw_server import reply, running_raw_server
+
+FOREIGN_HEADERS = {"host", "user-agent", "accept", "accept-encoding"}
+
+
+def soon() -> float:
+    return asyncio.get_running_loop().time() + 30
+
+
+class ProviderContract(ABC):
+    """One adapter, or one profile of it, against the sandbox's dialect of the same provider."""
+
+    adapter: ClassVar[type[Provider]]
+    path: ClassVar[str]  # the dialect's base URL
+    profile: ClassVar[str | None] = None
+    model: ClassVar[str]
+    odd_word: ClassVar[str] = "reticulating"
+    #: What a look-up says when the record is there.
+    finds: ClassVar[type[Found] | type[Inconclusive]] = Found
+    #: What a look-up says when it is not.
+    finds_nothing: ClassVar[type[Absent] | type[Inconclusive]] = Absent
+    cancels: ClassVar[CancelOutcome]
+    after_cancel: ClassVar[type[PollOutcome]]
+    cancels_refused: ClassVar[CancelOutcome]
+
+    @abstractmethod
+    def finished_with(self, result: str) -> tuple[int, bytes]:
+        """The status reply (HTTP status, body) of the remote job ``remote`` whose film is at the URL ``result``."""
+
+    # Tools ------------------------------------------------------------------------------------------------------------
+
+    def access(self, url: str, credential: str = KEY) -> Access:
+        return Access(base_url=url + self.path, credential=credential, profile=self.profile)
+
+    @pytest.fixture
+    def provider(self, upstream: Upstream, clients: Clients) -> Provider:
+        return self.adapter.open(self.access(upstream.url), clients)
+
+    def order(self, prompt: str) -> Order:
+        return Order(model=self.model, prompt=prompt, seconds=4, width=1280, height=720)
+
+    async def buy(self, provider: Provider, prompt: str, ref: UUID | None = None) -> SubmitOutcome:
+        return await provider.submit(provider.create_call(self.order(prompt), ref or ids.new_id()), soon())
+
+    async def bought(self, provider: Provider, prompt: str) -> str:
+        outcome = await self.buy(provider, prompt)
+        assert isinstance(outcome, Accepted), outcome
+        return outcome.remote_id
+
+    def search(self, prompt: str, ref: UUID, *owned: str) -> Search:
+        now = datetime.now(UTC)
+        return Search(self.order(prompt), ref, now - timedelta(minutes=1), now, frozenset(owned))
+
+    # Buying -----------------------------------------------------------------------------------------------------------
+
+    async def test_film_is_bought_watched_and_fetched(self, provider: Provider, upstream: Upstream) -> None:
+        ref = ids.new_id()
+        outcome = await self.buy(provider, "a lighthouse", ref)
+        assert isinstance(outcome, Accepted)
+        finished = await provider.poll(outcome.remote_id)
+        assert isinstance(finished, Finished)
+        async with provider.open_result(finished.results[0]) as download:
+            film = b"".join([chunk async for chunk in download.chunks()])
+        assert (download.status, film[4:8]) == (200, b"ftyp")
+        assert [item["remote_id"] for item in await upstream.purchases(ids.encode(ids.Prefix.SUBMISSION, ref))] == [
+            outcome.remote_id
+        ]
+
+    async def test_same_order_and_ref_are_the_same_bytes(self, provider: Provider) -> None:
+        ref = ids.new_id()
+        order = replace(self.order("Ünïcödé – 映画 \N{CLAPPER BOARD}"), options={"b": 1, "a": [True, None]})
+        first, second = (provider.create_call(order, ref) for _ in range(2))
+        assert first == second
+        assert first.body
+
+    async def test_options_never_overrule_the_order(self, provider: Provider) -> None:
+        ref, order = ids.new_id(), self.order("a film")
+        own = {
+            "model",
+            "prompt",
+            "promptText",
+            "seconds",
+            "duration",
+            "size",
+            "ratio",
+        } & provider.traits.reserved_options
+        overruled = replace(order, options=dict.fromkeys(own, "stolen"))
+        assert own
+        assert b"stolen" not in provider.create_call(overruled, ref).body
+
+    async def test_refused_connection_is_unsent(self, clients: Clients) -> None:
+        async with running_raw_server() as server:
+            url = server.url
+        provider = self.adapter.open(self.access(url), clients)
+        assert isinstance(await self.buy(provider, "a film"), Unsent)
+        assert isinstance(await provider.poll("remote"), Unreadable)
+
+    @pytest.mark.parametrize("script", ["[lose-reply]", "[lose-reply:truncate]", "[html]"])
+    async def test_lost_reply_is_unknown_and_charged_once(
+        self, script: str, provider: Provider, upstream: Upstream
+    ) -> None:
+        ref = ids.new_id()
+        assert isinstance(await self.buy(provider, f"a film {script}", ref), Unknown)
+        assert len(await upstream.purchases(ids.encode(ids.Prefix.SUBMISSION, ref))) == 1
+
+    async def test_server_error_proves_nothing(self, provider: Provider) -> None:
+        assert isinstance(await self.buy(provider, "a film [500:1]"), Unknown)
+
+    @pytest.mark.parametrize("status", [301, 307, 408, 409, 500, 502, 503, 504])
+    async def test_status_that_proves_nothing_is_unknown_whatever_it_says(self, status: int, clients: Clients) -> None:
+        lie = b'{"id":"video_1","object":"video","status":"queued","error":{"message":"no"},"detail":"no"}'
+        async with running_raw_server(reply(lie, status=f"{status} Word")) as server:
+            provider = self.adapter.open(self.access(server.url), clients)
+            assert isinstance(await self.buy(provider, "a film"), Unknown)
+            assert len(server.heard) == 1
+
+    @pytest.mark.parametrize("status", [400, 403, 404, 429])
+    @pytest.mark.parametrize("body", [b"<html>no</html>", b"", b"{}", b'{"message":"no"}', b"[]", b'"no"'])
+    async def test_refusal_in_foreign_words_is_unknown(self, status: int, body: bytes, clients: Clients) -> None:
+        async with running_raw_server(reply(body, status=f"{status} Word")) as server:
+            provider = self.adapter.open(self.access(server.url), clients)
+            assert isinstance(await self.buy(provider, "a film"), Unknown)
+
+    @pytest.mark.parametrize("named", [b"null", b"7", b'""', b'"a/b c"', b'".."', b'"a b"', b'"a\\nb"'])
+    async def test_accepted_without_a_usable_id_is_unknown(self, named: bytes, clients: Clients) -> None:
+        async with running_raw_server(reply(b'{"object":"video","id":' + named + b"}")) as server:
+            provider = self.adapter.open(self.access(server.url), clients)
+            assert isinstance(await self.buy(provider, "a film"), Unknown)
+
+    async def test_too_many_requests_are_rejected_until_later(self, provider: Provider) -> None:
+        outcome = await self.buy(provider, "a film [429:1]")
+        assert isinstance(outcome, Rejected)
+        failure = outcome.failure
+        assert (failure.retryable, failure.billed) == (True, Billed.NO)
+        assert failure.fault in (Fault.CAPACITY, Fault.QUOTA)
+        assert failure.retry_after == timedelta(seconds=1)
+        assert isinstance(await self.buy(provider, "a film [429:1]"), Accepted)
+
+    async def test_refused_prompt_is_rejected_for_good(self, provider: Provider, upstream: Upstream) -> None:
+        ref = ids.new_id()
+        outcome = await self.buy(provider, "a film [fail:prompt]", ref)
+        assert isinstance(outcome, Rejected)
+        assert (outcome.failure.fault, outcome.failure.retryable) == (Fault.PROMPT, False)
+        assert outcome.failure.detail
+        assert await upstream.purchases(ids.encode(ids.Prefix.SUBMISSION, ref)) == []
+
+    async def test_used_up_quota_is_told_apart(self, provider: Provider) -> None:
+        outcome = await self.buy(provider, "a film [fail:quota]")
+        assert isinstance(outcome, Rejected)
+        assert outcome.failure.fault is Fault.QUOTA
+
+    async def test_wrong_key_is_the_account_s_fault(self, upstream: Upstream, clients: Clients) -> None:
+        provider = self.adapter.open(self.access(upstream.url, "wrong-key"), clients)
+        outcome = await self.buy(provider, "a film")
+        assert isinstance(outcome, Rejected)
+        assert (outcome.failure.fault, outcome.failure.retryable) == (Fault.ACCOUNT, False)
+        assert isinstance(await provider.poll("remote"), Unreadable)
+
+    # Watching ---------------------------------------------------------------------------------------------------------
+
+    async def test_unfinished_render_is_pending(self, provider: Provider) -> None:
+        outcome = await provider.poll(await self.bought(provider, "a film [never]"))
+        assert isinstance(outcome, Pending)
+        assert outcome.oddity is None
+        assert outcome.progress is None or 0 <= outcome.progress <= 100
+
+    async def test_unknown_status_word_is_an_oddity_and_no_verdict(self, provider: Provider) -> None:
+        remote_id = await self.bought(provider, "a film [odd-status:1]")
+        outcome = await provider.poll(remote_id)
+        assert isinstance(outcome, Pending)
+        assert outcome.oddity == self.odd_word
+        assert isinstance(await provider.poll(remote_id), Finished)
+
+    async def test_unknown_id_is_missing_and_may_come_back(self, provider: Provider) -> None:
+        remote_id = await self.bought(provider, "a film [gone:1]")
+        assert isinstance(await provider.poll(remote_id), Missing)
+        assert isinstance(await provider.poll(remote_id), Finished)
+        assert isinstance(await provider.poll("never-heard-of"), Missing)
+
+    async def test_flaky_status_is_unreadable_and_no_verdict(self, provider: Provider) -> None:
+        remote_id = await self.bought(provider, "a film [flaky:1]")
+        assert isinstance(await provider.poll(remote_id), Unreadable)
+        assert isinstance(await provider.poll(remote_id), Finished)
+
+    @pytest.mark.parametrize(
+        ("script", "fault"),
+        [
+            ("[fail:moderation]", Fault.PROMPT),
+            ("[fail:output]", Fault.OUTPUT_MODERATION),
+            ("[fail:internal]", Fault.PROVIDER),
+        ],
+    )
+    async def test_failed_render_is_a_verdict_in_our_words(self, script: str, fault: Fault, provider: Provider) -> None:
+        outcome = await provider.poll(await self.bought(provider, f"a film {script}"))
+        assert isinstance(outcome, Failed)
+        assert outcome.failure.fault is fault
+        assert outcome.failure.detail
+        assert outcome.raw is not None
+
+    @pytest.mark.parametrize("status", [200, 404, 429, 500])
+    @pytest.mark.parametrize("body", [b"<html>", b"", b"{}", b"[]", b"null", b'{"status":7}', b'{"id":"x"}'])
+    async def test_foreign_words_are_no_verdict(self, status: int, body: bytes, clients: Clients) -> None:
+        async with running_raw_server(reply(body, status=f"{status} Word")) as server:
+            assert isinstance(await self.adapter.open(self.access(server.url), clients).poll("remote"), Unreadable)
+
+    async def test_answer_about_another_job_is_no_verdict(self, clients: Clients) -> None:
+        status, body = self.finished_with("https://films.example/1.mp4")
+        async with running_raw_server(reply(body, status=f"{status} Word")) as server:
+            provider = self.adapter.open(self.access(server.url), clients)
+            assert isinstance(await provider.poll("remote"), Finished)
+            assert isinstance(await provider.poll("another"), Unreadable)
+
+    # Secrets ----------------------------------------------------------------------------------------------------------
+
+    async def test_credential_is_not_sent_to_where_a_film_lies(self, clients: Clients) -> None:
+        async with running_raw_server(reply(b"film")) as theirs:
+            status, body = self.finished_with(f"{theirs.url}/film?signature=a%2Bb")
+            async with running_raw_server(reply(body, status=f"{status} Word"), reply(b"film")) as ours:
+                access = replace(self.access(ours.url), private_results=True)
+                provider = self.adapter.open(access, clients)
+                finished = await provider.poll("remote")
+                assert isinstance(finished, Finished)
+                async with provider.open_result(finished.results[0]) as download:
+                    assert b"".join([chunk async for chunk in download.chunks()]) == b"film"
+            for request in theirs.heard:
+                assert request.headers.keys() <= FOREIGN_HEADERS
+                assert request.line == "GET /film?signature=a%2Bb HTTP/1.1"
+
+    async def test_secrets_are_in_no_repr(self, upstream: Upstream, clients: Clients) -> None:
+        access = self.access(upstream.url)
+        provider = self.adapter.open(access, clients)
+        call = provider.create_call(self.order("a film"), ids.new_id())
+        outcomes = [await provider.submit(call, soon()), await provider.poll("remote")]
+        assert KEY not in repr([access, provider, vars(provider), call, outcomes])
+
+    # Canceling --------------------------------------------------------------------------------------------------------
+
+    async def test_cancel_says_what_it_came_to(self, provider: Provider) -> None:
+        remote_id = await self.bought(provider, "a film [never]")
+        assert await provider.cancel(remote_id) is self.cancels
+        assert isinstance(await provider.poll(remote_id), self.after_cancel)
+
+    async def test_refused_cancel_is_not_taken_for_one(self, provider: Provider) -> None:
+        remote_id = await self.bought(provider, "a film [never] [no-cancel]")
+        assert await provider.cancel(remote_id) is self.cancels_refused
+        assert isinstance(await provider.poll(remote_id), Pending)
+
+    async def test_cancel_without_an_answer_can_be_asked_again(self, clients: Clients) -> None:
+        async with running_raw_server() as server:
+            url = server.url
+        outcome = await self.adapter.open(self.access(url), clients).cancel("remote")
+        assert outcome in (CancelOutcome.FAILED, CancelOutcome.NOT_CANCELLABLE)
+
+    # Finding ----------------------------------------------------------------------------------------------------------
+
+    async def test_lost_record_is_found_or_left_open_never_denied(self, provider: Provider, upstream: Upstream) -> None:
+        ref, prompt = ids.new_id(), "a film [lose-reply]"
+        await self.bought(provider, "another film")
+        assert isinstance(await self.buy(provider, prompt, ref), Unknown)
+        found = await provider.find(self.search(prompt, ref))
+        assert isinstance(found, self.finds)
+        if isinstance(found, Found):
+            [purchase] = await upstream.purchases(ids.encode(ids.Prefix.SUBMISSION, ref))
+            assert found.remote_id == purchase["remote_id"]
+
+    async def test_records_of_other_submissions_are_not_stolen(self, provider: Provider) -> None:
+        prompt = "a film"
+        owned = await self.bought(provider, prompt)
+        assert isinstance(await provider.find(self.search(prompt, ids.new_id(), owned)), self.finds_nothing)
+
+    async def test_request_that_was_not_accepted_is_absent(self, provider: Provider) -> None:
+        ref, prompt = ids.new_id(), "a film [500:1]"
+        assert isinstance(await self.buy(provider, prompt, ref), Unknown)
+        assert isinstance(await provider.find(self.search(prompt, ref)), self.finds_nothing)
+
+    @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"data":7}', b'{"data":[{}]}', b'{"error":{"message":"no"}}'])
+    async def test_unreadable_list_proves_nothing(self, body: bytes, clients: Clients) -> None:
+        async with running_raw_server(reply(body)) as server:
+            provider = self.adapter.open(self.access(server.url), clients)
+            assert isinstance(await provider.find(self.search("a film", ids.new_id())), Inconclusive)
