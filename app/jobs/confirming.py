@@ -1,7 +1,7 @@
 """The resolver: finds out whether a lost paid request was accepted. It looks; it never buys."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from sqlalchemy.exc import IntegrityError
@@ -20,8 +20,6 @@ from app.queue import Lane
 LOOKUPS_NEEDED = 2
 LOOKUP_PAUSE_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 60
-#: For clocks that disagree.
-SKEW = timedelta(minutes=2)
 
 log = structlog.get_logger()
 
@@ -60,8 +58,8 @@ class Resolver:
             Search(
                 order=job.ordered.order(submission.upstream_model),
                 ref=submission.id,
-                earliest=submission.created_at - SKEW,
-                latest=submission.send_deadline + SKEW,
+                earliest=submission.created_at,
+                latest=submission.send_deadline,
                 owned=frozenset(owned),
             )
         )

@@ -75,6 +75,7 @@ async def accept(
     remote_id: str,
     cost_limit: Decimal | None,
     charge_certainty: ChargeCertainty,
+    raw: Any = None,
 ) -> bool:
     """Record that the provider named its record. Evidence: only fills an empty remote id, whatever the state was."""
     result = await connection.execute(
@@ -85,6 +86,7 @@ async def accept(
             remote_id=remote_id,
             cost_limit=cost_limit,
             charge_certainty=charge_certainty.value,
+            raw=raw,
             accepted_at=NOW,
             ended_at=None,
         )
@@ -177,7 +179,7 @@ async def note_polls(connection: AsyncConnection, submission_ids: Sequence[UUID]
 
 
 def _submission(row: RowMapping) -> Submission:
-    fields = {name: value for name, value in row.items() if name != "body_hash"}
+    fields = {name: value for name, value in row.items() if name not in {"body_hash", "raw"}}
     fields["state"] = SubmissionState(fields["state"])
     fields["charge_certainty"] = ChargeCertainty(fields["charge_certainty"])
     fields["results"] = tuple(fields["results"] or ())

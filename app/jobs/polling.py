@@ -106,7 +106,7 @@ class Poller:
                 await self._failed(one, outcome)
                 return None
             case Canceled():
-                await self._canceled(one, outcome.cost)
+                await self._canceled(one, outcome)
                 return None
             case Pending() | Missing() | Unreadable():
                 return await self._unfinished(one, outcome)
@@ -139,7 +139,7 @@ class Poller:
 
     async def _missing(self, one: Watched) -> float | None:
         if one.job.cancel_outcome in (CancelOutcome.REQUESTED, CancelOutcome.CONFIRMED):
-            await self._canceled(one, None)  # some providers forget a canceled job
+            await self._canceled(one, Canceled())  # some providers forget a canceled job
             return None
         async with self._bench.database.begin() as connection:
             missing_for = await ledger.mark_missing(connection, one.submission.id)
@@ -147,7 +147,7 @@ class Poller:
                 pause = max(self._bench.registry.poll_interval(one.submission.connection), missing_for / 4)
                 await repository.defer(connection, [(one.claim, min(pause, LONGEST_PAUSE_SECONDS))])
                 return None
-        await self._give_up(one, failures.LOST)
+        await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.LOST)
         return None
 
     async def _cancel(self, one: Watched) -> float | None:
@@ -155,7 +155,7 @@ class Poller:
         outcome = await one.provider.cancel(one.submission.remote_id)
         log.info("cancel asked upstream", job=encode(Prefix.JOB, one.job.id), outcome=outcome.value)
         if outcome is CancelOutcome.CONFIRMED:
-            await self._canceled(one, None)
+            await self._canceled(one, Canceled())
             return None
         if outcome is not CancelOutcome.FAILED:
             async with self._bench.database.begin() as connection:
@@ -168,7 +168,7 @@ class Poller:
         assert one.submission.remote_id is not None
         outcome = await one.provider.cancel(one.submission.remote_id)
         log.info("deadline passed; cancel asked upstream", job=encode(Prefix.JOB, one.job.id), outcome=outcome.value)
-        await self._give_up(one, failures.TIMEOUT)
+        await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.TIMEOUT)
 
     # What ends a render -------------------------------------------------------------------------------------------
 
@@ -178,9 +178,10 @@ class Poller:
                 connection,
                 one.submission.id,
                 results=list(outcome.results),
-                cost=self._final_cost(one, outcome.cost),
+                cost=_final_cost(one, outcome.cost),
                 charge_certainty=_certainty_of_success(one.provider).value,
                 polls=one.submission.polls + 1,
+                raw=outcome.raw,
             )
             await self._bench.recorder.move(
                 connection,
@@ -193,46 +194,28 @@ class Poller:
             await repository.wake_waiting(connection, one.submission.connection, 1)
         self._bench.bell.ring(Lane.STORE, Lane.SUBMIT)
 
-    def _final_cost(self, one: Watched, reported: Decimal | None) -> Decimal | None:
-        """The provider's own figure, else the catalogue's price; self-hosted renders cost nothing upstream."""
-        if reported is not None:
-            return reported
-        return Decimal(0) if one.provider.traits.bills_on is BillsOn.NEVER else one.job.estimated_cost
-
     async def _failed(self, one: Watched, outcome: Failed) -> None:
         failure = outcome.failure
         await self._end(
             one,
             State.FAILED,
             SubmissionState.DONE,
-            cost=outcome.cost,
-            certainty=_certainty_of_failure(one.provider, failure.billed, outcome.cost),
             error=failures.of_provider(failure),
-            failure={**failures.of_provider(failure), "upstream_code": failure.upstream_code},
-            detail=failure.detail[:2000],
+            cost=outcome.cost,
+            billed=failure.billed,
+            detail=f"{failure.upstream_code or ''} {failure.detail}".strip()[:2000],
+            raw=outcome.raw,
         )
 
-    async def _canceled(self, one: Watched, cost: Decimal | None) -> None:
-        asked = one.job.cancel_requested_at is not None
-        await self._end(
-            one,
-            State.CANCELED if asked else State.FAILED,
-            SubmissionState.DONE,
-            cost=cost,
-            certainty=_certainty_of_failure(one.provider, Billed.UNKNOWN, cost),
-            error=None if asked else failures.CANCELED_UPSTREAM,
-            cancel_outcome=CancelOutcome.CONFIRMED.value if asked else None,
-        )
-
-    async def _give_up(self, one: Watched, error: Any) -> None:
-        await self._end(
-            one,
-            State.FAILED,
-            SubmissionState.ABANDONED,
-            cost=None,
-            certainty=_certainty_of_failure(one.provider, Billed.UNKNOWN, None),
-            error=error,
-        )
+    async def _canceled(self, one: Watched, outcome: Canceled) -> None:
+        if one.job.cancel_requested_at is None:
+            error: Any = failures.CANCELED_UPSTREAM
+            await self._end(one, State.FAILED, SubmissionState.DONE, error=error, cost=outcome.cost, raw=outcome.raw)
+        else:
+            confirmed = CancelOutcome.CONFIRMED.value
+            await self._end(
+                one, State.CANCELED, SubmissionState.DONE, cost=outcome.cost, raw=outcome.raw, cancel_outcome=confirmed
+            )
 
     async def _end(
         self,
@@ -240,11 +223,11 @@ class Poller:
         to: State,
         submission_state: SubmissionState,
         *,
-        cost: Decimal | None,
-        certainty: ChargeCertainty,
-        error: Any,
-        failure: Any = None,
+        error: Any = None,
+        cost: Decimal | None = None,
+        billed: Billed = Billed.UNKNOWN,
         detail: str | None = None,
+        raw: Any = None,
         **values: Any,
     ) -> None:
         async with self._bench.database.begin() as connection:
@@ -253,9 +236,10 @@ class Poller:
                 one.submission.id,
                 submission_state,
                 cost=cost,
-                charge_certainty=certainty.value,
-                failure=failure or error,
+                charge_certainty=_certainty_of_failure(one.provider, billed, cost).value,
+                failure=error,
                 detail=detail,
+                raw=raw,
                 polls=one.submission.polls + 1,
             )
             await self._bench.recorder.move(
@@ -269,6 +253,13 @@ class Poller:
             )
             await repository.wake_waiting(connection, one.submission.connection, 1)
         self._bench.bell.ring(Lane.DELIVER, Lane.SUBMIT)
+
+
+def _final_cost(one: Watched, reported: Decimal | None) -> Decimal | None:
+    """The provider's own figure, else the catalogue's price; self-hosted renders cost nothing upstream."""
+    if reported is not None:
+        return reported
+    return Decimal(0) if one.provider.traits.bills_on is BillsOn.NEVER else one.job.estimated_cost
 
 
 def _certainty_of_success(provider: Provider) -> ChargeCertainty:

@@ -78,6 +78,7 @@ class Recorder:
         cost_limit: Decimal | None,
         bills_on: BillsOn,
         next_in: float,
+        raw: Any = None,
     ) -> None:
         """Record that a provider holds the job, whoever found out and however late: evidence needs no fence.
 
@@ -87,7 +88,12 @@ class Recorder:
         certainty = ChargeCertainty.CERTAIN if bills_on is BillsOn.ACCEPTANCE else ChargeCertainty.NONE
         async with database.begin() as connection:
             await ledger.accept(
-                connection, submission_id, remote_id=remote_id, cost_limit=cost_limit, charge_certainty=certainty
+                connection,
+                submission_id,
+                remote_id=remote_id,
+                cost_limit=cost_limit,
+                charge_certainty=certainty,
+                raw=raw,
             )
             with suppress(Overtaken):  # the job has moved on; the ledger knows all the same
                 async with connection.begin_nested():

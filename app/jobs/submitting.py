@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.backoff import exponential
@@ -149,7 +149,13 @@ class Submitter:
     async def _record(self, claim: Claim, purchase: Purchase, provider: Provider, outcome: SubmitOutcome) -> None:
         match outcome:
             case Accepted():
-                await self._accepted(purchase, provider, outcome)
+                try:
+                    await self._accepted(purchase, provider, outcome)
+                except IntegrityError:
+                    # A lost submission of the same order was found in the list and took this record for its own. Its
+                    # true one is still there: the resolver looks for it, as for any other.
+                    taken = Unknown(f"the record {outcome.remote_id} was taken by a twin of this order")
+                    await self._unknown(claim, purchase, provider, taken)
             case Rejected():
                 await self._rejected(claim, purchase, outcome)
             case Unsent():
@@ -166,6 +172,7 @@ class Submitter:
             cost_limit=outcome.cost_limit,
             bills_on=provider.traits.bills_on,
             next_in=self._bench.registry.poll_interval(purchase.route.connection),
+            raw=outcome.raw,
         )
         self._bench.bell.ring(Lane.POLL)
 
@@ -179,6 +186,7 @@ class Submitter:
                 charge_certainty=ChargeCertainty.NONE.value,
                 failure=failures.of_provider(failure),
                 detail=failure.detail[:2000],
+                raw=failure.raw,
             )
             if failure.retryable:
                 refused = await ledger.turned_away(connection, purchase.job.id)
@@ -234,6 +242,7 @@ class Submitter:
                 purchase.submission_id,
                 state=SubmissionState.UNKNOWN.value,
                 detail=outcome.detail[:2000],
+                raw=outcome.raw,
             )
             await self._bench.recorder.move(
                 connection,

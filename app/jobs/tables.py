@@ -99,6 +99,7 @@ submissions = Table(
     Column("charge_certainty", Text, nullable=False),
     Column("failure", JSONB),
     Column("detail", Text),  # for operators: the provider's or the network's own words
+    Column("raw", JSONB(none_as_null=True)),  # the provider's last word, as it was
     Column("lookups", SmallInteger, nullable=False, server_default="0"),
     Column("missing_since", DateTime(timezone=True)),
     Column("polls", Integer, nullable=False, server_default="0"),
