@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, func
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -20,6 +21,15 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+#: The database's clock, as it goes on inside a transaction: the only one that workers agree on.
+NOW = func.clock_timestamp()
+
+
+def interval(seconds: float) -> Any:
+    """So many seconds, for arithmetic with the database's clock."""
+    return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
 class Database:

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from app import metrics, problems
 from app.accounts.auth import Caller, require
-from app.jobs import repository
+from app.jobs import repository, schedule
 from app.metrics import Levels
 from app.resources import Resources
 
@@ -133,7 +133,7 @@ async def _metrics(request: StarletteRequest, resources: Resources) -> Starlette
     async def measure() -> Levels:
         async with resources.database.read() as connection:
             jobs = await repository.counts(connection)
-            ages = await repository.oldest_overdue(connection)
+            ages = await schedule.oldest_overdue(connection)
         return Levels(
             jobs={state.value: number for state, number in jobs.items()},
             queue_age={lane.value: seconds for lane, seconds in ages.items()},

@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 
 from app import health, logs
 from app.backoff import exponential
-from app.jobs import repository
+from app.jobs import repository, schedule
 from app.lanes import LaneRunner, Work
 from app.metrics import WEBHOOK_ATTEMPTS
 from app.queue import QUEUE_NAME, RING, Lane, deserialize, open_redis, serialize
@@ -80,7 +80,7 @@ class Worker:
 
     async def _next_due(self, lane: Lane) -> float | None:
         async with self._resources.database.read() as connection:
-            return await repository.next_due(connection, lane)
+            return await schedule.next_due(connection, lane)
 
     async def _deliver(self, due: Any) -> None:
         outcome = await self._resources.deliverer.attempt(due)

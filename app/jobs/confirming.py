@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.backoff import exponential
 from app.ids import Prefix, encode
-from app.jobs import failures, ledger, repository
+from app.jobs import failures, ledger, repository, schedule
 from app.jobs.recorder import persist
 from app.jobs.records import Claim, Job, Submission
 from app.jobs.states import ChargeCertainty, State, SubmissionState
@@ -100,7 +100,7 @@ class Resolver:
         async with self._bench.database.begin() as connection:
             if submission.lookups + 1 < LOOKUPS_NEEDED:
                 await ledger.change(connection, submission.id, lookups=submission.lookups + 1)
-                await repository.defer(connection, [(claim, LOOKUP_PAUSE_SECONDS)])
+                await schedule.defer(connection, [(claim, LOOKUP_PAUSE_SECONDS)])
                 return
             await ledger.end(
                 connection,
@@ -117,7 +117,7 @@ class Resolver:
                 fence=claim.fence,
                 notice="The provider holds no record of the lost request: it was not accepted. Trying again.",
             )
-            await repository.wake_waiting(connection, submission.connection, 1)
+            await schedule.wake_waiting(connection, submission.connection, 1)
         self._bench.bell.ring(Lane.SUBMIT)
 
     async def _inconclusive(
@@ -129,7 +129,7 @@ class Resolver:
                 # Absence must be seen twice running; this look saw nothing either way.
                 await ledger.change(connection, submission.id, lookups=0, polls=submission.polls + 1)
                 pause = exponential(submission.polls + 1, first=LOOKUP_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
-                await repository.defer(connection, [(claim, pause)])
+                await schedule.defer(connection, [(claim, pause)])
             return
         async with self._bench.database.begin() as connection:
             await ledger.end(
@@ -148,12 +148,12 @@ class Resolver:
                 fence=claim.fence,
                 error=failures.UNKNOWN,
             )
-            await repository.wake_waiting(connection, submission.connection, 1)
+            await schedule.wake_waiting(connection, submission.connection, 1)
         self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
 
     async def _later(self, claim: Claim, delay: float) -> None:
         async with self._bench.database.begin() as connection:
-            await repository.defer(connection, [(claim, delay)])
+            await schedule.defer(connection, [(claim, delay)])
 
 
 def _visible_in(submission: Submission, provider: Provider, now: datetime) -> float:

@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import RowMapping, Text, cast, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import NOW, interval
 from app.jobs.records import Submission
-from app.jobs.repository import NOW, seconds
 from app.jobs.states import LIVE_SUBMISSIONS, ChargeCertainty, SubmissionState
 from app.jobs.tables import submissions
 
@@ -62,7 +62,7 @@ async def write_intent(connection: AsyncConnection, intent: Intent) -> None:
             upstream_model=intent.upstream_model,
             state=SubmissionState.SENDING.value,
             body_hash=intent.body_hash,
-            send_deadline=NOW + seconds(intent.send_within),
+            send_deadline=NOW + interval(intent.send_within),
             charge_certainty=ChargeCertainty.POSSIBLE.value,
         )
     )

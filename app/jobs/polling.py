@@ -11,7 +11,7 @@ import structlog
 
 from app.backoff import exponential, jittered
 from app.ids import Prefix, encode
-from app.jobs import failures, ledger, repository
+from app.jobs import failures, ledger, repository, schedule
 from app.jobs.recorder import persist
 from app.jobs.records import Claim, Job, Submission
 from app.jobs.states import ChargeCertainty, State, SubmissionState
@@ -60,7 +60,7 @@ class Poller:
     async def claim(self, limit: int) -> Sequence[list[Claim]]:
         """Due jobs, in one batch for each connection: a slow provider holds up nobody else's."""
         async with self._bench.database.begin() as connection:
-            claims = await repository.claim(connection, self.lane, limit, self._bench.lease)
+            claims = await schedule.claim(connection, self.lane, limit, self._bench.lease)
             if not claims:
                 return []
             upstreams = await ledger.connections_of(connection, [claim.job_id for claim in claims])
@@ -91,7 +91,7 @@ class Poller:
             elif isinstance(delay, BaseException) and not isinstance(delay, Overtaken):
                 log.error("poll failed", job=encode(Prefix.JOB, one.job.id), exc_info=delay)
         async with self._bench.database.begin() as connection:
-            await repository.defer(connection, [(one.claim, delay) for one, delay in unchanged])
+            await schedule.defer(connection, [(one.claim, delay) for one, delay in unchanged])
             await ledger.note_polls(connection, [one.submission.id for one, _ in unchanged])
 
     async def _look(self, one: Watched) -> float | None:
@@ -145,7 +145,7 @@ class Poller:
             missing_for = await ledger.mark_missing(connection, one.submission.id)
             if missing_for < self._bench.settings.lost_after and not one.late:
                 pause = max(self._bench.registry.poll_interval(one.submission.connection), missing_for / 4)
-                await repository.defer(connection, [(one.claim, min(pause, LONGEST_PAUSE_SECONDS))])
+                await schedule.defer(connection, [(one.claim, min(pause, LONGEST_PAUSE_SECONDS))])
                 return None
         await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.LOST)
         return None
@@ -191,7 +191,7 @@ class Poller:
                 fence=one.claim.fence,
                 progress=100,
             )
-            await repository.wake_waiting(connection, one.submission.connection, 1)
+            await schedule.wake_waiting(connection, one.submission.connection, 1)
         self._bench.bell.ring(Lane.STORE, Lane.SUBMIT)
 
     async def _failed(self, one: Watched, outcome: Failed) -> None:
@@ -251,7 +251,7 @@ class Poller:
                 error=error,
                 **values,
             )
-            await repository.wake_waiting(connection, one.submission.connection, 1)
+            await schedule.wake_waiting(connection, one.submission.connection, 1)
         self._bench.bell.ring(Lane.DELIVER, Lane.SUBMIT)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.backoff import exponential
-from app.db import Database, is_outage
+from app.db import NOW, Database, is_outage
 from app.events.service import EventService
 from app.jobs import ledger, repository, schemas
 from app.jobs.records import Job
@@ -104,7 +104,7 @@ class Recorder:
                         from_=(State.SUBMITTING, State.SUBMIT_UNKNOWN),
                         fence=None,
                         next_in=next_in,
-                        started_at=repository.NOW,
+                        started_at=NOW,
                     )
 
     async def _note(

@@ -6,23 +6,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, case, delete, func, insert, select, text, update
+from sqlalchemy import RowMapping, case, func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.jobs.records import Claim, Job, Ordered
-from app.jobs.states import ALLOWED, FINAL, LANES, ChargeCertainty, State
-from app.jobs.tables import idempotency_keys, jobs, schedule, submissions
+from app.db import NOW
+from app.jobs import schedule
+from app.jobs.records import Job, Ordered
+from app.jobs.states import ALLOWED, FINAL, ChargeCertainty, State
+from app.jobs.tables import idempotency_keys, jobs, submissions
 from app.lanes import Overtaken
 from app.providers.base import CancelOutcome
-from app.queue import Lane
-
-NOW = func.clock_timestamp()
-
-
-def seconds(value: float) -> Any:
-    """An interval, for arithmetic with the database's clock."""
-    return func.make_interval(0, 0, 0, 0, 0, 0, value)
 
 
 async def now(connection: AsyncConnection) -> datetime:
@@ -41,7 +35,7 @@ async def create(connection: AsyncConnection, job_id: UUID, values: Mapping[str,
         insert(jobs).values(id=job_id, state=State.QUEUED.value, request=asdict(ordered), **values).returning(*jobs.c)
     )
     row = (await connection.execute(statement)).mappings().one()
-    await connection.execute(insert(schedule).values(job_id=job_id, lane=Lane.SUBMIT.value))
+    await schedule.add(connection, job_id)
     return _job(row)
 
 
@@ -149,23 +143,8 @@ async def move(
     row = changed.mappings().one_or_none()
     if row is None:
         raise Overtaken
-    await _reschedule(connection, job_id, to, fence, next_in)
+    await schedule.put(connection, job_id, to, fence=fence, next_in=next_in)
     return _job(row)
-
-
-async def _reschedule(connection: AsyncConnection, job_id: UUID, to: State, fence: int | None, next_in: float) -> None:
-    mine = schedule.c.job_id == job_id
-    if fence is not None:
-        mine = mine & (schedule.c.fence == fence)
-    if to in FINAL:
-        result = await connection.execute(delete(schedule).where(mine))
-    else:
-        values: dict[str, Any] = {"lane": LANES[to].value, "next_at": NOW + seconds(next_in), "waits_for": None}
-        if fence is None:
-            values["fence"] = schedule.c.fence + 1
-        result = await connection.execute(update(schedule).where(mine).values(**values))
-    if result.rowcount != 1:
-        raise Overtaken
 
 
 async def amend(connection: AsyncConnection, job_id: UUID, **values: Any) -> Job:
@@ -196,98 +175,6 @@ async def notice(connection: AsyncConnection, job_id: UUID, words: str) -> Job |
     )
     row = changed.mappings().one_or_none()
     return _job(row) if row else None
-
-
-# The schedule ------------------------------------------------------------------------------------------------------
-
-
-# statement_timestamp() is the same throughout a statement, so the index on next_at can be used.
-_CLAIM = text(
-    """
-    WITH due AS (
-        SELECT job_id FROM schedule
-        WHERE lane = :lane AND next_at <= statement_timestamp()
-        ORDER BY next_at, job_id LIMIT :limit
-        FOR UPDATE SKIP LOCKED
-    )
-    UPDATE schedule SET fence = fence + 1, next_at = clock_timestamp() + make_interval(secs => :lease), waits_for = NULL
-    FROM due WHERE schedule.job_id = due.job_id
-    RETURNING schedule.job_id, schedule.fence
-    """
-)
-
-
-async def claim(connection: AsyncConnection, lane: Lane, limit: int, lease: float) -> list[Claim]:
-    """Take up to ``limit`` due jobs of a lane for ``lease`` seconds, by the database's clock."""
-    rows = await connection.execute(_CLAIM, {"lane": lane.value, "limit": limit, "lease": lease})
-    return [Claim(job_id, fence) for job_id, fence in rows]
-
-
-async def next_due(connection: AsyncConnection, lane: Lane) -> float | None:
-    """Seconds until the lane's next job is due; None when it has none."""
-    value: float | None = await connection.scalar(
-        select(func.extract("epoch", func.min(schedule.c.next_at) - NOW)).where(schedule.c.lane == lane.value)
-    )
-    return None if value is None else float(value)
-
-
-_DEFER = text(
-    """
-    UPDATE schedule SET next_at = clock_timestamp() + make_interval(secs => back.delay), waits_for = :waits_for
-    FROM unnest(cast(:ids AS uuid[]), cast(:fences AS bigint[]), cast(:delays AS float8[])) AS back (id, fence, delay)
-    WHERE schedule.job_id = back.id AND schedule.fence = back.fence
-    """
-)
-
-
-async def defer(
-    connection: AsyncConnection, claims: Sequence[tuple[Claim, float]], *, waits_for: str | None = None
-) -> int:
-    """Hand jobs back, each to be looked at again in its own number of seconds; one statement for all."""
-    if not claims:
-        return 0
-    rows = await connection.execute(
-        _DEFER,
-        {
-            "ids": [claim.job_id for claim, _ in claims],
-            "fences": [claim.fence for claim, _ in claims],
-            "delays": [delay for _, delay in claims],
-            "waits_for": waits_for,
-        },
-    )
-    return rows.rowcount
-
-
-async def poll_now(connection: AsyncConnection, job_id: UUID) -> None:
-    """Make a rendering job due at once. Polling it twice does no harm; in other lanes a lease must be left alone."""
-    await connection.execute(
-        update(schedule).where(schedule.c.job_id == job_id, schedule.c.lane == Lane.POLL.value).values(next_at=NOW)
-    )
-
-
-async def wake_waiting(connection: AsyncConnection, upstream: str, slots: int) -> None:
-    """Make the longest-waiting jobs for a connection's slots due now."""
-    await connection.execute(
-        text(
-            """
-            UPDATE schedule SET next_at = clock_timestamp(), waits_for = NULL WHERE job_id IN (
-                SELECT job_id FROM schedule WHERE waits_for = :connection
-                ORDER BY job_id LIMIT :slots FOR UPDATE SKIP LOCKED
-            )
-            """
-        ),
-        {"connection": upstream, "slots": slots},
-    )
-
-
-async def extend(connection: AsyncConnection, held: Claim, lease: float) -> bool:
-    """A sign of life from a long step; False when the claim is over."""
-    result = await connection.execute(
-        update(schedule)
-        .where(schedule.c.job_id == held.job_id, schedule.c.fence == held.fence)
-        .values(next_at=NOW + seconds(lease))
-    )
-    return result.rowcount == 1
 
 
 # Idempotency -------------------------------------------------------------------------------------------------------
@@ -340,14 +227,6 @@ async def counts(connection: AsyncConnection) -> dict[State, int]:
         select(jobs.c.state, func.count()).where(jobs.c.finished_at.is_(None)).group_by(jobs.c.state)
     )
     return {State(state): number for state, number in rows}
-
-
-async def oldest_overdue(connection: AsyncConnection) -> dict[Lane, float]:
-    """By lane: for how many seconds its most overdue job has been due."""
-    rows = await connection.execute(
-        select(schedule.c.lane, func.extract("epoch", NOW - func.min(schedule.c.next_at))).group_by(schedule.c.lane)
-    )
-    return {Lane(lane): max(0.0, float(age)) for lane, age in rows}
 
 
 def _job(row: RowMapping) -> Job:

@@ -15,11 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assets.service import AssetService
 from app.clock import Clock, utc_now
-from app.db import Database
+from app.db import NOW, Database
 from app.errors import Conflict, FieldError, IdempotencyMismatch, InvalidRequest, NotFound
 from app.events.service import EventService, Released
 from app.ids import Prefix, decode, new_id
-from app.jobs import ledger, repository
+from app.jobs import ledger, repository, schedule
 from app.jobs.recorder import Recorder
 from app.jobs.records import Job, Ordered, Submission
 from app.jobs.schemas import JobView, NewJob, money
@@ -224,16 +224,16 @@ class JobService:
                 State.CANCELED,
                 from_=(State.QUEUED,),
                 fence=None,
-                cancel_requested_at=repository.NOW,
+                cancel_requested_at=NOW,
                 cancel_outcome=CancelOutcome.CONFIRMED.value,
             )
         rendered = job.state is State.STORING
-        await repository.poll_now(connection, job.id)
+        await schedule.poll_now(connection, job.id)
         return await self._recorder.amend(
             connection,
             job.id,
             "job.cancel_requested",
-            cancel_requested_at=repository.NOW,
+            cancel_requested_at=NOW,
             cancel_outcome=CancelOutcome.NOT_CANCELLABLE.value if rendered else None,
         )
 

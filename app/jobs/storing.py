@@ -12,7 +12,7 @@ from app.assets.records import Incoming, Stored
 from app.assets.service import AssetService
 from app.backoff import exponential
 from app.ids import Prefix, encode
-from app.jobs import failures, ledger, repository
+from app.jobs import failures, ledger, repository, schedule
 from app.jobs.recorder import persist
 from app.jobs.records import Claim, Job, Submission
 from app.jobs.states import State, SubmissionState
@@ -108,7 +108,7 @@ class Storer:
         """Our own side: the film waits upstream, and no try is counted."""
         log.error("storage not usable", job=encode(Prefix.JOB, job.id), error=str(error))
         async with self._bench.database.begin() as connection:
-            await repository.defer(connection, [(claim, STORAGE_RETRY_SECONDS)])
+            await schedule.defer(connection, [(claim, STORAGE_RETRY_SECONDS)])
             await self._bench.recorder.notice(
                 connection, job.id, "The film is rendered; the gateway's storage cannot take it in yet."
             )
@@ -121,7 +121,7 @@ class Storer:
             if not final:
                 await ledger.change(connection, submission.id, fetches=tries, detail=str(error)[:2000])
                 pause = exponential(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
-                await repository.defer(connection, [(claim, pause)])
+                await schedule.defer(connection, [(claim, pause)])
                 await self._bench.recorder.notice(
                     connection, job.id, "The film is rendered; fetching it failed and is tried again."
                 )
@@ -171,7 +171,7 @@ class Storer:
             await asyncio.sleep(self._bench.lease / 3)
             try:
                 async with self._bench.database.begin() as connection:
-                    held = await repository.extend(connection, claim, self._bench.lease)
+                    held = await schedule.extend(connection, claim, self._bench.lease)
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 log.warning("lease not extended", error=repr(error))
                 continue

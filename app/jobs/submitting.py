@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.backoff import exponential
 from app.ids import Prefix, encode, new_id
-from app.jobs import failures, ledger, repository
+from app.jobs import failures, ledger, repository, schedule
 from app.jobs.recorder import persist
 from app.jobs.records import Claim, Job
 from app.jobs.states import ChargeCertainty, State, SubmissionState
@@ -201,7 +201,7 @@ class Submitter:
                     fence=claim.fence,
                     error=failures.of_provider(failure),
                 )
-            await repository.wake_waiting(connection, purchase.route.connection, 1)
+            await schedule.wake_waiting(connection, purchase.route.connection, 1)
         self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
 
     async def _unsent(self, claim: Claim, purchase: Purchase, outcome: Unsent) -> None:
@@ -216,7 +216,7 @@ class Submitter:
             )
             notice = "The provider could not be reached; nothing was sent. Trying again until the job's deadline."
             await self._requeue(connection, claim, purchase, notice, _pause(refused + 1))
-            await repository.wake_waiting(connection, purchase.route.connection, 1)
+            await schedule.wake_waiting(connection, purchase.route.connection, 1)
         log.warning(
             "provider not reached", job=encode(Prefix.JOB, purchase.job.id), connection=purchase.route.connection
         )
@@ -301,7 +301,7 @@ class Submitter:
 
     async def _wait(self, claim: Claim, notice: str, delay: float, *, waits_for: str | None = None) -> None:
         async with self._bench.database.begin() as connection:
-            await repository.defer(connection, [(claim, delay)], waits_for=waits_for)
+            await schedule.defer(connection, [(claim, delay)], waits_for=waits_for)
             await self._bench.recorder.notice(connection, claim.job_id, notice)
 
     async def _wait_for_slot(self, claim: Claim, route: Route) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.db import Database
-from app.jobs import repository
+from app.jobs import schedule
 from app.jobs.recorder import Recorder
 from app.jobs.records import Claim
 from app.providers.registry import Registry
@@ -26,4 +26,4 @@ class Workbench:
     async def claim(self, lane: Lane, limit: int) -> Sequence[Claim]:
         """Take up to ``limit`` due jobs of a lane."""
         async with self.database.begin() as connection:
-            return await repository.claim(connection, lane, limit, self.lease)
+            return await schedule.claim(connection, lane, limit, self.lease)

@@ -9,16 +9,10 @@ from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.db import NOW, interval
 from app.webhooks.decision import Decision, Delivered, RetryIn
 from app.webhooks.records import Attempt, Delivery, Due
 from app.webhooks.tables import attempts, deliveries, webhook_secrets
-
-NOW = func.clock_timestamp()
-
-
-def _seconds(value: float) -> Any:
-    return func.make_interval(0, 0, 0, 0, 0, 0, value)
-
 
 # Secrets -----------------------------------------------------------------------------------------------------------
 
@@ -64,7 +58,7 @@ async def create(
             url=url,
             host=host,
             body=body,
-            next_at=NOW + _seconds(first_in),
+            next_at=NOW + interval(first_in),
         )
     )
 
@@ -121,7 +115,7 @@ async def record(connection: AsyncConnection, due: Due, attempt: Attempt, decisi
     """Write down an attempt and what follows from it; False, and nothing written, when the lease was lost."""
     values: dict[str, Any] = {"attempts": attempt.number}
     if isinstance(decision, RetryIn):
-        values["next_at"] = NOW + _seconds(decision.seconds)
+        values["next_at"] = NOW + interval(decision.seconds)
     else:
         values["state"] = "delivered" if isinstance(decision, Delivered) else "failed"
         values["ended_at"] = NOW
