@@ -117,7 +117,7 @@ class Resolver:
                 fence=claim.fence,
                 notice="The provider holds no record of the lost request: it was not accepted. Trying again.",
             )
-            await schedule.wake_waiting(connection, submission.connection, 1)
+            await ledger.slot_freed(connection, submission.connection)
         self._bench.bell.ring(Lane.SUBMIT)
 
     async def _inconclusive(
@@ -148,7 +148,7 @@ class Resolver:
                 fence=claim.fence,
                 error=failures.UNKNOWN,
             )
-            await schedule.wake_waiting(connection, submission.connection, 1)
+            await ledger.slot_freed(connection, submission.connection)
         self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
 
     async def _later(self, claim: Claim, delay: float) -> None:

@@ -11,9 +11,11 @@ from sqlalchemy import RowMapping, Text, cast, func, insert, select, text, updat
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW, interval
+from app.jobs import schedule
 from app.jobs.records import Submission
 from app.jobs.states import LIVE_SUBMISSIONS, ChargeCertainty, SubmissionState
 from app.jobs.tables import submissions
+from app.lanes import Overtaken
 
 _LIVE = submissions.c.state.in_([state.value for state in LIVE_SUBMISSIONS])
 #: Beyond the time of the submission, for clocks that disagree.
@@ -33,16 +35,24 @@ class Intent:
     send_within: float  # seconds until the absolute send deadline
 
 
-async def free_slots(connection: AsyncConnection, upstream: str, limit: int) -> int:
-    """How many more live submissions an upstream connection takes. One whose film is being stored takes no room there.
+async def lock_slots(connection: AsyncConnection, upstreams: Sequence[str]) -> None:
+    """Keep others from taking or freeing slots of these connections until the transaction ends."""
+    for upstream in sorted(upstreams):  # in one order for all, so that no two wait for each other
+        await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(cast(upstream, Text), 0))))
 
-    Holds the connection's lock until the transaction ends, so that the count is exact across workers.
-    """
-    await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(cast(upstream, Text), 0))))
+
+async def slots_taken(connection: AsyncConnection, upstream: str) -> int:
+    """How many slots of a connection are taken. A render that has finished takes none, even while it is stored."""
     live = await connection.scalar(
         select(func.count()).where(submissions.c.connection == upstream, _LIVE, submissions.c.results.is_(None))
     )
-    return max(0, limit - int(live or 0))
+    return int(live or 0)
+
+
+async def slot_freed(connection: AsyncConnection, upstream: str) -> None:
+    """Let the job that has waited longest for this connection have its turn, in the transaction that frees a slot."""
+    await lock_slots(connection, [upstream])
+    await schedule.wake_waiting(connection, upstream)
 
 
 async def write_intent(connection: AsyncConnection, intent: Intent) -> None:
@@ -99,9 +109,21 @@ async def change(connection: AsyncConnection, submission_id: UUID, **values: Any
     await connection.execute(update(submissions).where(submissions.c.id == submission_id).values(**values))
 
 
-async def end(connection: AsyncConnection, submission_id: UUID, state: SubmissionState, **values: Any) -> None:
-    """Put a submission to an end."""
-    await change(connection, submission_id, state=state.value, ended_at=NOW, **values)
+async def end(connection: AsyncConnection, submission_id: UUID, state: SubmissionState, **values: Any) -> str:
+    """Put a submission to an end; returns its connection, whose slot that frees: see :func:`slot_freed`.
+
+    Raises:
+        Overtaken: there is no such submission; its intent was never committed.
+    """
+    upstream: str | None = await connection.scalar(
+        update(submissions)
+        .where(submissions.c.id == submission_id)
+        .values(state=state.value, ended_at=NOW, **values)
+        .returning(submissions.c.connection)
+    )
+    if upstream is None:
+        raise Overtaken
+    return upstream
 
 
 async def live_of(connection: AsyncConnection, job_id: UUID) -> Submission | None:

@@ -191,7 +191,7 @@ class Poller:
                 fence=one.claim.fence,
                 progress=100,
             )
-            await schedule.wake_waiting(connection, one.submission.connection, 1)
+            await ledger.slot_freed(connection, one.submission.connection)
         self._bench.bell.ring(Lane.STORE, Lane.SUBMIT)
 
     async def _failed(self, one: Watched, outcome: Failed) -> None:
@@ -251,7 +251,7 @@ class Poller:
                 error=error,
                 **values,
             )
-            await schedule.wake_waiting(connection, one.submission.connection, 1)
+            await ledger.slot_freed(connection, one.submission.connection)
         self._bench.bell.ring(Lane.DELIVER, Lane.SUBMIT)
 
 

@@ -107,18 +107,18 @@ async def poll_now(connection: AsyncConnection, job_id: UUID) -> None:
     )
 
 
-async def wake_waiting(connection: AsyncConnection, upstream: str, slots: int) -> None:
-    """Make the longest-waiting jobs for a connection's slots due now."""
+async def wake_waiting(connection: AsyncConnection, upstream: str) -> None:
+    """Make the job that has waited longest for a slot of a connection due now."""
     await connection.execute(
         text(
             """
-            UPDATE schedule SET next_at = clock_timestamp(), waits_for = NULL WHERE job_id IN (
+            UPDATE schedule SET next_at = clock_timestamp(), waits_for = NULL WHERE job_id = (
                 SELECT job_id FROM schedule WHERE waits_for = :connection
-                ORDER BY job_id LIMIT :slots FOR UPDATE SKIP LOCKED
+                ORDER BY job_id LIMIT 1 FOR UPDATE SKIP LOCKED
             )
             """
         ),
-        {"connection": upstream, "slots": slots},
+        {"connection": upstream},
     )
 
 

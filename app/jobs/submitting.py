@@ -44,8 +44,8 @@ class Purchase:
     """One paid request, ready to be sent. ``deadline`` is event-loop time."""
 
     submission_id: UUID
-    job: Job
-    route: Route
+    job_id: UUID
+    connection: str
     call: Call
     deadline: float
 
@@ -81,70 +81,75 @@ class Submitter:
         purchase = await self._intend(claim, job)
         if purchase is None:
             return
-        provider = self._bench.registry.provider(purchase.route.connection)
+        provider = self._bench.registry.provider(purchase.connection)
         outcome = await provider.submit(purchase.call, purchase.deadline)
-        SUBMISSIONS.labels(connection=purchase.route.connection, outcome=type(outcome).__name__.lower()).inc()
+        SUBMISSIONS.labels(connection=purchase.connection, outcome=type(outcome).__name__.lower()).inc()
         await persist(lambda: self._record(claim, purchase, provider, outcome))
 
     async def _intend(self, claim: Claim, job: Job) -> Purchase | None:
         """Commit the intent to buy; None when the job has to wait instead."""
-        async with self._bench.database.read() as connection:
-            refused = await ledger.turned_away(connection, job.id)
         routes = self._bench.registry.routes(job.model)
         if not routes:
-            await self._wait(claim, f"No configured connection serves {job.model} now.", NO_ROUTE_WAIT_SECONDS)
+            async with self._bench.database.begin() as connection:
+                await schedule.defer(connection, [(claim, NO_ROUTE_WAIT_SECONDS)])
+                words = f"No configured connection serves {job.model} now."
+                await self._bench.recorder.notice(connection, job.id, words)
             return None
-        # After a refusal the next connection that serves the model has its turn.
-        turn = refused % len(routes)
-        for route in (*routes[turn:], *routes[:turn]):
-            purchase = self._prepare(job, route)
-            try:
-                if await self._commit_intent(claim, purchase):
-                    return purchase
-            except (SQLAlchemyError, OSError):
-                # Cut at the commit: the intent may be there, and we know that nothing was sent.
-                await persist(lambda p=purchase: self._withdraw(claim, p))  # type: ignore[misc]
-                raise
-        await self._wait_for_slot(claim, routes[turn])
+        submission_id = new_id()
+        try:
+            return await self._commit_intent(claim, job, routes, submission_id)
+        except (SQLAlchemyError, OSError):
+            # Cut at the commit: the intent may be there, and we know that nothing was sent.
+            await persist(lambda: self._withdraw(claim, job, submission_id))
+            raise
+
+    async def _commit_intent(
+        self, claim: Claim, job: Job, routes: Sequence[Route], submission_id: UUID
+    ) -> Purchase | None:
+        async with self._bench.database.begin() as connection:
+            # After a refusal the next connection that serves the model has its turn.
+            turn = await ledger.turned_away(connection, job.id) % len(routes)
+            await ledger.lock_slots(connection, [route.connection for route in routes])
+            for route in (*routes[turn:], *routes[:turn]):
+                limit = self._bench.registry.max_concurrent(route.connection)
+                if await ledger.slots_taken(connection, route.connection) < limit:
+                    return await self._write_intent(connection, claim, job, route, submission_id)
+            # In the transaction that saw the slots taken: whoever frees one next finds this job waiting.
+            waits_for = routes[turn].connection
+            await schedule.defer(connection, [(claim, SLOT_WAIT_SECONDS)], waits_for=waits_for)
+            words = f"Every slot of the connections that serve this model is taken; the job is in line for {waits_for}."
+            await self._bench.recorder.notice(connection, job.id, words)
         return None
 
-    def _prepare(self, job: Job, route: Route) -> Purchase:
-        submission_id = new_id()
-        call = self._bench.registry.provider(route.connection).create_call(
-            job.ordered.order(route.upstream_model), submission_id
-        )
-        deadline = asyncio.get_running_loop().time() + self._bench.settings.submit_timeout
-        return Purchase(submission_id, job, route, call, deadline)
-
-    async def _commit_intent(self, claim: Claim, purchase: Purchase) -> bool:
-        job, route = purchase.job, purchase.route
+    async def _write_intent(
+        self, connection: AsyncConnection, claim: Claim, job: Job, route: Route, submission_id: UUID
+    ) -> Purchase:
         within = self._bench.settings.submit_timeout
-        async with self._bench.database.begin() as connection:
-            if not await ledger.free_slots(
-                connection, route.connection, self._bench.registry.max_concurrent(route.connection)
-            ):
-                return False
-            await ledger.write_intent(
-                connection,
-                ledger.Intent(
-                    id=purchase.submission_id,
-                    job_id=job.id,
-                    account_id=job.account_id,
-                    connection=route.connection,
-                    upstream_model=route.upstream_model,
-                    body_hash=hashlib.sha256(purchase.call.body).digest(),
-                    send_within=within,
-                ),
-            )
-            await self._bench.recorder.move(
-                connection,
-                job.id,
-                State.SUBMITTING,
-                from_=(State.QUEUED,),
-                fence=claim.fence,
-                next_in=within + LEASE_MARGIN_SECONDS,
-            )
-        return True
+        # Before the database's own deadline begins to count: ours must not be the later one.
+        deadline = asyncio.get_running_loop().time() + within
+        order = job.ordered.order(route.upstream_model)
+        call = self._bench.registry.provider(route.connection).create_call(order, submission_id)
+        await ledger.write_intent(
+            connection,
+            ledger.Intent(
+                id=submission_id,
+                job_id=job.id,
+                account_id=job.account_id,
+                connection=route.connection,
+                upstream_model=route.upstream_model,
+                body_hash=hashlib.sha256(call.body).digest(),
+                send_within=within,
+            ),
+        )
+        await self._bench.recorder.move(
+            connection,
+            job.id,
+            State.SUBMITTING,
+            from_=(State.QUEUED,),
+            fence=claim.fence,
+            next_in=within + LEASE_MARGIN_SECONDS,
+        )
+        return Purchase(submission_id, job.id, route.connection, call, deadline)
 
     async def _record(self, claim: Claim, purchase: Purchase, provider: Provider, outcome: SubmitOutcome) -> None:
         match outcome:
@@ -166,12 +171,12 @@ class Submitter:
     async def _accepted(self, purchase: Purchase, provider: Provider, outcome: Accepted) -> None:
         await self._bench.recorder.accepted(
             self._bench.database,
-            job_id=purchase.job.id,
+            job_id=purchase.job_id,
             submission_id=purchase.submission_id,
             remote_id=outcome.remote_id,
             cost_limit=outcome.cost_limit,
             bills_on=provider.traits.bills_on,
-            next_in=self._bench.registry.poll_interval(purchase.route.connection),
+            next_in=self._bench.registry.poll_interval(purchase.connection),
             raw=outcome.raw,
         )
         self._bench.bell.ring(Lane.POLL)
@@ -189,48 +194,49 @@ class Submitter:
                 raw=failure.raw,
             )
             if failure.retryable:
-                refused = await ledger.turned_away(connection, purchase.job.id)
                 asked = failure.retry_after.total_seconds() if failure.retry_after else 0
-                await self._requeue(connection, claim, purchase, failure.message, max(asked, _pause(refused)))
+                await self._requeue(connection, claim, purchase.job_id, failure.message, at_least=asked)
             else:
                 await self._bench.recorder.move(
                     connection,
-                    purchase.job.id,
+                    purchase.job_id,
                     State.FAILED,
                     from_=(State.SUBMITTING,),
                     fence=claim.fence,
                     error=failures.of_provider(failure),
                 )
-            await schedule.wake_waiting(connection, purchase.route.connection, 1)
+            await ledger.slot_freed(connection, purchase.connection)
         self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
 
     async def _unsent(self, claim: Claim, purchase: Purchase, outcome: Unsent) -> None:
+        log.warning("provider not reached", job=encode(Prefix.JOB, purchase.job_id), connection=purchase.connection)
+        await self._nothing_sent(claim, purchase.job_id, purchase.submission_id, outcome.detail)
+
+    async def _nothing_sent(self, claim: Claim, job_id: UUID, submission_id: UUID, detail: str) -> None:
         async with self._bench.database.begin() as connection:
-            refused = await ledger.turned_away(connection, purchase.job.id)
-            await ledger.end(
+            upstream = await ledger.end(
                 connection,
-                purchase.submission_id,
+                submission_id,
                 SubmissionState.ABSENT,
                 charge_certainty=ChargeCertainty.NONE.value,
-                detail=outcome.detail[:2000],
+                detail=detail[:2000],
             )
             notice = "The provider could not be reached; nothing was sent. Trying again until the job's deadline."
-            await self._requeue(connection, claim, purchase, notice, _pause(refused + 1))
-            await schedule.wake_waiting(connection, purchase.route.connection, 1)
-        log.warning(
-            "provider not reached", job=encode(Prefix.JOB, purchase.job.id), connection=purchase.route.connection
-        )
+            await self._requeue(connection, claim, job_id, notice)
+            await ledger.slot_freed(connection, upstream)
 
     async def _requeue(
-        self, connection: AsyncConnection, claim: Claim, purchase: Purchase, notice: str, delay: float
+        self, connection: AsyncConnection, claim: Claim, job_id: UUID, notice: str, *, at_least: float = 0
     ) -> None:
+        refused = await ledger.turned_away(connection, job_id)
+        pause = exponential(refused, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
         await self._bench.recorder.move(
             connection,
-            purchase.job.id,
+            job_id,
             State.QUEUED,
             from_=(State.SUBMITTING,),
             fence=claim.fence,
-            next_in=delay,
+            next_in=max(at_least, pause),
             notice=notice,
         )
 
@@ -246,7 +252,7 @@ class Submitter:
             )
             await self._bench.recorder.move(
                 connection,
-                purchase.job.id,
+                purchase.job_id,
                 State.SUBMIT_UNKNOWN,
                 from_=(State.SUBMITTING,),
                 fence=claim.fence,
@@ -255,8 +261,8 @@ class Submitter:
             )
         log.warning(
             "submission outcome unknown",
-            job=encode(Prefix.JOB, purchase.job.id),
-            connection=purchase.route.connection,
+            job=encode(Prefix.JOB, purchase.job_id),
+            connection=purchase.connection,
             detail=outcome.detail,
         )
 
@@ -281,11 +287,11 @@ class Submitter:
             )
         self._bench.bell.ring(Lane.CONFIRM)
 
-    async def _withdraw(self, claim: Claim, purchase: Purchase) -> None:
+    async def _withdraw(self, claim: Claim, job: Job, submission_id: UUID) -> None:
         try:
-            await self._unsent(claim, purchase, Unsent("the intent could not be committed"))
+            await self._nothing_sent(claim, job.id, submission_id, "the intent could not be committed")
         except Overtaken:
-            log.info("the intent was not committed", job=encode(Prefix.JOB, purchase.job.id))
+            log.info("the intent was not committed", job=encode(Prefix.JOB, job.id))
 
     async def _end(self, claim: Claim, to: State, error: Any = None) -> None:
         async with self._bench.database.begin() as connection:
@@ -298,18 +304,3 @@ class Submitter:
                 error=error,
             )
         self._bench.bell.ring(Lane.DELIVER)
-
-    async def _wait(self, claim: Claim, notice: str, delay: float, *, waits_for: str | None = None) -> None:
-        async with self._bench.database.begin() as connection:
-            await schedule.defer(connection, [(claim, delay)], waits_for=waits_for)
-            await self._bench.recorder.notice(connection, claim.job_id, notice)
-
-    async def _wait_for_slot(self, claim: Claim, route: Route) -> None:
-        notice = (
-            f"All slots of the connections that serve the model are taken ({route.connection}); the job is in line."
-        )
-        await self._wait(claim, notice, SLOT_WAIT_SECONDS, waits_for=route.connection)
-
-
-def _pause(refused: int) -> float:
-    return exponential(refused, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
