@@ -6,13 +6,13 @@ WORKDIR /build
 COPY requirements/bootstrap.txt requirements/runtime.txt requirements/
 RUN pip install --no-cache-dir --require-hashes -r requirements/bootstrap.txt \
     && python -m venv --without-pip /opt/filmgate \
-    && uv pip install --no-cache --python /opt/filmgate/bin/python --require-hashes -r requirements/runtime.txt
+    && uv pip install --no-cache --compile-bytecode --python /opt/filmgate/bin/python --require-hashes -r requirements/runtime.txt
 COPY pyproject.toml README.md ./
 COPY app app
+COPY migrations migrations
 # What the build needs is installed from the lock by now: nothing else is downloaded.
 RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir dist . \
-    && uv pip install --no-cache --python /opt/filmgate/bin/python --no-deps --no-index dist/*.whl
-COPY migrations /opt/filmgate/lib/python3.13/site-packages/migrations
+    && uv pip install --no-cache --compile-bytecode --python /opt/filmgate/bin/python --no-deps --no-index dist/*.whl
 
 FROM python:3.13-slim
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin filmgate \

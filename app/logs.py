@@ -55,7 +55,7 @@ def setup(settings: Settings, process: str, stream: TextIO | None = None) -> Non
 
 def _renderer(settings: Settings) -> Processor:
     if settings.log_format == "console":
-        return structlog.dev.ConsoleRenderer()
+        return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     return structlog.processors.JSONRenderer(ensure_ascii=False)
 
 

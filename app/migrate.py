@@ -14,10 +14,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError as AlembicError
 from sqlalchemy import Connection, MetaData, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from app import db
+from app.console import CommandError
 from app.settings import DatabaseSettings
 
 APP = Path(__file__).parent
@@ -28,10 +30,21 @@ LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "60s"
 
 
+class MigrationFailed(CommandError):
+    """The schema could not be brought up to date."""
+
+
 async def upgrade(database_url: str) -> None:
-    """Run every migration that the database lacks, all or none. Two callers at once do it once."""
+    """Run every migration that the database lacks, all or none. Two callers at once do it once.
+
+    Raises:
+        MigrationFailed: the database is at a revision that this code does not know.
+    """
     async with connect(database_url) as connection:
-        await connection.run_sync(_upgrade)
+        try:
+            await connection.run_sync(_upgrade)
+        except AlembicError as error:
+            raise MigrationFailed(f"the database was made by another version of filmgate: {error}") from error
 
 
 async def check(database_url: str) -> list[str]:

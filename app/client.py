@@ -1,0 +1,173 @@
+"""A small client of our own API, for the command line and the demo.
+
+Every request may be sent again without harm: reads are reads, and a create carries an Idempotency-Key. So a gateway
+that restarts while somebody waits for a film is no error here.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+from app import backoff
+from app.console import CommandError
+
+POLL_INTERVAL = 0.3
+TRIES = 5  # in three seconds: a wrong URL should not look like a slow gateway
+FOLLOWING_TRIES = 12  # in half a minute: long enough for a gateway to be replaced
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 3
+TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+CHUNK_BYTES = 1024 * 1024
+FINAL = frozenset({"succeeded", "failed", "canceled"})
+TRY_AGAIN = frozenset({429, 502, 503, 504})
+
+
+class ApiError(CommandError):
+    """The gateway said no, or nothing. ``status`` is its answer's, where there was one."""
+
+    def __init__(self, *lines: str, status: int | None = None) -> None:
+        super().__init__("\n".join(lines))
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the command line shows of a job."""
+
+    id: str
+    status: str
+    phase: str
+    progress: int
+    notice: str | None
+    error: str | None
+    film_id: str | None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in FINAL
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        error, assets = data.get("error"), data.get("assets")
+        return cls(
+            id=data["id"],
+            status=data["status"],
+            phase=data.get("phase") or data["status"],
+            progress=data.get("progress") or 0,
+            notice=data.get("notice"),
+            error=f"{error['message']} ({error['code']})" if error else None,
+            film_id=assets["film"]["id"] if assets else None,
+        )
+
+
+class Client:
+    """Talks to one gateway with one key. Use as ``async with``."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {key}"}
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(timeout=TIMEOUT, headers=self._headers)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._session.close()
+
+    async def create_job(self, order: Mapping[str, Any]) -> Job:
+        """Order a film, once however often the request has to be sent.
+
+        Raises:
+            ApiError: refused, or the gateway cannot be reached. So do the other methods.
+        """
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        return Job.read(await self._json("POST", "/v1/jobs", json=dict(order), headers=headers))
+
+    async def job(self, job_id: str) -> Job:
+        return Job.read(await self._json("GET", f"/v1/jobs/{job_id}"))
+
+    async def follow(self, job: Job) -> AsyncIterator[Job]:
+        """The job as it is, then again and again until it has ended."""
+        yield job
+        while not job.ended:
+            await asyncio.sleep(POLL_INTERVAL)
+            job = Job.read(await self._json("GET", f"/v1/jobs/{job.id}", tries=FOLLOWING_TRIES))
+            yield job
+
+    async def webhook_secret(self) -> str:
+        """What the webhooks of this key's account are signed with."""
+        secret: str = (await self._json("GET", "/v1/webhook-secret"))["secret"]
+        return secret
+
+    async def accepts_key(self) -> bool:
+        """Whether the key is alive here."""
+        try:
+            await self._json("GET", "/v1/jobs", params={"limit": "1"})
+        except ApiError as error:
+            if error.status == 401:
+                return False
+            raise
+        return True
+
+    async def download(self, asset_id: str, file: Path) -> None:
+        """Stream an asset's bytes into ``file``, which appears only when it is whole."""
+        part = file.with_name(f".{file.name}.part")
+        try:
+            async with self._send("GET", f"/v1/assets/{asset_id}/content") as response:
+                output = await asyncio.to_thread(part.open, "wb")
+                with output:
+                    async for chunk in response.content.iter_chunked(CHUNK_BYTES):
+                        await asyncio.to_thread(output.write, chunk)
+            part.replace(file)
+        except aiohttp.ClientError as error:
+            raise ApiError(f"the film did not arrive whole: {error}") from error
+        except OSError as error:
+            raise ApiError(f"{file} cannot be written: {error.strerror}") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    async def _json(self, method: str, path: str, **options: Any) -> Any:
+        async with self._send(method, path, **options) as response:
+            return await response.json()
+
+    @asynccontextmanager
+    async def _send(
+        self, method: str, path: str, *, tries: int = TRIES, **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        response = await self._answer(method, path, tries, options)
+        async with response:
+            if not response.ok:
+                raise await _refusal(response)
+            yield response
+
+    async def _answer(self, method: str, path: str, tries: int, options: Mapping[str, Any]) -> aiohttp.ClientResponse:
+        """The head of the answer; the same request again while the gateway is away."""
+        for attempt in range(1, tries + 1):
+            last = attempt == tries
+            try:
+                response = await self._session.request(method, self.url + path, **options)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if last or isinstance(error, aiohttp.InvalidURL):
+                    raise ApiError(f"{self.url} cannot be reached: {error}") from error
+            else:
+                if last or response.status not in TRY_AGAIN:
+                    return response
+                response.release()
+            await asyncio.sleep(backoff.exponential(attempt, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
+        raise AssertionError("the last try returns or raises")
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
+    """The problem's detail, then each field on a line of its own."""
+    try:
+        problem = await response.json(content_type=None)
+        fields = [f"  {item['field']}: {item['message']}" for item in problem.get("errors", [])]
+        return ApiError(problem["detail"], *fields, status=response.status)
+    except (aiohttp.ClientError, ValueError, LookupError, TypeError, AttributeError):
+        return ApiError(f"{response.url.origin()} answered {response.status} {response.reason}", status=response.status)

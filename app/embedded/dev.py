@@ -1,0 +1,47 @@
+"""The body of ``filmgate dev``: a stack to work against, until Ctrl-C."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from app.console import say
+from app.embedded.stack import Stack
+from app.embedded.workspace import Ports, Workspace
+
+ROOT = Path(".filmgate")
+
+
+async def dev(ports: Ports, console: Console, root: Path = ROOT) -> None:
+    """Run a stack on fixed ports until canceled.
+
+    Raises:
+        CommandError: of any kind; everything is stopped by then.
+    """
+    stack = Stack(Workspace(root), ports)
+    try:
+        async with stack.running(lambda text: say(console, f"{text} …")):
+            say(console, *_welcome(stack.url, await stack.api_key(), root))
+            await stack.watch()
+    finally:
+        say(console, "Everything is stopped.")
+
+
+def _welcome(url: str, key: str, root: Path) -> list[str]:
+    authorization = f'-H "Authorization: Bearer {key}"'
+    order = """{"model": "default", "prompt": "a purple elephant dancing on a blue beach ball", "seconds": 4}"""
+    create = f"curl -s {url}/v1/jobs {authorization} -H 'Content-Type: application/json' -d '{order}'"
+    return [
+        "",
+        "Filmgate is ready. Ctrl-C stops it.",
+        "",
+        f"  API    {url}",
+        f"  docs   {url}/docs",
+        f"  key    {key}",
+        f"  logs   {root / 'logs'}",
+        "",
+        "Order a film, then look at it:",
+        "",
+        f"JOB=$({create} | grep -o 'job_[0-9a-z]*' | head -n 1); echo $JOB",
+        f"curl -s {url}/v1/jobs/$JOB {authorization}",
+        "",
+    ]

@@ -1,0 +1,190 @@
+"""The whole gateway on one machine: Postgres, Valkey, sandbox, API and worker as children of one process."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NoReturn, TypeVar
+
+import aiohttp
+
+from app import migrate
+from app.accounts.service import KeyService
+from app.client import Client
+from app.console import CommandError
+from app.db import Database
+from app.embedded.processes import LOCALHOST, Process
+from app.embedded.servers import Postgres, Valkey
+from app.embedded.workspace import Ports, Workspace
+from app.settings import CONFIG_VARIABLE, DatabaseSettings, credential_variable
+
+READY_TIMEOUT = 120
+PATIENCE = 8  # longer than the shutdown_grace of worker and API in the template
+SANDBOX_KEY = "sandbox-key"
+ACCOUNT = "dev"
+Result = TypeVar("Result")
+
+
+class PartEnded(CommandError):
+    """A part of the running stack ended by itself. The message has its last words."""
+
+
+class Part:
+    """One of our own processes: ``filmgate <command>``."""
+
+    def __init__(self, name: str, arguments: Sequence[str], port: int, probe: str, workspace: Workspace) -> None:
+        self.name = name
+        self._command = [sys.executable, "-P", "-m", "app.cli", name, *arguments]
+        self._probe = f"http://{LOCALHOST}:{port}{probe}"
+        self._workspace = workspace
+        self._process: Process | None = None
+
+    @property
+    def process(self) -> Process:
+        assert self._process is not None, f"{self.name} is not started"
+        return self._process
+
+    async def start(self) -> None:
+        """Start and wait until it is ready.
+
+        Raises:
+            StartFailed: it ended, or took too long.
+        """
+        self._process = await Process.start(
+            self.name,
+            self._command,
+            log=self._workspace.log(self.name),
+            environment=_environment(self._workspace),
+        )
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            await self._process.ready(lambda: self._answers(session), READY_TIMEOUT)
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            await self._process.stop(patience=PATIENCE)
+
+    async def _answers(self, session: aiohttp.ClientSession) -> bool:
+        try:
+            async with session.get(self._probe) as response:
+                return response.ok
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+
+class Stack:
+    """One stack in one workspace. :meth:`running` starts it, and stops all of it however its block ends."""
+
+    def __init__(self, workspace: Workspace, ports: Ports) -> None:
+        self.workspace = workspace
+        self.ports = ports
+        self.url = f"http://{LOCALHOST}:{ports.api}"
+        self.postgres = Postgres(workspace.root / "postgres", port=ports.postgres, log=workspace.log("postgres"))
+        self.valkey = Valkey(workspace.root / "valkey", port=ports.valkey, log=workspace.log("valkey"))
+        films = ("--data-dir", str(workspace.root / "sandbox"))
+        self.sandbox = Part("sandbox", ("--port", str(ports.sandbox), *films), ports.sandbox, "/healthz", workspace)
+        self.api = Part("api", (), ports.api, "/readyz", workspace)
+        self.worker = Part("worker", (), ports.worker, "/readyz", workspace)
+
+    @asynccontextmanager
+    async def running(self, announce: Callable[[str], None]) -> AsyncIterator[None]:
+        """Start everything; ``announce`` hears what is going on.
+
+        Raises:
+            AlreadyRunning, PortInUse, StartFailed, MigrationFailed: nothing is left running.
+        """
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self.workspace.locked())
+            self.workspace.rotate_logs()
+            await self.postgres.stop_leftovers()
+            await self.valkey.stop_leftovers()
+            self.ports.require_free()
+            # Stopped in the opposite order. To stop what never started does nothing.
+            for part in (self.postgres, self.valkey, self.sandbox, self.api, self.worker):
+                stack.push_async_callback(part.stop)
+            announce("Starting Postgres, Valkey and the sandbox")
+            await _all(self.postgres.start(), self.valkey.start(), self.sandbox.start())
+            announce("Bringing the database up to date")
+            await self._migrate()
+            self.workspace.configure(self.ports, database_url=self.postgres.url, redis_url=self.valkey.url)
+            announce("Starting API and worker")
+            await _all(self.api.start(), self.worker.start())
+            yield
+
+    async def _migrate(self) -> None:
+        await migrate.upgrade(self.postgres.url)
+        if differences := await migrate.check(self.postgres.url):
+            advice = f"Remove {self.postgres.home} to begin with an empty one."
+            raise migrate.MigrationFailed(
+                f"the database was made by another version of filmgate: {differences[0]}\n{advice}"
+            )
+
+    async def watch(self) -> NoReturn:
+        """Wait until something goes wrong.
+
+        Raises:
+            PartEnded: a part ended by itself.
+        """
+        processes = [part.process for part in (self.postgres, self.valkey, self.sandbox, self.api, self.worker)]
+        tasks = {asyncio.create_task(process.wait()): process for process in processes}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            ended = next(process for task, process in tasks.items() if task.done())
+            raise PartEnded(f"{ended.name} ended with exit code {await ended.wait()}.{ended.last_words()}")
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def guard(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do ``work``; give it up when a part of the stack ends meanwhile.
+
+        Raises:
+            PartEnded: that happened.
+        """
+        working, watching = asyncio.create_task(work), asyncio.create_task(self.watch())
+        try:
+            await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else watching.result()
+        finally:
+            working.cancel()
+            watching.cancel()
+            await asyncio.gather(working, watching, return_exceptions=True)
+
+    async def api_key(self) -> str:
+        """A key that works here: the one kept from the last time, or a new one."""
+        kept = self.workspace.api_key()
+        if kept:
+            async with Client(self.url, kept) as client:
+                if await client.accepts_key():
+                    return kept
+        database = Database.open(
+            DatabaseSettings.model_validate({"url": self.postgres.url}), application="filmgate dev"
+        )
+        try:
+            created = await KeyService(database).create(ACCOUNT, "development")
+        finally:
+            await database.close()
+        return self.workspace.keep("key", created.text)
+
+
+def _environment(workspace: Workspace) -> Mapping[str, str]:
+    """What our parts see. Settings of a production gateway in the user's shell must not leak into this one."""
+    ours = {name for name in os.environ if name.startswith("FILMGATE_") and not name.startswith("FILMGATE_LOG_")}
+    return {
+        **{name: value for name, value in os.environ.items() if name not in ours},
+        "PYTHONUNBUFFERED": "1",
+        CONFIG_VARIABLE: str(workspace.configuration),
+        "FILMGATE_SECRET_KEY": workspace.secret(),
+        credential_variable("sandbox"): SANDBOX_KEY,
+        credential_variable("sandbox-runway"): SANDBOX_KEY,
+    }
+
+
+async def _all(*starts: Coroutine[Any, Any, None]) -> None:
+    """Run together; the first failure ends the others and is raised as itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for start in starts:
+                group.create_task(start)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

@@ -1,0 +1,116 @@
+"""The directory ``.filmgate``: everything that a stack keeps, and the lock that lets only one stack use it."""
+
+import fcntl
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from string import Template
+from typing import Self
+
+from app.console import CommandError
+from app.embedded.processes import LOCALHOST, PortInUse, free_port, require_free
+from app.settings import DEV_SECRET_PREFIX
+
+TEMPLATE = Path(__file__).with_name("filmgate.toml.template")
+
+
+class AlreadyRunning(CommandError):
+    """Another stack uses this directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the parts of a stack listen, on loopback."""
+
+    api: int = 8080
+    worker: int = 9090
+    sandbox: int = 8090
+    postgres: int = 54329
+    valkey: int = 63799
+
+    @classmethod
+    def free(cls) -> Self:
+        """Ports that nobody uses now."""
+        chosen: set[int] = set()
+        while len(chosen) < len(fields(cls)):
+            chosen.add(free_port())
+        return cls(*chosen)
+
+    def require_free(self) -> None:
+        """
+        Raises:
+            PortInUse: names the first that is taken, and how to choose another.
+        """
+        for part, port in asdict(self).items():
+            try:
+                require_free(port)
+            except PortInUse:
+                option = "--port" if part == "api" else f"--{part}-port"
+                raise PortInUse(port, f"choose another with {option}") from None
+
+
+class Workspace:
+    """The paths in one such directory. Nothing is made before it is needed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self.configuration = self.root / "filmgate.toml"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Ours alone until the block ends or the process dies.
+
+        Raises:
+            AlreadyRunning: another process has it.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise AlreadyRunning(f"filmgate is already running in {self.root}; stop it there first") from None
+            yield
+
+    def log(self, name: str) -> Path:
+        """Where a part logs."""
+        return self.root / "logs" / f"{name}.log"
+
+    def rotate_logs(self) -> None:
+        """Begin new logs; those of the last run are kept beside them."""
+        for file in (self.root / "logs").glob("*.log"):
+            file.replace(file.with_suffix(".log.1"))
+
+    def secret(self) -> str:
+        """The secret key of this directory, made at the first use."""
+        return self._kept("secret") or self.keep("secret", DEV_SECRET_PREFIX + secrets.token_urlsafe(48))
+
+    def api_key(self) -> str | None:
+        """The development key that was kept here; it may be dead by now."""
+        return self._kept("key")
+
+    def keep(self, name: str, text: str) -> str:
+        """Write a small file that only its owner can read."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        file = self.root / name
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+        file.write_text(text + "\n")
+        return text
+
+    def configure(self, ports: Ports, *, database_url: str, redis_url: str) -> None:
+        """Write the configuration of a development stack with a sandbox as its provider."""
+        values = {
+            **asdict(ports),
+            "host": LOCALHOST,
+            "database_url": json.dumps(database_url),
+            "redis_url": json.dumps(redis_url),
+            "store": json.dumps((self.root / "assets").as_uri()),
+        }
+        self.keep(self.configuration.name, Template(TEMPLATE.read_text()).substitute(values))
+
+    def _kept(self, name: str) -> str | None:
+        file = self.root / name
+        return file.read_text().strip() or None if file.exists() else None

@@ -1,0 +1,243 @@
+"""``filmgate dev`` and ``demo``: everything comes up, does its work, and goes away whole."""
+
+import asyncio
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import av
+import psutil
+import pytest
+from sqlalchemy import text
+
+from app import migrate
+from app.client import Client
+from app.embedded.servers import Postgres
+from app.embedded.stack import PartEnded, Stack
+from app.embedded.workspace import Ports, Workspace
+from tests.support import commands
+from tests.support.commands import filmgate
+
+GONE_TIMEOUT = 20
+
+
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A running stack, started by somebody whose shell and directory have settings of another gateway."""
+    directory = tmp_path_factory.mktemp("stack")
+    (directory / "filmgate.toml").write_text("mode = 'no such mode'")
+    stack = Stack(Workspace(directory / ".filmgate"), Ports.free())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        patch.setenv("FILMGATE_DATABASE_URL", "postgresql://production.example/films")
+        patch.setenv("FILMGATE_WORKER_PORT", "1")
+        async with stack.running(lambda _text: None):
+            patch.undo()
+            yield stack
+
+
+@pytest.fixture
+async def environment(stack: Stack) -> dict[str, str]:
+    """What a client of the stack has in its environment."""
+    return {"FILMGATE_URL": stack.url, "FILMGATE_API_KEY": await stack.api_key()}
+
+
+def family(pid: int) -> list[psutil.Process]:
+    processes: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
+    return processes
+
+
+async def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=GONE_TIMEOUT)
+    assert not alive
+
+
+def options(ports: Ports) -> list[str]:
+    return [
+        *("--port", str(ports.api)),
+        *("--worker-port", str(ports.worker)),
+        *("--sandbox-port", str(ports.sandbox)),
+        *("--postgres-port", str(ports.postgres)),
+        *("--valkey-port", str(ports.valkey)),
+    ]
+
+
+async def test_demo_ends_with_a_verified_webhook_and_a_playable_film(tmp_path: Path) -> None:
+    ended = await filmgate("demo", "--seconds", "1", "--size", "640x360", directory=tmp_path)
+    assert ended.code == 0, ended.err
+    job, webhook, film = ended.out.splitlines()[-3:]
+    job_id = job.removeprefix("job: ")
+    assert re.fullmatch(r"job_[0-9a-z]{26}", job_id)
+    assert re.fullmatch(r"webhook: verified job\.succeeded \(evt_[0-9a-z]{26}\)", webhook)
+    file = Path(".filmgate") / "demo" / f"{job_id}.mp4"
+    size = (tmp_path / file).stat().st_size
+    assert film == f"film: {file} (h264, 640x360, 1.0 s, {size} bytes)"
+    with av.open(str(tmp_path / file)) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 20
+    running = [str(process.info["cwd"]) for process in psutil.process_iter(["cwd"])]
+    assert not [directory for directory in running if directory.startswith(str(tmp_path))]
+
+
+async def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    demo = await commands.start("demo", "--prompt", "[never] a film", directory=tmp_path)
+    await commands.line_with(demo, "rendering")
+    started = family(demo.pid)
+    demo.send_signal(signal.SIGINT)
+    ended = await commands.ended(demo)
+    assert (ended.code, ended.err) == (130, "")
+    await assert_gone(started)
+
+
+async def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
+    demo = await commands.start("demo", directory=tmp_path)
+    await commands.line_with(demo, "Starting API and worker")
+    started = family(demo.pid)
+    demo.kill()
+    await demo.wait()
+    await assert_gone(started)
+
+
+async def test_dev_shows_how_to_order_and_keeps_its_key(tmp_path: Path) -> None:
+    ports = Ports.free()
+    keys = set()
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        dev = await commands.start("dev", *options(ports), directory=tmp_path)
+        key = (await commands.line_with(dev, "  key ")).split()[1]
+        await commands.line_with(dev, f"curl -s http://127.0.0.1:{ports.api}/v1/jobs/$JOB")
+        keys.add(key)
+        started = family(dev.pid)
+        second = await filmgate("dev", *options(Ports.free()), directory=tmp_path)
+        assert (second.code, "is already running in" in second.err) == (1, True)
+        dev.send_signal(number)
+        ended = await commands.ended(dev)
+        assert ended.code == code
+        assert ended.out.endswith("Everything is stopped.\n")
+        await assert_gone(started)
+    assert len(keys) == 1
+    for secret in ("key", "secret", "filmgate.toml"):
+        assert (tmp_path / ".filmgate" / secret).stat().st_mode & 0o777 == 0o600
+
+
+async def test_dev_names_the_taken_port_and_the_way_out(tmp_path: Path) -> None:
+    ports = Ports.free()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", ports.sandbox))
+        listener.listen()
+        ended = await filmgate("dev", *options(ports), directory=tmp_path)
+    assert ended.code == 1
+    assert ended.err == f"port {ports.sandbox} on 127.0.0.1 is in use; choose another with --sandbox-port\n"
+
+
+async def test_dev_refuses_a_database_of_another_version(tmp_path: Path) -> None:
+    server = Postgres(tmp_path / ".filmgate" / "postgres", durable=False)
+    await server.start()
+    await migrate.upgrade(server.url)
+    async with migrate.connect(server.url) as connection:
+        await connection.execute(text("alter table jobs drop column progress"))
+        await connection.commit()
+    await server.stop()
+    ended = await filmgate("dev", *options(Ports.free()), directory=tmp_path)
+    assert ended.code == 1
+    assert ended.err.startswith("the database was made by another version of filmgate")
+    assert f"Remove {server.home} " in ended.err
+
+
+async def test_dev_stops_everything_when_a_part_dies(tmp_path: Path) -> None:
+    dev = await commands.start("dev", *options(Ports.free()), directory=tmp_path)
+    await commands.line_with(dev, "/v1/jobs/$JOB")
+    started = family(dev.pid)
+    (worker,) = [process for process in started if process.cmdline()[-1:] == ["worker"]]
+    worker.kill()
+    ended = await commands.ended(dev)
+    assert ended.code == 1
+    assert "worker ended with exit code -9" in ended.err
+    await assert_gone(started)
+
+
+async def test_settings_of_another_gateway_do_not_leak_in(stack: Stack) -> None:
+    assert await stack.api_key()
+    assert (stack.workspace.root.parent / "filmgate.toml").read_text() == "mode = 'no such mode'"
+
+
+async def test_generate_saves_the_film(environment: dict[str, str], tmp_path: Path) -> None:
+    ended = await filmgate("generate", "a red kite", "--seconds", "1", directory=tmp_path, environment=environment)
+    assert ended.code == 0, ended.err
+    *_, job, film = ended.out.splitlines()
+    assert job.startswith("job: job_")
+    assert film == "film: film.mp4"
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (1280, 720)
+
+
+async def test_generate_can_fetch_the_film_of_an_earlier_job(environment: dict[str, str], tmp_path: Path) -> None:
+    order = ("a red kite", "--seconds", "1", "--size", "640x360")
+    first = await filmgate("generate", *order, directory=tmp_path, environment=environment)
+    assert first.code == 0, first.err
+    job_id = first.out.splitlines()[-2].removeprefix("job: ")
+    again = await filmgate(
+        "generate", "--resume", job_id, "--out", "again.mp4", directory=tmp_path, environment=environment
+    )
+    assert again.code == 0, again.err
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "film.mp4").read_bytes()
+    assert not (tmp_path / ".again.mp4.part").exists()
+
+
+async def test_generate_names_the_field_that_was_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    ended = await filmgate(
+        *("generate", "a red kite", "--model", "sandbox/short", "--seconds", "7"),
+        directory=tmp_path,
+        environment=environment,
+    )
+    assert ended.code == 1
+    assert any(line.startswith("  seconds: ") for line in ended.err.splitlines())
+
+
+async def test_generate_says_why_a_job_failed(environment: dict[str, str], tmp_path: Path) -> None:
+    ended = await filmgate("generate", "[fail:moderation] a kite", directory=tmp_path, environment=environment)
+    assert ended.code == 1
+    assert re.match(r"job job_\w+ failed: .* \(prompt_refused\)\n", ended.err)
+    assert not (tmp_path / "film.mp4").exists()
+
+
+async def test_an_interrupted_generate_says_how_to_go_on(environment: dict[str, str], tmp_path: Path) -> None:
+    process = await commands.start(
+        "generate", "[slow:30] a kite", "--seconds", "1", directory=tmp_path, environment=environment
+    )
+    await commands.line_with(process, "rendering")
+    process.send_signal(signal.SIGINT)
+    ended = await commands.ended(process)
+    assert ended.code == 130
+    assert re.search(r"filmgate generate --resume job_\w+ --out film.mp4", ended.out)
+
+
+async def test_a_dead_key_is_replaced(stack: Stack) -> None:
+    first = await stack.api_key()
+    stack.workspace.keep("key", first[:-1] + ("0" if first[-1] != "0" else "1"))
+    second = await stack.api_key()
+    assert second != first
+    assert stack.workspace.api_key() == second
+    async with Client(stack.url, second) as client:
+        assert await client.accepts_key()
+
+
+async def test_following_a_job_survives_a_restart_of_the_api(stack: Stack) -> None:
+    order = {"model": "default", "prompt": "[slow:3] a kite", "seconds": 1, "size": "640x360"}
+    async with Client(stack.url, await stack.api_key()) as client:
+        job = await client.create_job(order)
+        following = aiter(client.follow(job))
+        while (await anext(following)).phase != "rendering":
+            pass
+        await stack.api.stop()
+        _, seen = await asyncio.gather(stack.api.start(), anext(following))
+        async for job in following:
+            seen = job
+    assert seen.status == "succeeded"
+
+
+async def test_work_is_given_up_when_a_part_ends(stack: Stack) -> None:
+    await stack.sandbox.process.kill()
+    with pytest.raises(PartEnded, match="sandbox ended with exit code -9"):
+        await stack.guard(asyncio.Event().wait())
+    await stack.sandbox.start()

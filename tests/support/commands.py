@@ -1,0 +1,63 @@
+"""Runs ``filmgate`` as a person would: as a process of its own."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMEOUT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+async def start(
+    *arguments: str, directory: Path, environment: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
+    """Start a command in a directory, with no setting but those given."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FILMGATE_")}
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "app.cli",
+        *arguments,
+        cwd=directory,
+        env={**inherited, **(environment or {})},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> Ended:
+    """Wait for the end of a command."""
+    async with asyncio.timeout(TIMEOUT):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def filmgate(*arguments: str, directory: Path, environment: Mapping[str, str] | None = None) -> Ended:
+    """Run a command to its end."""
+    return await ended(await start(*arguments, directory=directory, environment=environment))
+
+
+async def line_with(process: asyncio.subprocess.Process, words: str) -> str:
+    """Read what a running command prints up to the line that has ``words``."""
+    assert process.stdout is not None
+    seen = []
+    async with asyncio.timeout(TIMEOUT):
+        while line := (await process.stdout.readline()).decode():
+            seen.append(line)
+            if words in line:
+                return line
+    raise AssertionError(f"{words!r} never came; it printed:\n{''.join(seen)}")
