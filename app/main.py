@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from app import health, logs, middleware, openapi, problems
 from app.assets.router import router as assets_router
@@ -38,9 +38,15 @@ def describe() -> FastAPI:
     for router in (jobs_router, assets_router, models_router, webhooks_router):
         app.include_router(router, prefix="/v1")
     app.include_router(health.router)
+    app.add_api_route("/", _docs, include_in_schema=False)
     problems.install(app)
     openapi.install(app)
     return app
+
+
+async def _docs() -> Response:
+    # Relative, so that it holds behind any host name and prefix.
+    return Response(status_code=307, headers={"Location": "docs"})
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -105,7 +105,9 @@ class Worker:
                 lane.stop()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.worker.shutdown_grace):
-                    await asyncio.gather(*running, *(lane.drain() for lane in lanes))
+                    # A lane that is just claiming still starts what it claimed: drain only when all have stopped.
+                    await asyncio.gather(*running)
+                    await asyncio.gather(*(lane.drain() for lane in lanes))
         finally:
             for lane in lanes:
                 lane.abandon()

@@ -75,13 +75,23 @@ class EventService:
         async with self._database.read() as connection:
             return await repository.after(connection, account_id, subject_id, seq)
 
-    async def follow(self, account_id: UUID, subject_id: UUID, seq: int) -> AsyncIterator[Event]:
-        """The subject's events behind ``seq``, as they happen, until the process stops."""
+    async def follow(
+        self, account_id: UUID, subject_id: UUID, seq: int, *, ended: bool = False
+    ) -> AsyncIterator[Event]:
+        """The subject's events behind ``seq``, as they happen, until the process stops.
+
+        ``ended``: nothing more will happen; the log is read to its end.
+        """
         async with self.watching(subject_id):
             while not self._released:
-                for event in await self.after(account_id, subject_id, seq):
+                events = await self.after(account_id, subject_id, seq)
+                for event in events:
                     yield event
                     seq = event.seq
+                if ended and not events:
+                    return
+                if events:
+                    continue
                 with suppress(Released):
                     await self.changed(subject_id, seq)
 

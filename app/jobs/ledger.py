@@ -1,25 +1,26 @@
 """SQL of the submissions: what we tried to buy, what we bought, what it cost."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping, Text, cast, func, insert, select, text, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW, interval
-from app.jobs import schedule
 from app.jobs.records import Submission
 from app.jobs.states import LIVE_SUBMISSIONS, ChargeCertainty, SubmissionState
 from app.jobs.tables import submissions
 from app.lanes import Overtaken
+from app.providers.base import Accepted
 
 _LIVE = submissions.c.state.in_([state.value for state in LIVE_SUBMISSIONS])
-#: Beyond the time of the submission, for clocks that disagree.
-OWNED_SLACK = timedelta(hours=1)
+
+
+class TwinTookIt(Exception):
+    """A remote id belongs to another submission: one of an equal order, whose reply was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,6 @@ async def slots_taken(connection: AsyncConnection, upstream: str) -> int:
     return int(live or 0)
 
 
-async def slot_freed(connection: AsyncConnection, upstream: str) -> None:
-    """Let the job that has waited longest for this connection have its turn, in the transaction that frees a slot."""
-    await lock_slots(connection, [upstream])
-    await schedule.wake_waiting(connection, upstream)
-
-
 async def write_intent(connection: AsyncConnection, intent: Intent) -> None:
     """Insert the submission as `sending`. The partial unique index refuses a second live one."""
     number = (
@@ -78,30 +73,43 @@ async def write_intent(connection: AsyncConnection, intent: Intent) -> None:
     )
 
 
+async def claim_remote_id(connection: AsyncConnection, submission: Submission, remote_id: str) -> None:
+    """Take a remote id for a submission.
+
+    Raises:
+        TwinTookIt: it is another submission's.
+    """
+    mine = update(submissions).where(submissions.c.id == submission.id).values(remote_id=remote_id)
+    try:
+        async with connection.begin_nested():
+            await connection.execute(mine)
+    except IntegrityError as error:
+        raise TwinTookIt(f"the record {remote_id} was taken by a submission of an equal order") from error
+
+
 async def accept(
-    connection: AsyncConnection,
-    submission_id: UUID,
-    *,
-    remote_id: str,
-    cost_limit: Decimal | None,
-    charge_certainty: ChargeCertainty,
-    raw: Any = None,
-) -> bool:
-    """Record that the provider named its record. Evidence: only fills an empty remote id, whatever the state was."""
-    result = await connection.execute(
-        update(submissions)
-        .where(submissions.c.id == submission_id, submissions.c.remote_id.is_(None))
-        .values(
-            state=SubmissionState.ACCEPTED.value,
-            remote_id=remote_id,
-            cost_limit=cost_limit,
-            charge_certainty=charge_certainty.value,
-            raw=raw,
-            accepted_at=NOW,
-            ended_at=None,
-        )
-    )
-    return result.rowcount == 1
+    connection: AsyncConnection, submission_id: UUID, outcome: Accepted, certainty: ChargeCertainty
+) -> None:
+    """The submission is live at the provider."""
+    values = _accepted(outcome, certainty)
+    await change(connection, submission_id, state=SubmissionState.ACCEPTED.value, ended_at=None, **values)
+
+
+async def accept_late(
+    connection: AsyncConnection, submission_id: UUID, outcome: Accepted, certainty: ChargeCertainty
+) -> None:
+    """The provider accepted what nobody waits for any more: the ledger says so, and the submission stays ended."""
+    values = _accepted(outcome, certainty)
+    await change(connection, submission_id, state=SubmissionState.ABANDONED.value, ended_at=NOW, **values)
+
+
+def _accepted(outcome: Accepted, certainty: ChargeCertainty) -> dict[str, Any]:
+    return {
+        "cost_limit": outcome.cost_limit,
+        "charge_certainty": certainty.value,
+        "raw": outcome.raw,
+        "accepted_at": NOW,
+    }
 
 
 async def change(connection: AsyncConnection, submission_id: UUID, **values: Any) -> None:
@@ -124,6 +132,13 @@ async def end(connection: AsyncConnection, submission_id: UUID, state: Submissio
     if upstream is None:
         raise Overtaken
     return upstream
+
+
+async def get(connection: AsyncConnection, submission_id: UUID) -> Submission | None:
+    """One submission."""
+    row = await connection.execute(select(submissions).where(submissions.c.id == submission_id))
+    found = row.mappings().one_or_none()
+    return _submission(found) if found else None
 
 
 async def live_of(connection: AsyncConnection, job_id: UUID) -> Submission | None:
@@ -168,13 +183,11 @@ async def turned_away(connection: AsyncConnection, job_id: UUID) -> int:
     return int(count or 0)
 
 
-async def owned_ids(connection: AsyncConnection, upstream: str, since: datetime) -> frozenset[str]:
-    """Remote ids on a connection that belong to a submission already."""
+async def owned_of(connection: AsyncConnection, upstream: str, remote_ids: Collection[str]) -> frozenset[str]:
+    """Those of some remote ids on a connection that belong to a submission already."""
     rows = await connection.scalars(
         select(submissions.c.remote_id).where(
-            submissions.c.connection == upstream,
-            submissions.c.remote_id.is_not(None),
-            submissions.c.created_at > since - OWNED_SLACK,
+            submissions.c.connection == upstream, submissions.c.remote_id.in_(list(remote_ids))
         )
     )
     return frozenset(rows)

@@ -12,7 +12,7 @@ import structlog
 from app.backoff import exponential, jittered
 from app.ids import Prefix, encode
 from app.jobs import failures, ledger, repository, schedule
-from app.jobs.recorder import persist
+from app.jobs.outcomes import persist
 from app.jobs.records import Claim, Job, Submission
 from app.jobs.states import ChargeCertainty, State, SubmissionState
 from app.jobs.workbench import Workbench
@@ -29,9 +29,11 @@ from app.providers.base import (
     Unreadable,
 )
 from app.providers.errors import Billed
+from app.providers.registry import UnknownConnection
 from app.queue import Lane
 
-LONGEST_PAUSE_SECONDS = 60
+#: Whatever a provider asks for: deadlines and cancels must be seen in time.
+LONGEST_PAUSE_SECONDS = 60.0
 #: A render that somebody wants to cancel is looked at soon again.
 CANCEL_PAUSE_SECONDS = 1.0
 
@@ -45,7 +47,7 @@ class Watched:
     claim: Claim
     job: Job
     submission: Submission
-    provider: Provider
+    provider: Provider | None  # none: its connection is no longer configured
     late: bool  # the job's deadline has passed
 
 
@@ -70,33 +72,53 @@ class Poller:
         return list(batches.values())
 
     async def advance(self, batch: Sequence[Claim]) -> None:
-        """One look at each job of a batch."""
+        """One look at each job of a batch; the unchanged ones are written back together."""
+        async with self._bench.holding(batch):
+            unchanged = [
+                (one, delay) for one, delay in await self._look_at_all(await self._watched(batch)) if delay is not None
+            ]
+        async with self._bench.database.begin() as connection:
+            await ledger.note_polls(connection, [one.submission.id for one, _ in unchanged])
+            await schedule.defer(connection, [(one.claim, delay) for one, delay in unchanged])
+
+    async def _watched(self, batch: Sequence[Claim]) -> list[Watched]:
+        ids = [claim.job_id for claim in batch]
         async with self._bench.database.read() as connection:
-            ids = [claim.job_id for claim in batch]
             jobs = await repository.get_many(connection, ids)
             submissions = await ledger.live_of_many(connection, ids)
             now = await repository.now(connection)
-        watched = [
-            Watched(
-                claim, job, submission, self._bench.registry.provider(submission.connection), now >= job.deadline_at
-            )
+        return [
+            Watched(claim, job, submission, self._provider(submission.connection), now >= job.deadline_at)
             for claim in batch
             if (submission := submissions.get(claim.job_id)) and (job := jobs[claim.job_id]).state is State.RUNNING
         ]
+
+    def _provider(self, connection: str) -> Provider | None:
+        try:
+            return self._bench.registry.provider(connection)
+        except UnknownConnection:
+            return None
+
+    async def _look_at_all(self, watched: Sequence[Watched]) -> list[tuple[Watched, float | None]]:
+        """The seconds until the next look at each; None where it has moved on, or must wait for its lease to end."""
         delays = await asyncio.gather(*(self._look(one) for one in watched), return_exceptions=True)
-        unchanged: list[tuple[Watched, float]] = []
+        looked: list[tuple[Watched, float | None]] = []
         for one, delay in zip(watched, delays, strict=True):
-            if isinstance(delay, float):
-                unchanged.append((one, delay))
-            elif isinstance(delay, BaseException) and not isinstance(delay, Overtaken):
+            if not isinstance(delay, BaseException):
+                looked.append((one, delay))
+            elif isinstance(delay, asyncio.CancelledError):
+                raise delay
+            elif not isinstance(delay, Overtaken):
                 log.error("poll failed", job=encode(Prefix.JOB, one.job.id), exc_info=delay)
-        async with self._bench.database.begin() as connection:
-            await schedule.defer(connection, [(one.claim, delay) for one, delay in unchanged])
-            await ledger.note_polls(connection, [one.submission.id for one, _ in unchanged])
+                if one.late:
+                    await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.TIMEOUT)
+        return looked
 
     async def _look(self, one: Watched) -> float | None:
         """Ask once and act on the answer; seconds until the next look where nothing changed."""
         assert one.submission.remote_id is not None
+        if one.provider is None:
+            return await self._not_configured(one)
         outcome = await one.provider.poll(one.submission.remote_id)
         match outcome:
             case Finished():
@@ -109,17 +131,30 @@ class Poller:
                 await self._canceled(one, outcome)
                 return None
             case Pending() | Missing() | Unreadable():
-                return await self._unfinished(one, outcome)
+                return await self._unfinished(one, one.provider, outcome)
 
-    async def _unfinished(self, one: Watched, outcome: Pending | Missing | Unreadable) -> float | None:
+    async def _unfinished(
+        self, one: Watched, provider: Provider, outcome: Pending | Missing | Unreadable
+    ) -> float | None:
         if isinstance(outcome, Missing):
             return await self._missing(one)
         if one.late:
-            await self._timed_out(one)
+            await self._timed_out(one, provider)
             return None
         if one.job.cancel_requested_at is not None and one.job.cancel_outcome is None:
-            return await self._cancel(one)
+            return await self._cancel(one, provider)
         return await self._pending(one, outcome) if isinstance(outcome, Pending) else self._unreadable(one, outcome)
+
+    async def _not_configured(self, one: Watched) -> float | None:
+        if one.late:
+            await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.TIMEOUT)
+            return None
+        words = (
+            f"The connection {one.submission.connection} renders this film and is no longer configured; put it back."
+        )
+        async with self._bench.database.begin() as connection:
+            await self._bench.recorder.notice(connection, one.job.id, words)
+        return LONGEST_PAUSE_SECONDS
 
     async def _pending(self, one: Watched, outcome: Pending) -> float:
         if outcome.oddity:
@@ -129,13 +164,13 @@ class Poller:
                 await self._bench.recorder.amend(connection, one.job.id, "job.progress", progress=outcome.progress)
         interval = self._bench.registry.poll_interval(one.submission.connection)
         asked = outcome.poll_after.total_seconds() if outcome.poll_after else 0
-        return max(jittered(interval), asked)
+        return min(max(jittered(interval), asked), max(interval, LONGEST_PAUSE_SECONDS))
 
     def _unreadable(self, one: Watched, outcome: Unreadable) -> float:
         log.warning("status not readable", connection=one.submission.connection, detail=outcome.detail)
         interval = self._bench.registry.poll_interval(one.submission.connection)
         asked = outcome.poll_after.total_seconds() if outcome.poll_after else 0
-        return max(exponential(2, first=interval, longest=LONGEST_PAUSE_SECONDS), asked)
+        return min(max(exponential(2, first=interval, longest=LONGEST_PAUSE_SECONDS), asked), LONGEST_PAUSE_SECONDS)
 
     async def _missing(self, one: Watched) -> float | None:
         if one.job.cancel_outcome in (CancelOutcome.REQUESTED, CancelOutcome.CONFIRMED):
@@ -143,6 +178,8 @@ class Poller:
             return None
         async with self._bench.database.begin() as connection:
             missing_for = await ledger.mark_missing(connection, one.submission.id)
+            words = "The provider does not know the job just now; it is asked again before the job is given up."
+            await self._bench.recorder.notice(connection, one.job.id, words)
             if missing_for < self._bench.settings.lost_after and not one.late:
                 pause = max(self._bench.registry.poll_interval(one.submission.connection), missing_for / 4)
                 await schedule.defer(connection, [(one.claim, min(pause, LONGEST_PAUSE_SECONDS))])
@@ -150,9 +187,9 @@ class Poller:
         await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.LOST)
         return None
 
-    async def _cancel(self, one: Watched) -> float | None:
+    async def _cancel(self, one: Watched, provider: Provider) -> float | None:
         assert one.submission.remote_id is not None
-        outcome = await one.provider.cancel(one.submission.remote_id)
+        outcome = await provider.cancel(one.submission.remote_id)
         log.info("cancel asked upstream", job=encode(Prefix.JOB, one.job.id), outcome=outcome.value)
         if outcome is CancelOutcome.CONFIRMED:
             await self._canceled(one, Canceled())
@@ -164,9 +201,9 @@ class Poller:
                 )
         return CANCEL_PAUSE_SECONDS
 
-    async def _timed_out(self, one: Watched) -> None:
+    async def _timed_out(self, one: Watched, provider: Provider) -> None:
         assert one.submission.remote_id is not None
-        outcome = await one.provider.cancel(one.submission.remote_id)
+        outcome = await provider.cancel(one.submission.remote_id)
         log.info("deadline passed; cancel asked upstream", job=encode(Prefix.JOB, one.job.id), outcome=outcome.value)
         await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.TIMEOUT)
 
@@ -178,8 +215,8 @@ class Poller:
                 connection,
                 one.submission.id,
                 results=list(outcome.results),
-                cost=_final_cost(one, outcome.cost),
-                charge_certainty=_certainty_of_success(one.provider).value,
+                cost=self._final_cost(one, outcome.cost),
+                charge_certainty=self._certainty_of_success(one).value,
                 polls=one.submission.polls + 1,
                 raw=outcome.raw,
             )
@@ -191,7 +228,7 @@ class Poller:
                 fence=one.claim.fence,
                 progress=100,
             )
-            await ledger.slot_freed(connection, one.submission.connection)
+            await self._bench.slot_freed(connection, one.submission.connection)
         self._bench.bell.ring(Lane.STORE, Lane.SUBMIT)
 
     async def _failed(self, one: Watched, outcome: Failed) -> None:
@@ -236,7 +273,7 @@ class Poller:
                 one.submission.id,
                 submission_state,
                 cost=cost,
-                charge_certainty=_certainty_of_failure(one.provider, billed, cost).value,
+                charge_certainty=self._certainty_of_failure(one, billed, cost).value,
                 failure=error,
                 detail=detail,
                 raw=raw,
@@ -251,25 +288,28 @@ class Poller:
                 error=error,
                 **values,
             )
-            await ledger.slot_freed(connection, one.submission.connection)
+            await self._bench.slot_freed(connection, one.submission.connection)
         self._bench.bell.ring(Lane.DELIVER, Lane.SUBMIT)
 
+    # What it cost -------------------------------------------------------------------------------------------------
 
-def _final_cost(one: Watched, reported: Decimal | None) -> Decimal | None:
-    """The provider's own figure, else the catalogue's price; self-hosted renders cost nothing upstream."""
-    if reported is not None:
-        return reported
-    return Decimal(0) if one.provider.traits.bills_on is BillsOn.NEVER else one.job.estimated_cost
+    def _final_cost(self, one: Watched, reported: Decimal | None) -> Decimal | None:
+        """The provider's own figure, else the catalogue's price; self-hosted renders cost nothing upstream."""
+        if reported is not None:
+            return reported
+        return Decimal(0) if self._is_free(one) else one.job.estimated_cost
 
+    def _certainty_of_success(self, one: Watched) -> ChargeCertainty:
+        return ChargeCertainty.NONE if self._is_free(one) else ChargeCertainty.CERTAIN
 
-def _certainty_of_success(provider: Provider) -> ChargeCertainty:
-    return ChargeCertainty.NONE if provider.traits.bills_on is BillsOn.NEVER else ChargeCertainty.CERTAIN
+    def _certainty_of_failure(self, one: Watched, billed: Billed, cost: Decimal | None) -> ChargeCertainty:
+        """What a render that brought no film has cost. What was certain stays so unless the provider says otherwise."""
+        if cost is not None:
+            return ChargeCertainty.CERTAIN if cost > 0 else ChargeCertainty.NONE
+        if self._is_free(one) or billed is Billed.NO:
+            return ChargeCertainty.NONE
+        sure = billed is Billed.YES or one.submission.charge_certainty is ChargeCertainty.CERTAIN
+        return ChargeCertainty.CERTAIN if sure else ChargeCertainty.POSSIBLE
 
-
-def _certainty_of_failure(provider: Provider, billed: Billed, cost: Decimal | None) -> ChargeCertainty:
-    """What a render that brought no film has cost, as far as anyone can say."""
-    if cost is not None:
-        return ChargeCertainty.CERTAIN if cost > 0 else ChargeCertainty.NONE
-    if provider.traits.bills_on is BillsOn.NEVER or billed is Billed.NO:
-        return ChargeCertainty.NONE
-    return ChargeCertainty.CERTAIN if billed is Billed.YES else ChargeCertainty.POSSIBLE
+    def _is_free(self, one: Watched) -> bool:
+        return self._bench.bills_on(one.submission.connection) is BillsOn.NEVER

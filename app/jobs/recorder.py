@@ -1,24 +1,16 @@
 """A change of a job, and everything that must be written with it: the row, its event, and the webhooks it owes."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
-from decimal import Decimal
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.backoff import exponential
-from app.db import NOW, Database, is_outage
 from app.events.service import EventService
-from app.jobs import ledger, repository, schemas
+from app.jobs import repository, schemas
 from app.jobs.records import Job
-from app.jobs.states import EVENTS, ChargeCertainty, State
-from app.lanes import Overtaken
-from app.providers.base import BillsOn
+from app.jobs.states import EVENTS, FINAL_EVENTS, State
 from app.webhooks.service import WebhookService
 
 PERSIST_TRIES = 12
@@ -68,44 +60,10 @@ class Recorder:
         if job is not None:
             await self._note(connection, job, "job.waiting")
 
-    async def accepted(
-        self,
-        database: Database,
-        *,
-        job_id: UUID,
-        submission_id: UUID,
-        remote_id: str,
-        cost_limit: Decimal | None,
-        bills_on: BillsOn,
-        next_in: float,
-        raw: Any = None,
-    ) -> None:
-        """Record that a provider holds the job, whoever found out and however late: evidence needs no fence.
-
-        Raises:
-            IntegrityError: the remote id belongs to another submission.
-        """
-        certainty = ChargeCertainty.CERTAIN if bills_on is BillsOn.ACCEPTANCE else ChargeCertainty.NONE
-        async with database.begin() as connection:
-            await ledger.accept(
-                connection,
-                submission_id,
-                remote_id=remote_id,
-                cost_limit=cost_limit,
-                charge_certainty=certainty,
-                raw=raw,
-            )
-            with suppress(Overtaken):  # the job has moved on; the ledger knows all the same
-                async with connection.begin_nested():
-                    await self.move(
-                        connection,
-                        job_id,
-                        State.RUNNING,
-                        from_=(State.SUBMITTING, State.SUBMIT_UNKNOWN),
-                        fence=None,
-                        next_in=next_in,
-                        started_at=NOW,
-                    )
+    async def recount(self, connection: AsyncConnection, job_id: UUID) -> None:
+        """Sum up a job's cost anew after its ledger changed: the one thing that may change in a job that has ended."""
+        job = await repository.recount(connection, job_id)
+        await self._note(connection, job, "job.cost_changed")
 
     async def _note(
         self, connection: AsyncConnection, job: Job, event_type: str, assets: Mapping[str, str] | None = None
@@ -119,7 +77,7 @@ class Recorder:
             version=job.version,
             data=data,
         )
-        if job.final and job.webhook_url is not None:
+        if event_type in FINAL_EVENTS and job.webhook_url is not None:
             await self._webhooks.publish(
                 connection,
                 account_id=job.account_id,
@@ -129,22 +87,3 @@ class Recorder:
                 url=job.webhook_url,
                 payload=data,
             )
-
-
-async def persist(write: Callable[[], Awaitable[T]]) -> T:
-    """Write what must not be forgotten (a remote id, an outcome): again and again while the database is away.
-
-    ``write`` is a whole transaction that may run twice.
-
-    Raises:
-        SQLAlchemyError, OSError: the database stayed away for minutes.
-    """
-    for attempt in range(1, PERSIST_TRIES):
-        try:
-            return await write()
-        except (SQLAlchemyError, OSError) as error:
-            if not is_outage(error):
-                raise
-            log.warning("outcome not written yet", attempt=attempt, error=repr(error))
-            await asyncio.sleep(exponential(attempt, first=0.1, longest=10))
-    return await write()

@@ -48,6 +48,12 @@ async def get(connection: AsyncConnection, job_id: UUID, *, account_id: UUID | N
     return _job(row) if row else None
 
 
+async def lock(connection: AsyncConnection, job_id: UUID) -> Job | None:
+    """One job, which nobody else changes until the transaction ends."""
+    row = (await connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update())).mappings().one_or_none()
+    return _job(row) if row else None
+
+
 async def get_many(connection: AsyncConnection, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
     """Jobs by id, for the worker."""
     rows = await connection.execute(select(jobs).where(jobs.c.id.in_(job_ids)))
@@ -134,6 +140,8 @@ async def move(
         # It ended by itself: a cancel that was asked for came too late, or was not possible.
         asked = jobs.c.cancel_requested_at.is_not(None)
         finished["cancel_outcome"] = case((asked, CancelOutcome.NOT_CANCELLABLE.value))
+    if to is State.CANCELED:
+        finished["cancel_outcome"] = CancelOutcome.CONFIRMED.value
     changed = await connection.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state.in_([state.value for state in from_]))
@@ -143,8 +151,9 @@ async def move(
     row = changed.mappings().one_or_none()
     if row is None:
         raise Overtaken
-    await schedule.put(connection, job_id, to, fence=fence, next_in=next_in)
-    return _job(row)
+    job = _job(row)
+    await schedule.put(connection, job, fence=fence, next_in=next_in)
+    return job
 
 
 async def amend(connection: AsyncConnection, job_id: UUID, **values: Any) -> Job:
@@ -163,6 +172,14 @@ async def amend(connection: AsyncConnection, job_id: UUID, **values: Any) -> Job
     if row is None:
         raise Overtaken
     return _job(row)
+
+
+async def recount(connection: AsyncConnection, job_id: UUID) -> Job:
+    """Sum up a job's cost and charge certainty from its submissions."""
+    changed = await connection.execute(
+        update(jobs).where(jobs.c.id == job_id).values(**{"version": jobs.c.version + 1, **_CHARGED}).returning(*jobs.c)
+    )
+    return _job(changed.mappings().one())
 
 
 async def notice(connection: AsyncConnection, job_id: UUID, words: str) -> Job | None:

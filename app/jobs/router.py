@@ -3,24 +3,26 @@
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import AwareDatetime
 
 from app import problems
 from app.accounts.auth import Caller, require
 from app.errors import FieldError, InvalidRequest
 from app.events.service import EventService
-from app.jobs.schemas import JobEvent, JobEventData, JobView, NewJob, SubmissionView
+from app.jobs.schemas import JobEvent, JobEventData, JobView, NewJob, SubmissionView, Text
 from app.jobs.service import Filters, JobService
 from app.jobs.states import FINAL_EVENTS, Status
 from app.pagination import Page, Paging, paging
 from app.webhooks.schemas import Delivery
 
 MAX_KEY_LENGTH = 255
+METADATA_FILTER = re.compile(r"metadata\[([^\]]{1,40})\]")
+LIST_PARAMETERS = ("status", "model", "created_after", "created_before", "limit", "cursor")
 WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d{1,5})(?:$|[\s,;])")
 
 
@@ -68,15 +70,18 @@ def preferred_wait(
 def wanted(
     request: Request,
     status: Status | None = None,
-    model: Annotated[str | None, Query(max_length=200, description="A model or an alias.")] = None,
-    created_after: Annotated[datetime | None, Query(description="RFC 3339; inclusive.")] = None,
-    created_before: Annotated[datetime | None, Query(description="RFC 3339; exclusive.")] = None,
+    model: Annotated[Text | None, Query(max_length=200, description="A model or an alias.")] = None,
+    created_after: Annotated[AwareDatetime | None, Query(description="RFC 3339; inclusive.")] = None,
+    created_before: Annotated[AwareDatetime | None, Query(description="RFC 3339; exclusive.")] = None,
 ) -> Filters:
-    metadata = {
-        found[1]: value
-        for name, value in request.query_params.items()
-        if (found := re.fullmatch(r"metadata\[([^\]]{1,40})\]", name))
-    }
+    metadata = {}
+    for name, value in request.query_params.multi_items():
+        found = METADATA_FILTER.fullmatch(name)
+        if found and "\x00" not in found[1] + value:
+            metadata[found[1]] = value
+        elif name not in LIST_PARAMETERS:
+            message = f"is not a filter; there are {', '.join(LIST_PARAMETERS)} and metadata[name]"
+            raise InvalidRequest(f"`{name[:80]}` {message}.", [FieldError(f"query.{name[:80]}", "unknown", message)])
     return Filters(
         status=status, model=model, metadata=metadata, created_after=created_after, created_before=created_before
     )
@@ -89,6 +94,7 @@ class Followed:
     account_id: UUID
     job_id: UUID
     after: int
+    ended: bool  # nothing will follow what the log holds already
 
 
 Jobs = Annotated[JobService, Depends(jobs)]
@@ -205,11 +211,12 @@ async def followed(
     caller: Reader,
     service: Jobs,
     last_event_id: Annotated[
-        int, Header(ge=0, description="The `id` of the last event seen: the stream goes on behind it.")
+        int, Header(ge=0, le=2**63 - 1, description="The `id` of the last event seen: the stream goes on behind it.")
     ] = 0,
 ) -> Followed:
     """Checks before the stream begins, so that errors are still problems."""
-    return Followed(caller.account_id, await service.identify(caller.account_id, job_id), last_event_id)
+    found, ended = await service.identify(caller.account_id, job_id)
+    return Followed(caller.account_id, found, last_event_id, ended)
 
 
 @router.get(
@@ -226,7 +233,7 @@ async def followed(
 async def stream_job_events(
     follow: Annotated[Followed, Depends(followed)], log: Events
 ) -> AsyncIterator[ServerSentEvent]:
-    async for event in log.follow(follow.account_id, follow.job_id, follow.after):
+    async for event in log.follow(follow.account_id, follow.job_id, follow.after, ended=follow.ended):
         body = JobEvent(type=event.type, timestamp=event.created_at, data=JobEventData.model_validate(event.data))
         yield ServerSentEvent(event=event.type, id=str(event.seq), data=body)
         if event.type in FINAL_EVENTS:

@@ -11,8 +11,8 @@ from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW, interval
-from app.jobs.records import Claim
-from app.jobs.states import FINAL, LANES, State
+from app.jobs.records import Claim, Job
+from app.jobs.states import LANES, State
 from app.jobs.tables import schedule
 from app.lanes import Overtaken
 from app.queue import Lane
@@ -23,19 +23,26 @@ async def add(connection: AsyncConnection, job_id: UUID) -> None:
     await connection.execute(insert(schedule).values(job_id=job_id, lane=Lane.SUBMIT.value))
 
 
-async def put(connection: AsyncConnection, job_id: UUID, to: State, *, fence: int | None, next_in: float) -> None:
+async def put(connection: AsyncConnection, job: Job, *, fence: int | None, next_in: float) -> None:
     """Hand a job that was moved to its new lane, due in so many seconds; or take it off the schedule at its end.
+
+    A queued job is looked at when its deadline comes, whatever a provider asked for.
 
     Raises:
         Overtaken: the claim with this fence is over. None marks evidence, which ends every claim.
     """
-    mine = schedule.c.job_id == job_id
+    mine = schedule.c.job_id == job.id
     if fence is not None:
         mine = mine & (schedule.c.fence == fence)
-    if to in FINAL:
+    if job.final:
         result = await connection.execute(delete(schedule).where(mine))
     else:
-        values: dict[str, Any] = {"lane": LANES[to].value, "next_at": NOW + interval(next_in), "waits_for": None}
+        due = NOW + interval(next_in)
+        values: dict[str, Any] = {
+            "lane": LANES[job.state].value,
+            "next_at": func.least(due, job.deadline_at) if job.state is State.QUEUED else due,
+            "waits_for": None,
+        }
         if fence is None:
             values["fence"] = schedule.c.fence + 1
         result = await connection.execute(update(schedule).where(mine).values(**values))
@@ -83,11 +90,19 @@ _DEFER = text(
 
 
 async def defer(
-    connection: AsyncConnection, claims: Sequence[tuple[Claim, float]], *, waits_for: str | None = None
-) -> int:
-    """Hand jobs back, each to be looked at again in its own number of seconds; one statement for all."""
+    connection: AsyncConnection,
+    claims: Sequence[tuple[Claim, float]],
+    *,
+    waits_for: str | None = None,
+    only_mine: bool = False,
+) -> None:
+    """Hand jobs back, each to be looked at again in its own number of seconds; one statement for all.
+
+    Raises:
+        Overtaken: with ``only_mine``, when a claim is over; what else the transaction wrote must not be committed.
+    """
     if not claims:
-        return 0
+        return
     rows = await connection.execute(
         _DEFER,
         {
@@ -97,39 +112,47 @@ async def defer(
             "waits_for": waits_for,
         },
     )
-    return rows.rowcount
+    if only_mine and rows.rowcount != len(claims):
+        raise Overtaken
 
 
 async def poll_now(connection: AsyncConnection, job_id: UUID) -> None:
     """Make a rendering job due at once. Polling it twice does no harm; in other lanes a lease must be left alone."""
     await connection.execute(
-        update(schedule).where(schedule.c.job_id == job_id, schedule.c.lane == Lane.POLL.value).values(next_at=NOW)
+        update(schedule)
+        .where(schedule.c.job_id == job_id, schedule.c.lane == Lane.POLL.value)
+        .values(next_at=NOW, fence=schedule.c.fence + 1)
     )
 
 
-async def wake_waiting(connection: AsyncConnection, upstream: str) -> None:
-    """Make the job that has waited longest for a slot of a connection due now."""
+async def wake_waiting(connection: AsyncConnection, upstream: str, slots: int) -> None:
+    """Make the jobs that have waited longest for slots of a connection due now."""
     await connection.execute(
         text(
             """
-            UPDATE schedule SET next_at = clock_timestamp(), waits_for = NULL WHERE job_id = (
+            UPDATE schedule SET next_at = clock_timestamp(), waits_for = NULL WHERE job_id IN (
                 SELECT job_id FROM schedule WHERE waits_for = :connection
-                ORDER BY job_id LIMIT 1 FOR UPDATE SKIP LOCKED
+                ORDER BY job_id LIMIT :slots FOR UPDATE SKIP LOCKED
             )
             """
         ),
-        {"connection": upstream},
+        {"connection": upstream, "slots": slots},
     )
 
 
-async def extend(connection: AsyncConnection, held: Claim, lease: float) -> bool:
-    """A sign of life from a long step; False when the claim is over."""
-    result = await connection.execute(
-        update(schedule)
-        .where(schedule.c.job_id == held.job_id, schedule.c.fence == held.fence)
-        .values(next_at=NOW + interval(lease))
-    )
-    return result.rowcount == 1
+_EXTEND = text(
+    """
+    UPDATE schedule SET next_at = clock_timestamp() + make_interval(secs => :lease)
+    FROM unnest(cast(:ids AS uuid[]), cast(:fences AS bigint[])) AS held (id, fence)
+    WHERE schedule.job_id = held.id AND schedule.fence = held.fence
+    """
+)
+
+
+async def extend(connection: AsyncConnection, held: Sequence[Claim], lease: float) -> bool:
+    """A sign of life from a long step; False when none of its claims lasts any more."""
+    fields = {"ids": [claim.job_id for claim in held], "fences": [claim.fence for claim in held], "lease": lease}
+    return (await connection.execute(_EXTEND, fields)).rowcount > 0
 
 
 async def oldest_overdue(connection: AsyncConnection) -> dict[Lane, float]:

@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from app.assets.records import Kind
 from app.assets.schemas import Asset
@@ -16,8 +16,18 @@ from app.webhooks.schemas import WebhookEnvelope
 
 MAX_METADATA = 16
 Size = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{1,4}x[1-9]\d{1,4}$")]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40)]
-MetadataValue = Annotated[str, StringConstraints(max_length=500)]
+
+
+def _storable(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("must not hold a NUL character")
+    return value
+
+
+#: Text that the database can hold.
+Text = Annotated[str, AfterValidator(_storable)]
+MetadataKey = Annotated[Text, StringConstraints(min_length=1, max_length=40)]
+MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
 
 
 class NewJob(BaseModel):
@@ -39,8 +49,8 @@ class NewJob(BaseModel):
         },
     )
 
-    prompt: str = Field(min_length=1, max_length=32_000, description="What the film shows.")
-    model: str = Field(
+    prompt: Text = Field(min_length=1, max_length=32_000, description="What the film shows.")
+    model: Text = Field(
         min_length=1, max_length=200, description="A model of `GET /v1/models`, or an alias of this gateway."
     )
     seconds: int | None = Field(default=None, description="Length of the film; the model's default otherwise.")
@@ -56,7 +66,7 @@ class NewJob(BaseModel):
         description="With `aspect_ratio`: the shorter side, such as `720p`.",
     )
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
-    negative_prompt: str | None = Field(default=None, max_length=4000, description="What the film must not show.")
+    negative_prompt: Text | None = Field(default=None, max_length=4000, description="What the film must not show.")
     audio: bool | None = Field(default=None, description="Whether the film has sound, where the model lets one choose.")
     provider_options: dict[str, Any] = Field(
         default_factory=dict, description="Vendor-only settings, passed through as they are; each model lists its own."
@@ -71,7 +81,7 @@ class NewJob(BaseModel):
     deadline_seconds: int | None = Field(
         default=None, ge=10, description="How long the job may take from now on; the gateway's default otherwise."
     )
-    webhook_url: str | None = Field(
+    webhook_url: Text | None = Field(
         default=None, max_length=2048, description="Where the signed event goes when the job has ended."
     )
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)] = Field(
@@ -80,9 +90,7 @@ class NewJob(BaseModel):
 
     @field_validator("prompt", "negative_prompt")
     @classmethod
-    def _is_text(cls, value: str | None) -> str | None:
-        if value is not None and "\x00" in value:
-            raise ValueError("must not hold a NUL character")
+    def _is_not_blank(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("must not be blank")
         return value

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -14,8 +14,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assets.service import AssetService
-from app.clock import Clock, utc_now
-from app.db import NOW, Database
+from app.db import NOW, Database, interval
 from app.errors import Conflict, FieldError, IdempotencyMismatch, InvalidRequest, NotFound
 from app.events.service import EventService, Released
 from app.ids import Prefix, decode, new_id
@@ -72,7 +71,6 @@ class JobService:
         webhooks: WebhookService,
         bell: Bell,
         settings: JobSettings,
-        clock: Clock = utc_now,
     ) -> None:
         self._database = database
         self._catalog = catalog
@@ -82,7 +80,6 @@ class JobService:
         self._webhooks = webhooks
         self._bell = bell
         self._settings = settings
-        self._clock = clock
 
     async def create(self, account_id: UUID, new: NewJob, idempotency_key: str | None) -> Created:
         """Accept an order: when this returns, the job is committed.
@@ -91,7 +88,9 @@ class JobService:
             InvalidRequest: the order does not fit the model, or names an unusable URL, deadline or cost.
             IdempotencyMismatch: the key was used with another body.
         """
-        body_hash = hashlib.sha256(json.dumps(new.model_dump(mode="json"), sort_keys=True).encode()).digest()
+        body_hash = hashlib.sha256(
+            json.dumps(new.model_dump(mode="json", exclude_unset=True), sort_keys=True).encode()
+        ).digest()
         job_id = new_id()
         async with self._database.begin() as connection:
             if idempotency_key is not None:
@@ -142,18 +141,18 @@ class JobService:
             "metadata": new.metadata,
             "webhook_url": new.webhook_url,
             "estimated_cost": estimated,
-            "deadline_at": self._clock() + self._deadline(new.deadline_seconds),
+            "deadline_at": NOW + interval(self._deadline(new.deadline_seconds)),
         }
         return values, _ordered(new.prompt, fitted)
 
-    def _deadline(self, asked: int | None) -> timedelta:
+    def _deadline(self, asked: int | None) -> float:
         longest = self._settings.max_deadline
         if asked is not None and asked > longest:
             message = f"must be {longest:.0f} or less"
             raise InvalidRequest(
                 f"`deadline_seconds` {message}.", [FieldError("deadline_seconds", "too_long", message)]
             )
-        return timedelta(seconds=asked if asked is not None else self._settings.default_deadline)
+        return asked if asked is not None else self._settings.default_deadline
 
     async def get(self, account_id: UUID, job_id: str) -> JobView:
         """One job.
@@ -225,17 +224,17 @@ class JobService:
                 from_=(State.QUEUED,),
                 fence=None,
                 cancel_requested_at=NOW,
-                cancel_outcome=CancelOutcome.CONFIRMED.value,
             )
         rendered = job.state is State.STORING
-        await schedule.poll_now(connection, job.id)
-        return await self._recorder.amend(
+        job = await self._recorder.amend(
             connection,
             job.id,
             "job.cancel_requested",
             cancel_requested_at=NOW,
             cancel_outcome=CancelOutcome.NOT_CANCELLABLE.value if rendered else None,
         )
+        await schedule.poll_now(connection, job.id)
+        return job
 
     async def submissions(self, account_id: UUID, job_id: str) -> list[Submission]:
         """A job's ledger: every purchase tried or made, oldest first."""
@@ -248,9 +247,10 @@ class JobService:
         job = await self._job(account_id, job_id)
         return await self._webhooks.deliveries(account_id, job.id)
 
-    async def identify(self, account_id: UUID, job_id: str) -> UUID:
-        """The inner id of an account's job."""
-        return (await self._job(account_id, job_id)).id
+    async def identify(self, account_id: UUID, job_id: str) -> tuple[UUID, bool]:
+        """The inner id of an account's job, and whether it has ended."""
+        job = await self._job(account_id, job_id)
+        return job.id, job.final
 
     async def _job(self, account_id: UUID, job_id: str) -> Job:
         async with self._database.read() as connection:

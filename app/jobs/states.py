@@ -69,13 +69,14 @@ ALLOWED: dict[tuple[State, State], int] = {
     (State.QUEUED, State.SUBMITTING): 1,
     (State.QUEUED, State.CANCELED): 2,
     (State.QUEUED, State.FAILED): 3,
+    (State.QUEUED, State.RUNNING): 8,  # evidence of a purchase that had been taken for absent
     (State.SUBMITTING, State.RUNNING): 4,
     (State.SUBMITTING, State.QUEUED): 5,
     (State.SUBMITTING, State.FAILED): 6,
     (State.SUBMITTING, State.SUBMIT_UNKNOWN): 7,
     (State.SUBMIT_UNKNOWN, State.RUNNING): 8,
     (State.SUBMIT_UNKNOWN, State.QUEUED): 9,
-    (State.SUBMIT_UNKNOWN, State.FAILED): 10,
+    (State.SUBMIT_UNKNOWN, State.FAILED): 10,  # or 6: a refusal that was reported late
     (State.RUNNING, State.STORING): 11,
     (State.RUNNING, State.FAILED): 12,  # 14 as well: our deadline, or lost upstream
     (State.RUNNING, State.CANCELED): 13,

@@ -1,11 +1,8 @@
 """The storer: copies a finished film into our own storage, and calls the job succeeded only after that."""
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.assets.errors import AssetError, StorageError
 from app.assets.records import Incoming, Stored
@@ -13,7 +10,7 @@ from app.assets.service import AssetService
 from app.backoff import exponential
 from app.ids import Prefix, encode
 from app.jobs import failures, ledger, repository, schedule
-from app.jobs.recorder import persist
+from app.jobs.outcomes import persist
 from app.jobs.records import Claim, Job, Submission
 from app.jobs.states import State, SubmissionState
 from app.jobs.workbench import Workbench
@@ -55,11 +52,16 @@ class Storer:
         if job is None or submission is None or job.state is not State.STORING:
             return
         try:
-            async with self._holding(claim):
+            async with self._bench.holding([claim]):
                 stored = await self._take_in(job, submission)
+        except Overtaken:
+            raise
         except StorageError as error:
             await self._storage_trouble(claim, job, error)
-        except (AssetError, TransportError, ResultUnavailable) as error:
+        except Exception as error:
+            # Also what nobody foresaw counts as a try: a film that we cannot read must not be tried for ever.
+            if not isinstance(error, AssetError | TransportError | ResultUnavailable):
+                log.exception("film not taken in", job=encode(Prefix.JOB, job.id))
             await self._result_trouble(claim, job, submission, error)
         else:
             await persist(lambda: self._succeeded(claim, job, submission, stored))
@@ -108,10 +110,10 @@ class Storer:
         """Our own side: the film waits upstream, and no try is counted."""
         log.error("storage not usable", job=encode(Prefix.JOB, job.id), error=str(error))
         async with self._bench.database.begin() as connection:
-            await schedule.defer(connection, [(claim, STORAGE_RETRY_SECONDS)])
             await self._bench.recorder.notice(
                 connection, job.id, "The film is rendered; the gateway's storage cannot take it in yet."
             )
+            await schedule.defer(connection, [(claim, STORAGE_RETRY_SECONDS)])
 
     async def _result_trouble(self, claim: Claim, job: Job, submission: Submission, error: Exception) -> None:
         tries = submission.fetches + 1
@@ -121,10 +123,10 @@ class Storer:
             if not final:
                 await ledger.change(connection, submission.id, fetches=tries, detail=str(error)[:2000])
                 pause = exponential(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
-                await schedule.defer(connection, [(claim, pause)])
                 await self._bench.recorder.notice(
                     connection, job.id, "The film is rendered; fetching it failed and is tried again."
                 )
+                await schedule.defer(connection, [(claim, pause)])
                 return
             await ledger.end(
                 connection,
@@ -143,41 +145,6 @@ class Storer:
                 error=failures.ASSET_UNAVAILABLE,
             )
         self._bench.bell.ring(Lane.DELIVER)
-
-    @asynccontextmanager
-    async def _holding(self, claim: Claim) -> AsyncIterator[None]:
-        """Keep the claim while the block runs; end the block when the claim is lost.
-
-        Raises:
-            Overtaken: somebody else has the job now.
-        """
-        step = asyncio.current_task()
-        assert step is not None
-        beat = asyncio.create_task(self._beat(claim, step), name="lease")
-        try:
-            yield
-        except asyncio.CancelledError:
-            if beat.done() and not beat.cancelled():
-                step.uncancel()
-                raise Overtaken from None
-            raise
-        finally:
-            beat.cancel()
-            with suppress(asyncio.CancelledError):
-                await beat
-
-    async def _beat(self, claim: Claim, step: "asyncio.Task[object]") -> None:
-        while True:
-            await asyncio.sleep(self._bench.lease / 3)
-            try:
-                async with self._bench.database.begin() as connection:
-                    held = await schedule.extend(connection, claim, self._bench.lease)
-            except (SQLAlchemyError, OSError, TimeoutError) as error:
-                log.warning("lease not extended", error=repr(error))
-                continue
-            if not held:
-                step.cancel()
-                return
 
 
 async def _fresh_results(provider: Provider, remote_id: str) -> tuple[str, ...]:

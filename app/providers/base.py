@@ -7,7 +7,7 @@ here, once.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -29,6 +29,7 @@ from app.providers.outcomes import (
     Listed,
     Missing,
     Order,
+    Owned,
     Page,
     Pending,
     PollOutcome,
@@ -61,6 +62,7 @@ __all__ = [
     "Lookup",
     "Missing",
     "Order",
+    "Owned",
     "Page",
     "Pending",
     "PollOutcome",
@@ -245,8 +247,8 @@ class Provider(ABC):
         except (NotSent, NoReply):
             return CancelOutcome.FAILED
 
-    async def find(self, search: Search) -> FindOutcome:
-        """Look for the record of a submission whose reply was lost. Never raises but for cancellation."""
+    async def find(self, search: Search, owned: Owned) -> FindOutcome:
+        """Look for the record of a submission whose reply was lost. Raises nothing but what ``owned`` raises."""
         records: list[Listed] = []
         after: str | None = None
         for _ in range(MAX_LIST_PAGES):
@@ -263,8 +265,14 @@ class Provider(ABC):
             records += page.records
             after = page.after
             if after is None or reaches_back(page, search):
-                return verdict(records, search, complete=True)
-        return verdict(records, search, complete=False)
+                return await self._verdict(records, search, owned, complete=True)
+        return await self._verdict(records, search, owned, complete=False)
+
+    async def _verdict(self, records: Sequence[Listed], search: Search, owned: Owned, *, complete: bool) -> FindOutcome:
+        candidates = [record for record in records if record.same is not False]
+        taken = await owned([record.remote_id for record in candidates]) if candidates else frozenset()
+        free = [record for record in candidates if record.remote_id not in taken]
+        return verdict(free, search, complete=complete)
 
 
 def proves_something(status: int) -> bool:

@@ -1,6 +1,6 @@
 """The vocabulary of the port: what is ordered, and everything that an upstream request can come to."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -177,12 +177,14 @@ class Page:
 class Search:
     """What is known of a submission whose reply was lost.
 
-    ``earliest`` and ``latest`` bound, by our clock, when the provider can have made the record; ``owned`` are remote
-    ids that belong to other submissions.
+    ``earliest`` and ``latest`` bound, by our clock, when the provider can have made the record.
     """
 
     order: Order
     ref: UUID
     earliest: datetime
     latest: datetime
-    owned: frozenset[str]
+
+
+#: Asks which of some remote ids belong to a submission already.
+Owned = Callable[[Collection[str]], Awaitable[frozenset[str]]]

@@ -34,12 +34,16 @@ def remote_id(value: Any) -> str | None:
     return value if isinstance(value, str) and _REMOTE_ID.fullmatch(value) else None
 
 
+#: Beyond any price, progress or time that makes sense.
+LARGEST = 10**12
+
+
 def number(value: Any) -> Decimal | None:
     """A finite number that is not negative, exact as it was written."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     decimal = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
-    return decimal if decimal.is_finite() and 0 <= decimal < 10**12 else None
+    return decimal if decimal.is_finite() and 0 <= decimal < LARGEST else None
 
 
 def percent(value: Any, *, whole: int = 100) -> int | None:

@@ -9,19 +9,19 @@ from app.providers.outcomes import Absent, FindOutcome, Found, Inconclusive, Lis
 CLOCK_SLACK = timedelta(minutes=5)
 
 
-def verdict(records: Sequence[Listed], search: Search, *, complete: bool) -> FindOutcome:
-    """What a provider's list says about a submission. ``complete``: it reaches back past ``search.earliest``.
+def verdict(free: Sequence[Listed], search: Search, *, complete: bool) -> FindOutcome:
+    """What a provider's list says about a submission.
 
-    Of several records that are exactly what was ordered the oldest is taken: equal orders are interchangeable, and
-    each is taken once.
+    ``free`` are its records that belong to nobody yet; ``complete``: the list reaches back past ``search.earliest``. Of
+    several records that are exactly what was ordered the oldest is taken: equal orders are interchangeable, and each is
+    taken once. What is the order but for its time is a doubt: the provider's clock may be wrong.
     """
-    free = [
-        record for record in records if record.remote_id not in search.owned and _in_window(record.created_at, search)
-    ]
-    exact = [record for record in free if record.same]
+    timely = [record for record in free if _in_window(record.created_at, search)]
+    exact = [record for record in timely if record.same]
     if exact:
         return Found(min(exact, key=lambda record: record.created_at or search.earliest).remote_id)
-    doubtful = [record.remote_id for record in free if record.same is None]
+    untimely = [record for record in free if record.same and record not in timely]
+    doubtful = [record.remote_id for record in [*timely, *untimely] if record.same is None or record.same]
     if doubtful:
         return Inconclusive(f"may be one of: {', '.join(doubtful[:10])}")
     return Absent() if complete else Inconclusive("the list does not reach back far enough")

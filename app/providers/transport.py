@@ -12,6 +12,7 @@ are refused unless they are the connection's own origin or the operator allows t
 
 import asyncio
 import json
+import math
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -68,11 +69,30 @@ class Reply:
     body: bytes = field(repr=False)
 
     def json(self) -> Any:
-        """The decoded body, or None when it is not JSON (NaN and Infinity are not)."""
+        """The decoded body, or None when it is not JSON (NaN and Infinity are not).
+
+        What a database cannot hold is replaced, because it must never keep an answer from being written down: NUL and
+        half surrogate pairs in texts, numbers too large for a float.
+        """
         try:
-            return json.loads(self.body, parse_constant=_no_json)
+            return _storable(json.loads(self.body, parse_constant=_no_json))
         except (ValueError, RecursionError):
             return None
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return text_of(value.encode(errors="surrogatepass"))
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def text_of(data: bytes) -> str:
+    """Bytes of a provider as text that can be stored."""
+    return data.decode(errors="replace").replace("\x00", "\ufffd")
 
 
 def _no_json(constant: str) -> NoReturn:

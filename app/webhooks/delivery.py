@@ -66,15 +66,18 @@ class Deliverer:
 
         Fewer than ``limit`` does not mean that nothing else is due: no host gets more than its share of the slots.
         """
-        busy = [host for host, number in self._under_way.items() if number >= HOST_SHARE]
+        busy = self._busy()
         lease = self._settings.timeout + LEASE_MARGIN_SECONDS
         async with self._database.begin() as connection:
             return await repository.claim(connection, limit, lease=lease, share=HOST_SHARE, busy=busy)
 
     async def next_due(self) -> float | None:
-        """Seconds until the next attempt is due, by the database's clock; None when nothing is owed."""
+        """Seconds until the next attempt that may be claimed is due; None when none is owed."""
         async with self._database.read() as connection:
-            return await repository.next_due(connection)
+            return await repository.next_due(connection, self._busy())
+
+    def _busy(self) -> list[str]:
+        return [host for host, number in self._under_way.items() if number >= HOST_SHARE]
 
     async def attempt(self, due: Due) -> Outcome:
         """Make one attempt and record it. Never raises but for cancellation."""

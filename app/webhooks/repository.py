@@ -90,11 +90,10 @@ _CLAIM = text(
 )
 
 
-async def next_due(connection: AsyncConnection) -> float | None:
-    """Seconds until the next attempt is due, by the database's clock; None when nothing is owed."""
-    value = await connection.scalar(
-        select(func.extract("epoch", func.min(deliveries.c.next_at) - NOW)).where(deliveries.c.state == "pending")
-    )
+async def next_due(connection: AsyncConnection, busy: Collection[str]) -> float | None:
+    """Seconds until the next attempt to a host that is not busy is due, by the database's clock; None for none."""
+    pending = (deliveries.c.state == "pending") & deliveries.c.host.not_in(list(busy))
+    value = await connection.scalar(select(func.extract("epoch", func.min(deliveries.c.next_at) - NOW)).where(pending))
     return None if value is None else float(value)
 
 

@@ -5,6 +5,7 @@ The sandbox obeys words in brackets in the prompt and keeps its own books, so an
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -24,6 +25,7 @@ from app.providers.base import (
     Inconclusive,
     Missing,
     Order,
+    Owned,
     Pending,
     PollOutcome,
     Provider,
@@ -45,6 +47,15 @@ FOREIGN_HEADERS = {"host", "user-agent", "accept", "accept-encoding"}
 
 def soon() -> float:
     return asyncio.get_running_loop().time() + 30
+
+
+def owning(*owned: str) -> Owned:
+    """A ledger in which these remote ids belong to submissions."""
+
+    async def taken(remote_ids: Collection[str]) -> frozenset[str]:
+        return frozenset(owned).intersection(remote_ids)
+
+    return taken
 
 
 class ProviderContract(ABC):
@@ -87,9 +98,9 @@ class ProviderContract(ABC):
         assert isinstance(outcome, Accepted), outcome
         return outcome.remote_id
 
-    def search(self, prompt: str, ref: UUID, *owned: str) -> Search:
+    def search(self, prompt: str, ref: UUID) -> Search:
         now = datetime.now(UTC)
-        return Search(self.order(prompt), ref, now - timedelta(minutes=1), now, frozenset(owned))
+        return Search(self.order(prompt), ref, now - timedelta(minutes=1), now)
 
     # Buying -----------------------------------------------------------------------------------------------------------
 
@@ -297,7 +308,7 @@ class ProviderContract(ABC):
         ref, prompt = ids.new_id(), "a film [lose-reply]"
         await self.bought(provider, "another film")
         assert isinstance(await self.buy(provider, prompt, ref), Unknown)
-        found = await provider.find(self.search(prompt, ref))
+        found = await provider.find(self.search(prompt, ref), owning())
         assert isinstance(found, self.finds)
         if isinstance(found, Found):
             [purchase] = await upstream.purchases(ids.encode(ids.Prefix.SUBMISSION, ref))
@@ -306,15 +317,15 @@ class ProviderContract(ABC):
     async def test_records_of_other_submissions_are_not_stolen(self, provider: Provider) -> None:
         prompt = "a film"
         owned = await self.bought(provider, prompt)
-        assert isinstance(await provider.find(self.search(prompt, ids.new_id(), owned)), self.finds_nothing)
+        assert isinstance(await provider.find(self.search(prompt, ids.new_id()), owning(owned)), self.finds_nothing)
 
     async def test_request_that_was_not_accepted_is_absent(self, provider: Provider) -> None:
         ref, prompt = ids.new_id(), "a film [500:1]"
         assert isinstance(await self.buy(provider, prompt, ref), Unknown)
-        assert isinstance(await provider.find(self.search(prompt, ref)), self.finds_nothing)
+        assert isinstance(await provider.find(self.search(prompt, ref), owning()), self.finds_nothing)
 
     @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"data":7}', b'{"data":[{}]}', b'{"error":{"message":"no"}}'])
     async def test_unreadable_list_proves_nothing(self, body: bytes, clients: Clients) -> None:
         async with running_raw_server(reply(body)) as server:
             provider = self.adapter.open(self.access(server.url), clients)
-            assert isinstance(await provider.find(self.search("a film", ids.new_id())), Inconclusive)
+            assert isinstance(await provider.find(self.search("a film", ids.new_id()), owning()), Inconclusive)

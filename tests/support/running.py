@@ -1,6 +1,7 @@
 """Fixtures of a running product: import them in a conftest.py."""
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,16 @@ from tests.support.product import Gateway, running_gateway
 from tests.support.settings import gateway_settings
 
 
-@pytest.fixture(scope="session", autouse=True)
-def plain_logs() -> None:
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
     """Short tracebacks: the default ones take seconds to draw."""
+    before = structlog.get_config()
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger("warning"),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
     )
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

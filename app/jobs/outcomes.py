@@ -1,0 +1,216 @@
+"""What became of a paid request, written down by whoever found out, and however late: evidence needs no fence.
+
+Every method takes the job's row lock first, then looks where the job and the submission stand *now*. So a worker that
+was asleep past its lease, a resolver and a repeated write all come to the same end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.backoff import exponential
+from app.db import NOW, is_outage
+from app.ids import Prefix, encode
+from app.jobs import failures, ledger, repository
+from app.jobs.records import Job, Submission
+from app.jobs.states import ChargeCertainty, State, SubmissionState
+from app.jobs.workbench import Workbench
+from app.lanes import Overtaken
+from app.providers.base import Accepted, BillsOn, Rejected, Unknown
+from app.queue import Lane
+
+FIRST_RETRY_SECONDS = 1
+LONGEST_RETRY_SECONDS = 60
+LONGEST_PERSIST_SECONDS = 5
+DETAIL_CHARACTERS = 2000
+
+BUYING = (State.SUBMITTING, State.SUBMIT_UNKNOWN)
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class Outcomes:
+    """Records what became of submissions."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+
+    async def accepted(self, job_id: UUID, submission_id: UUID, outcome: Accepted) -> None:
+        """The provider holds the job.
+
+        Raises:
+            TwinTookIt: the remote id belongs to another submission, of an equal order.
+        """
+        async with self._bench.database.begin() as connection:
+            job, submission = await self._now(connection, job_id, submission_id)
+            if submission.remote_id is not None:
+                if submission.remote_id != outcome.remote_id:
+                    log.error("a submission has two remote ids", submission=_name(submission), other=outcome.remote_id)
+                return
+            await ledger.claim_remote_id(connection, submission, outcome.remote_id)
+            certainty = _certainty_of_acceptance(self._bench.registry.provider(submission.connection).traits.bills_on)
+            live = await ledger.live_of(connection, job_id)
+            ours = live is not None and live.id == submission.id
+            if (job.state in BUYING and ours) or (job.state is State.QUEUED and live is None):
+                await ledger.accept(connection, submission_id, outcome, certainty)
+                await self._bench.recorder.move(
+                    connection,
+                    job_id,
+                    State.RUNNING,
+                    from_=(*BUYING, State.QUEUED),
+                    fence=None,
+                    next_in=self._bench.registry.poll_interval(submission.connection),
+                    started_at=NOW,
+                )
+            else:
+                # The job has ended, or was bought anew after a proof of absence that was none: the money still counts.
+                await ledger.accept_late(connection, submission_id, outcome, certainty)
+                await self._bench.recorder.recount(connection, job_id)
+                log.error("accepted after the job had moved on", submission=_name(submission), job_state=job.state)
+        self._bench.bell.ring(Lane.POLL)
+
+    async def rejected(self, job_id: UUID, submission_id: UUID, outcome: Rejected) -> None:
+        """The provider refused in its own words: nothing was bought."""
+        failure = outcome.failure
+        async with self._bench.database.begin() as connection:
+            submission = await self._still_buying(connection, job_id, submission_id)
+            await ledger.end(
+                connection,
+                submission_id,
+                SubmissionState.REJECTED,
+                charge_certainty=ChargeCertainty.NONE.value,
+                failure=failures.of_provider(failure),
+                detail=failure.detail[:DETAIL_CHARACTERS],
+                raw=failure.raw,
+            )
+            if failure.retryable:
+                asked = failure.retry_after.total_seconds() if failure.retry_after else 0
+                await self._requeue(connection, job_id, failure.message, at_least=asked)
+            else:
+                await self._bench.recorder.move(
+                    connection, job_id, State.FAILED, from_=BUYING, fence=None, error=failures.of_provider(failure)
+                )
+            await self._bench.slot_freed(connection, submission.connection)
+        self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
+
+    async def nothing_bought(self, job_id: UUID, submission_id: UUID, detail: str, notice: str) -> None:
+        """Proven: no byte was sent, or the provider holds no record of it."""
+        async with self._bench.database.begin() as connection:
+            submission = await self._still_buying(connection, job_id, submission_id)
+            await ledger.end(
+                connection,
+                submission_id,
+                SubmissionState.ABSENT,
+                charge_certainty=ChargeCertainty.NONE.value,
+                detail=detail[:DETAIL_CHARACTERS],
+            )
+            await self._requeue(connection, job_id, notice)
+            await self._bench.slot_freed(connection, submission.connection)
+        self._bench.bell.ring(Lane.SUBMIT)
+
+    async def unknown(self, job_id: UUID, submission_id: UUID, outcome: Unknown, *, fence: int | None = None) -> None:
+        """It may or may not have been accepted: the resolver's from here on. ``fence``: of a claim that must last."""
+        async with self._bench.database.begin() as connection:
+            submission = await self._still_buying(connection, job_id, submission_id)
+            if submission.state is not SubmissionState.SENDING:
+                return
+            await ledger.change(
+                connection,
+                submission_id,
+                state=SubmissionState.UNKNOWN.value,
+                detail=outcome.detail[:DETAIL_CHARACTERS],
+                raw=outcome.raw,
+            )
+            await self._bench.recorder.move(
+                connection,
+                job_id,
+                State.SUBMIT_UNKNOWN,
+                from_=(State.SUBMITTING,),
+                fence=fence,
+                notice="The provider's answer was lost. Finding out whether it accepted the job, before anything else.",
+            )
+        log.warning("submission outcome unknown", submission=_name(submission), detail=outcome.detail)
+        self._bench.bell.ring(Lane.CONFIRM)
+
+    async def unprovable(self, job_id: UUID, submission_id: UUID, detail: str) -> None:
+        """Nothing can prove what became of it (any more): the decision to buy again is the caller's."""
+        async with self._bench.database.begin() as connection:
+            submission = await self._still_buying(connection, job_id, submission_id)
+            free = self._bench.bills_on(submission.connection) is BillsOn.NEVER
+            certainty = ChargeCertainty.NONE if free else ChargeCertainty.POSSIBLE
+            await ledger.end(
+                connection,
+                submission_id,
+                SubmissionState.ABANDONED,
+                charge_certainty=certainty.value,
+                failure=failures.UNKNOWN,
+                detail=f"{submission.detail or ''}; {detail}"[:DETAIL_CHARACTERS],
+            )
+            await self._bench.recorder.move(
+                connection, job_id, State.FAILED, from_=(State.SUBMIT_UNKNOWN,), fence=None, error=failures.UNKNOWN
+            )
+            await self._bench.slot_freed(connection, submission.connection)
+        self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
+
+    async def _requeue(self, connection: AsyncConnection, job_id: UUID, notice: str, *, at_least: float = 0) -> None:
+        refused = await ledger.turned_away(connection, job_id)
+        pause = exponential(refused, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
+        await self._bench.recorder.move(
+            connection,
+            job_id,
+            State.QUEUED,
+            from_=BUYING,
+            fence=None,
+            next_in=max(at_least, pause),
+            notice=notice,
+        )
+
+    async def _still_buying(self, connection: AsyncConnection, job_id: UUID, submission_id: UUID) -> Submission:
+        """The submission, while its job waits for its outcome.
+
+        Raises:
+            Overtaken: its outcome is known already, or its intent was never committed.
+        """
+        job, submission = await self._now(connection, job_id, submission_id)
+        unresolved = submission.state in {SubmissionState.SENDING, SubmissionState.UNKNOWN}
+        if job.state not in BUYING or not unresolved or submission.remote_id is not None:
+            raise Overtaken
+        return submission
+
+    async def _now(self, connection: AsyncConnection, job_id: UUID, submission_id: UUID) -> tuple[Job, Submission]:
+        job = await repository.lock(connection, job_id)
+        submission = await ledger.get(connection, submission_id)
+        if job is None or submission is None:
+            raise Overtaken
+        return job, submission
+
+
+async def persist(write: Callable[[], Awaitable[T]]) -> T:
+    """Write what must not be forgotten, again and again for as long as the database is away.
+
+    ``write`` is a whole transaction that may run twice.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            return await write()
+        except (SQLAlchemyError, OSError) as error:
+            if not is_outage(error):
+                raise
+            log.error("outcome not written yet", attempt=attempt, error=repr(error))  # noqa: TRY400
+            await asyncio.sleep(exponential(attempt, first=0.1, longest=LONGEST_PERSIST_SECONDS))
+
+
+def _certainty_of_acceptance(bills_on: BillsOn) -> ChargeCertainty:
+    return ChargeCertainty.CERTAIN if bills_on is BillsOn.ACCEPTANCE else ChargeCertainty.NONE
+
+
+def _name(submission: Submission) -> str:
+    return encode(Prefix.SUBMISSION, submission.id)
