@@ -7,13 +7,16 @@ PROMPT ?= a purple elephant dancing on a blue beach ball
 DURATION ?= 4
 SIZE ?= 1280x720
 PYTHON ?= python3
+# What a film shows is text: neither make nor the shell may read anything into it.
+override PROMPT := $(value PROMPT)
+export PROMPT DURATION SIZE
 BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: demo dev test check format lint types contracts deadcode openapi lock bench clean
 
 demo: $(READY)
-	@$(BIN)/filmgate demo --prompt "$(PROMPT)" --seconds $(DURATION) --size $(SIZE)
+	@$(BIN)/filmgate demo --prompt="$$PROMPT" --seconds="$$DURATION" --size="$$SIZE"
 
 dev: $(READY)
 	@$(BIN)/filmgate dev

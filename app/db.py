@@ -85,6 +85,11 @@ class Database:
 _AWAY = ("08", "40", "53", "57", "55P03")
 
 
+def lacks_tables(error: BaseException) -> bool:
+    """Whether a statement failed because the database was never migrated."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "42P01"
+
+
 def is_outage(error: BaseException) -> bool:
     """Whether a dependency is away or overloaded, so that the same thing, done later, may succeed."""
     if isinstance(error, DBAPIError):

@@ -1,6 +1,8 @@
 """The body of ``filmgate generate``: order, watch, fetch."""
 
 import asyncio
+import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,27 +11,60 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from app.client import ApiError, Client, Job
-from app.console import say
+from app.console import CommandError, program, say
+
+DEFAULT_URL = "http://127.0.0.1:8080"
 
 
-async def generate(url: str, key: str, order: Mapping[str, Any], out: Path, console: Console) -> None:
+class NoFilm(ApiError):
+    """The job has ended, and there is nothing to come back for."""
+
+
+async def generate(
+    url: str, key: str, order: Mapping[str, Any], out: Path, console: Console, *, idempotency_key: str
+) -> None:
     """Order a film, wait for it, and save it.
 
     Raises:
+        CommandError: ``out`` cannot be written; nothing was ordered.
         ApiError: refused, failed or out of reach.
     """
+    _require_writable(out)
     async with Client(url, key) as client:
-        await _finish(client, await client.create_job(order), out, console)
+        try:
+            job = await client.create_job(order, idempotency_key)
+        except (ApiError, asyncio.CancelledError) as error:
+            if not isinstance(error, ApiError) or error.uncertain:
+                say(
+                    console,
+                    "The order may have been taken. To find out, and never buy twice, give the same command again with",
+                    f"  --idempotency-key {shlex.quote(idempotency_key)}",
+                )
+            raise
+        say(console, f"job: {job.id}")
+        await _finish(client, job, out, console)
 
 
 async def resume(url: str, key: str, job_id: str, out: Path, console: Console) -> None:
     """Wait for a job that is there already, and save its film.
 
     Raises:
+        CommandError: ``out`` cannot be written.
         ApiError: no such job, failed or out of reach.
     """
+    _require_writable(out)
     async with Client(url, key) as client:
         await _finish(client, await client.job(job_id), out, console)
+
+
+def _require_writable(out: Path) -> None:
+    """Before money is spent on a film that could not be saved."""
+    if out.is_dir():
+        raise CommandError(f"{out} is a directory; name a file with --out")
+    if not out.parent.is_dir():
+        raise CommandError(f"{out.parent} is not a directory; make it, or name another file with --out")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise CommandError(f"{out.parent} may not be written to; name another file with --out")
 
 
 async def _finish(client: Client, job: Job, out: Path, console: Console) -> None:
@@ -37,29 +72,36 @@ async def _finish(client: Client, job: Job, out: Path, console: Console) -> None
         job = await watch(client, job, console)
         assert job.film_id is not None
         await client.download(job.film_id, out)
-    except asyncio.CancelledError:
+    except NoFilm:
+        raise
+    except (ApiError, asyncio.CancelledError):
+        again = [program(), "generate", "--resume", job.id, "--out", str(out)]
+        if client.url != DEFAULT_URL:
+            again += ["--url", client.url]
+        cancel = shlex.quote(f"{client.url}/v1/jobs/{job.id}/cancel")
         say(
             console,
             "The job goes on without you.",
-            f"  its film:  filmgate generate --resume {job.id} --out {out}",
-            f"  cancel it: curl -X POST {client.url}/v1/jobs/{job.id}/cancel -H 'Authorization: Bearer …'",
+            f"  its film:  {shlex.join(again)}",
+            f'  cancel it: curl -X POST {cancel} -H "Authorization: Bearer $FILMGATE_API_KEY"',
         )
         raise
-    say(console, f"job: {job.id}", f"film: {out}")
+    say(console, f"film: {out}")
 
 
 async def watch(client: Client, job: Job, console: Console) -> Job:
     """Show the job's phase and progress until it has ended; plain lines where the output is no terminal.
 
     Raises:
-        ApiError: it ended without a film.
+        NoFilm: it ended without a film.
+        ApiError: the gateway went away.
     """
     if console.is_terminal:
         job = await _with_bar(client, job, console)
     else:
         job = await _with_lines(client, job, console)
     if job.status != "succeeded":
-        raise ApiError(f"job {job.id} {job.status}" + (f": {job.error}" if job.error else ""))
+        raise NoFilm(f"job {job.id} {job.status}" + (f": {job.error}" if job.error else ""))
     return job
 
 

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from app import metrics, problems
 from app.accounts.auth import Caller, require
+from app.db import lacks_tables
 from app.jobs import repository, schedule
 from app.metrics import Levels
 from app.resources import Resources
@@ -125,7 +126,10 @@ async def _check(probe: Callable[[], Awaitable[None]]) -> Check:
         return Check(ok=False, reason=f"no answer within {CHECK_SECONDS} seconds")
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the reason
         log.warning("dependency not usable", probe=probe.__name__, error=repr(error))
-        return Check(ok=False, reason=type(error).__name__)
+        if lacks_tables(error):
+            return Check(ok=False, reason="the tables are not there; run filmgate migrate")
+        # Our own errors have a message that anybody may read; what a driver says may hold addresses.
+        return Check(ok=False, reason=getattr(error, "message", None) or type(error).__name__)
     return Check(ok=True)
 
 

@@ -1,5 +1,6 @@
 """The API process."""
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from app.jobs.router import router as jobs_router
 from app.protocol import bounded
 from app.providers.router import router as models_router
 from app.queue import Doorbell, open_redis
-from app.resources import Resources
+from app.resources import Resources, warn_of_strays
 from app.settings import Settings
 from app.webhooks.router import router as webhooks_router
 
@@ -91,11 +92,9 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def serve(settings: Settings) -> None:
-    """Run an API process; returns when it was told to stop."""
-    logs.setup(settings, process="api")
-    app = create_app(settings)
-    config = uvicorn.Config(
+def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the API: nothing in it waits for a client without end."""
+    return uvicorn.Config(
         app,
         host=settings.api.host,
         port=settings.api.port,
@@ -107,4 +106,23 @@ def serve(settings: Settings) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.api.shutdown_grace),
     )
-    Server(app, config).run()
+
+
+async def _prove(settings: Settings) -> None:
+    """Open everything once, with nothing sent: uvicorn would make a traceback of what is wrong with the settings."""
+    redis = open_redis(settings.redis)
+    async with Resources.open(settings, Doorbell(redis), process="api"):
+        await redis.aclose()
+
+
+def serve(settings: Settings) -> None:
+    """Run an API process; returns when it was told to stop.
+
+    Raises:
+        SettingsError: the configuration names something that does not exist.
+    """
+    logs.setup(settings, process="api")
+    warn_of_strays(settings)
+    asyncio.run(_prove(settings))
+    app = create_app(settings)
+    Server(app, configuration(app, settings)).run()

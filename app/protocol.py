@@ -5,6 +5,10 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+#: Of a request's line and headers. What comes in one packet with them counts too, so it is more than headers need.
+MAX_HEAD_BYTES = 512 * 1024
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
 
 def bounded(*, head_timeout: float, write_timeout: float) -> type[HttpToolsProtocol]:
     """The class to run uvicorn with: ``uvicorn.Config(app, http=bounded(…))``.
@@ -26,6 +30,7 @@ class _Bounded(HttpToolsProtocol):
     head_timeout: ClassVar[float]
     write_timeout: ClassVar[float]
     _head: asyncio.TimerHandle | None = None
+    _head_bytes = 0
     _write: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
@@ -38,6 +43,12 @@ class _Bounded(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._head is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.transport.write(TOO_LARGE)
+                self.transport.close()
+                return
         super().data_received(data)
         # Bytes after an answer stop uvicorn's keep-alive clock, even if they never become a request.
         cycle: RequestResponseCycle | None = self.cycle
@@ -58,6 +69,7 @@ class _Bounded(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         if self._head is None:
+            self._head_bytes = 0
             self._head = self.loop.call_later(self.head_timeout, self.transport.close)
 
     def _end_head(self) -> None:

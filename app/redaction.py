@@ -24,9 +24,10 @@ _NAMES = (
 )
 _SECRET_FIELD = re.compile(rf"(?:.*[_-])?(?:{_NAMES})", re.IGNORECASE)
 _PROMPT_FIELD = re.compile(r"(?:.*_)?prompt", re.IGNORECASE)
-# `name=value`, `"name": "value"`, `Name: Bearer value`, in sentences, headers, JSON and query strings alike.
+# `name=value`, `"name": "value"`, `Name: Bearer value`, in sentences, headers, JSON and query strings alike; but not
+# the first word of what settings say about a name: `api_key: is not set`.
 _ASSIGNED = re.compile(
-    rf"\b([\w-]{{0,40}}(?:{_NAMES})\b['\"]?\s*[:=]\s*b?['\"]?(?:(?:bearer|basic|key|token)\s+)?)(?!\[redacted)[^\s'\",;&)}}\]]+",
+    rf"\b([\w-]{{0,40}}(?:{_NAMES})\b['\"]?\s*[:=]\s*b?['\"]?(?:(?:bearer|basic|key|token)\s+)?)(?!\[redacted|(?:is|must|needs)\s)[^\s'\",;&)}}\]]+",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"\b(bearer\s+)(?!\[redacted)[\w.~+/=-]{8,}", re.IGNORECASE)

@@ -1,8 +1,12 @@
 """What a process holds open, and the services built on it: the same for the API and the worker."""
 
+import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+
+import structlog
 
 from app.accounts.auth import Authenticator
 from app.assets.service import AssetService
@@ -21,11 +25,21 @@ from app.providers.registry import Registry
 from app.providers.transport import Clients
 from app.queue import Bell, Redis, open_redis
 from app.sealing import Sealer
-from app.settings import Settings
+from app.settings import Settings, credential_variable
 from app.webhooks.delivery import Deliverer
 from app.webhooks.service import WebhookService
 
 SIGNED_URLS = "signed asset URLs"
+CREDENTIAL = re.compile(r"FILMGATE_CONNECTION_\w+_API_KEY")
+
+log = structlog.get_logger()
+
+
+def warn_of_strays(settings: Settings) -> None:
+    """Name the variables that hold the credential of a connection that is not configured: misspelt, perhaps."""
+    known = {credential_variable(name) for name in settings.connections}
+    if strays := sorted(name for name in os.environ if CREDENTIAL.fullmatch(name) and name not in known):
+        log.warning("credentials of no connection; check the names", variables=strays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,7 @@ class Resources:
     webhooks: WebhookService
     assets: AssetService
     jobs: JobService
+    bench: Workbench
     steps: Steps
     deliverer: Deliverer
 
@@ -117,6 +132,7 @@ class Resources:
                 bell=bell,
                 settings=settings.jobs,
             ),
+            bench=bench,
             steps=Steps(Submitter(bench), Resolver(bench), Poller(bench), Storer(bench, assets, settings.assets)),
             deliverer=Deliverer(database, guarded, webhooks, settings.webhooks),
         )

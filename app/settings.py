@@ -23,16 +23,13 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableValue
 
 CONFIG_VARIABLE = "FILMGATE_CONFIG"
 DEFAULT_CONFIG = Path("filmgate.toml")
 MINIMUM_SECRET_LENGTH = 32
+STOP_MARGIN = 2
 DEV_SECRET_PREFIX = "dev-"
 GENERATE_SECRET = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
 
@@ -82,7 +79,7 @@ class ApiSettings(Group):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
     public_url: AnyHttpUrl | None = Field(default=None, description="how clients reach us; used in signed URLs")
-    max_body_bytes: int = Field(default=1_048_576, ge=1024)
+    max_body_bytes: int = Field(default=262_144, ge=1024)
     body_timeout: Seconds = Field(default=10, description="seconds a request body may take to arrive")
     max_wait: Seconds = Field(default=60, description="the longest `Prefer: wait`")
     shutdown_grace: Seconds = 10
@@ -98,11 +95,11 @@ class WorkerSettings(Group):
     deliveries: int = Field(default=32, ge=1, description="webhooks sent at once")
     sweep_interval: Seconds = Field(default=1, description="seconds between two looks at Postgres with no ring")
     lease: Seconds = Field(default=30, description="seconds a step may go without a sign of life")
-    shutdown_grace: Seconds = 25
+    shutdown_grace: Seconds = Field(default=40, description="seconds that steps under way get when told to stop")
 
 
 class JobSettings(Group):
-    submit_timeout: Seconds = Field(default=60, description="absolute time-out of one paid request")
+    submit_timeout: Seconds = Field(default=30, description="absolute time-out of one paid request")
     default_deadline: Seconds = Field(default=3600, description="seconds, when the request names none")
     max_deadline: Seconds = 86_400
     unknown_wait: Seconds = Field(default=900, description="seconds to look for the outcome of a lost reply")
@@ -247,6 +244,16 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _paid_requests_may_end(self) -> Self:
+        needed = self.jobs.submit_timeout + STOP_MARGIN
+        if self.worker.shutdown_grace < needed:
+            raise ValueError(
+                f"worker.shutdown_grace: must be at least {needed:g}, which is jobs.submit_timeout and {STOP_MARGIN} "
+                "seconds: a paid request that is cut off leaves a purchase in doubt"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_lead_somewhere(self) -> Self:
         for alias, model in self.aliases.items():
             if alias in self.models:
@@ -335,7 +342,8 @@ def _explain(item: ErrorDetails) -> str:
 
 
 def _missing(path: list[str]) -> str:
-    in_file = f"{'.'.join(path)}: is not set; add it to filmgate.toml"
+    missing = f"{'.'.join(path)}: is not set"
     if path[0] in {"connections", "models"}:
-        return in_file
-    return f"{in_file} or set FILMGATE_{'_'.join(path).upper()}"
+        return f"{missing}; add it to filmgate.toml"
+    rest = f"; {GENERATE_SECRET}" if path == ["secret_key"] else ", or add it to filmgate.toml"
+    return f"{missing}; set FILMGATE_{'_'.join(path).upper()}{rest}"

@@ -28,7 +28,7 @@ from app.jobs import repository, schedule
 from app.lanes import LaneRunner, Work
 from app.metrics import WEBHOOK_ATTEMPTS
 from app.queue import QUEUE_NAME, RING, Lane, deserialize, open_redis, serialize
-from app.resources import Resources
+from app.resources import Resources, warn_of_strays
 from app.settings import Settings
 
 HOUSEKEEPING_SECONDS = 60
@@ -208,8 +208,13 @@ class HealthServer(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Run a worker process; returns when it was told to stop."""
+    """Run a worker process; returns when it was told to stop.
+
+    Raises:
+        SettingsError: the configuration names something that does not exist, or the spool cannot be used.
+    """
     logs.setup(settings, process="worker")
+    warn_of_strays(settings)
     log.info("worker starting", name=settings.worker.name or f"{socket.gethostname()}-{os.getpid()}")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(settings))

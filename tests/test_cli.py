@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from app.embedded.servers import Postgres
+from tests.support import commands
 from tests.support.commands import filmgate
+from tests.support.raw_server import Say, Then, reply, running_raw_server
 
 SECRET = "a-secret-of-more-than-32-characters-for-tests"
 
@@ -58,9 +62,47 @@ async def test_migrate_says_in_one_line_that_the_database_is_away(
 ) -> None:
     away = f"postgresql://filmgate@127.0.0.1:{unused_tcp_port}/filmgate"
     ended = await filmgate("migrate", directory=tmp_path, environment={**environment, "FILMGATE_DATABASE_URL": away})
-    assert ended.code == 1
-    assert len(ended.err.splitlines()) == 1
-    assert "the database" in ended.err
+    assert (ended.code, ended.err) == (1, "the database cannot be reached: connection refused\n")
+
+
+async def test_a_database_that_was_never_migrated_is_told_so(
+    tmp_path: Path, environment: dict[str, str], postgres: Postgres
+) -> None:
+    empty = await postgres.create_database("never_migrated")
+    ended = await filmgate(
+        "keys", "list", directory=tmp_path, environment={**environment, "FILMGATE_DATABASE_URL": empty}
+    )
+    assert (ended.code, ended.err) == (1, "the tables are not there; run: filmgate migrate\n")
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+async def test_settings_that_lead_nowhere_are_told_in_words(
+    tmp_path: Path, environment: dict[str, str], command: str
+) -> None:
+    (tmp_path / "filmgate.toml").write_text("[connections.runway]\nprovider = 'runway'\n")
+    misspelt = {"FILMGATE_CONNECTION_RUNWY_API_KEY": "a-credential-of-nobody"}
+    ended = await filmgate(command, directory=tmp_path, environment={**environment, **misspelt})
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[-1] == (
+        "connections.runway.api_key: is not set; set FILMGATE_CONNECTION_RUNWAY_API_KEY"
+    )
+    lines = [json.loads(line) for line in ended.err.splitlines()[:-1]]
+    [warning] = [line for line in lines if line["level"] == "warning"]
+    assert warning["variables"] == ["FILMGATE_CONNECTION_RUNWY_API_KEY"]
+    assert "a-credential-of-nobody" not in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+async def test_a_store_that_cannot_be_used_is_told_in_words(
+    tmp_path: Path, environment: dict[str, str], command: str
+) -> None:
+    (tmp_path / "file").touch()
+    store = {"FILMGATE_ASSETS_STORE": (tmp_path / "file" / "films").as_uri()}
+    ended = await filmgate(command, directory=tmp_path, environment={**environment, **store})
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].startswith(f"assets.store: {tmp_path}/file/films cannot be made: ")
+    assert "Traceback" not in ended.err
 
 
 @pytest.mark.usefixtures("database")
@@ -75,7 +117,7 @@ async def test_a_key_is_made_listed_and_revoked(tmp_path: Path, environment: dic
     listed = await keys("list")
     assert words["id"] in listed
     assert words["key"] not in listed
-    assert " live " in listed
+    assert "\tlive\t" in listed
     assert "jobs:read" in listed
     await keys("revoke", words["id"])
     assert "revoked" in await keys("list")
@@ -120,7 +162,50 @@ async def test_generate_says_that_the_gateway_is_away(tmp_path: Path, unused_tcp
     url = f"http://127.0.0.1:{unused_tcp_port}"
     ended = await filmgate("generate", "a film", "--url", url, "--key", "fgk_x", directory=tmp_path)
     assert ended.code == 1
-    assert ended.err.startswith(f"{url} cannot be reached")
+    assert ended.err == f"{url} cannot be reached: connection refused\n"
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://films.example"])
+async def test_generate_says_what_a_url_is(tmp_path: Path, url: str) -> None:
+    ended = await filmgate("generate", "a film", "--url", url, "--key", "fgk_x", directory=tmp_path)
+    assert (ended.code, ended.err) == (1, f"{url} is no URL; one begins with http:// or https://\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (reply(b"<html>", "Content-Type: text/html"), "answered text/html: it is no Filmgate; check the URL"),
+        (reply(b"{}", "Content-Type: application/json"), "answered something that is no job: it is no Filmgate"),
+        (reply(b"[]", "Content-Type: application/json"), "answered something that is no job: it is no Filmgate"),
+        (reply(b"{", "Content-Type: application/json"), "answered application/json: it is no Filmgate"),
+        (Say(), "cannot be reached: it closed the connection"),
+    ],
+)
+async def test_generate_says_that_the_order_may_have_been_taken(tmp_path: Path, answer: Say, said: str) -> None:
+    async with running_raw_server(answer) as server:
+        ended = await filmgate("generate", "a film", "--url", server.url, "--key", "fgk_x", directory=tmp_path)
+        assert ended.code == 1
+        assert ended.err.startswith(f"{server.url} {said}")
+        keys = {heard.headers["idempotency-key"] for heard in server.heard}
+        assert ended.out.endswith(f"  --idempotency-key {keys.pop()}\n")
+        assert not keys
+
+
+async def test_an_interrupted_order_says_how_to_find_out(tmp_path: Path) -> None:
+    async with running_raw_server(Say(then=Then.HANG)) as server:
+        process = await commands.start("generate", "a film", "--url", server.url, "--key", "k", directory=tmp_path)
+        [order] = await server.wait_for(1)
+        process.send_signal(signal.SIGINT)
+        ended = await commands.ended(process)
+    assert (ended.code, ended.err) == (130, "")
+    assert ended.out.endswith(f"  --idempotency-key {order.headers['idempotency-key']}\n")
+
+
+async def test_generate_asks_for_nothing_but_jobs(tmp_path: Path) -> None:
+    ended = await filmgate("generate", "--resume", "../../healthz", "--key", "fgk_x", directory=tmp_path)
+    assert ended.code == 2
+    assert ended.err.startswith("../../healthz is not the id of a job")
 
 
 async def test_openapi_check_tells_when_the_file_is_out_of_date(tmp_path: Path) -> None:

@@ -46,5 +46,12 @@ def test_a_text_made_to_be_slow_is_not(unit: str) -> None:
     Redactor().value({unit * 1000: unit * 1000})
 
 
+@pytest.mark.parametrize("said", ["is not set; set X_API_KEY", "must be text", "needs at least 32 characters"])
+def test_what_is_said_about_a_secrets_name_can_be_read(said: str) -> None:
+    for name in ("connections.runway.api_key", "secret_key"):
+        assert Redactor().text(f"{name}: {said}") == f"{name}: {said}"
+    assert Redactor().text("api_key: isotope") == "api_key: [redacted]"
+
+
 def test_short_secrets_do_not_eat_the_log() -> None:
     assert Redactor(["x", "dev", ""]).text("xylophone dev") == "xylophone dev"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsError, credential_variable, load
+from app.settings import GENERATE_SECRET, Settings, SettingsError, credential_variable, load
 
 SECRET = "production-" + "s" * 40
 MINIMUM = {
@@ -47,20 +47,20 @@ def test_three_variables_are_enough(load_from: Load) -> None:
     settings = load_from()
     assert settings.mode == "production"
     assert settings.database.sqlalchemy_url == "postgresql+asyncpg://filmgate:hunter2hunter2@db/filmgate"
-    assert settings.api.max_body_bytes == 1_048_576
+    assert settings.api.max_body_bytes == 262_144
 
 
 def test_everything_missing_is_told_at_once_with_its_variable(load_from: Load) -> None:
     assert refusal(load_from, **dict.fromkeys(MINIMUM)) == [
-        "secret_key: is not set; add it to filmgate.toml or set FILMGATE_SECRET_KEY",
-        "database.url: is not set; add it to filmgate.toml or set FILMGATE_DATABASE_URL",
-        "redis.url: is not set; add it to filmgate.toml or set FILMGATE_REDIS_URL",
+        f"secret_key: is not set; set FILMGATE_SECRET_KEY; {GENERATE_SECRET}",
+        "database.url: is not set; set FILMGATE_DATABASE_URL, or add it to filmgate.toml",
+        "redis.url: is not set; set FILMGATE_REDIS_URL, or add it to filmgate.toml",
     ]
 
 
 def test_a_group_that_lacks_its_url_is_told_the_same_way(load_from: Load) -> None:
     lines = refusal(load_from, "[database]\npool_size = 3", FILMGATE_DATABASE_URL=None)
-    assert lines == ["database.url: is not set; add it to filmgate.toml or set FILMGATE_DATABASE_URL"]
+    assert lines == ["database.url: is not set; set FILMGATE_DATABASE_URL, or add it to filmgate.toml"]
 
 
 def test_the_environment_overrides_the_file_key_by_key(load_from: Load) -> None:

@@ -14,3 +14,5 @@ class Scope(StrEnum):
 
 
 ALL = frozenset(Scope)
+#: What a key may do when nothing is said: everything of its own account. Figures are of the whole gateway.
+DEFAULT = ALL - {Scope.METRICS_READ}

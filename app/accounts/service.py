@@ -7,7 +7,7 @@ from uuid import UUID
 
 from app import ids
 from app.accounts import keys, repository
-from app.accounts.scopes import ALL, Scope
+from app.accounts.scopes import ALL, DEFAULT, Scope
 from app.db import Database
 from app.errors import FieldError, InvalidRequest
 from app.ids import Prefix
@@ -44,7 +44,7 @@ class KeyService:
         self._database = database
 
     async def create(
-        self, account: str, name: str, scopes: Iterable[str] = ALL, *, expires_at: datetime | None = None
+        self, account: str, name: str, scopes: Iterable[str] = DEFAULT, *, expires_at: datetime | None = None
     ) -> CreatedKey:
         """A key of the account of that name, which is made if it is new.
 

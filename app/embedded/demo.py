@@ -1,6 +1,7 @@
 """The body of ``filmgate demo``: from nothing to a verified webhook and a film; all real but the provider."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ async def demo(order: Mapping[str, Any], console: Console, root: Path = ROOT) ->
 async def _order(stack: Stack, order: Mapping[str, Any], root: Path, console: Console) -> list[str]:
     async with Client(stack.url, await stack.api_key()) as client, receiver() as (url, inbox):
         secret = await client.webhook_secret()
-        job = await watch(client, await client.create_job({**order, "webhook_url": url}), console)
+        job = await watch(client, await client.create_job({**order, "webhook_url": url}, str(uuid.uuid4())), console)
         event_id = await _verified(inbox, secret)
         file = root / f"{job.id}.mp4"
         assert job.film_id is not None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from app.console import say
+from app.console import program, say
 from app.embedded.stack import Stack
 from app.embedded.workspace import Ports, Workspace
 
@@ -23,7 +23,8 @@ async def dev(ports: Ports, console: Console, root: Path = ROOT) -> None:
             say(console, *_welcome(stack.url, await stack.api_key(), root))
             await stack.watch()
     finally:
-        say(console, "Everything is stopped.")
+        if stack.started:
+            say(console, "Everything is stopped.")
 
 
 def _welcome(url: str, key: str, root: Path) -> list[str]:
@@ -39,9 +40,13 @@ def _welcome(url: str, key: str, root: Path) -> list[str]:
         f"  key    {key}",
         f"  logs   {root / 'logs'}",
         "",
-        "Order a film, then look at it:",
+        "Order a film, then wait for it:",
         "",
         f"JOB=$({create} | grep -o 'job_[0-9a-z]*' | head -n 1); echo $JOB",
-        f"curl -s {url}/v1/jobs/$JOB {authorization}",
+        f"curl -s {url}/v1/jobs/$JOB {authorization} -H 'Prefer: wait=30'",
+        "",
+        "Make, list and revoke keys of this gateway:",
+        "",
+        f"FILMGATE_CONFIG={root / 'filmgate.toml'} FILMGATE_SECRET_KEY=$(cat {root / 'secret'}) {program()} keys list",
         "",
     ]

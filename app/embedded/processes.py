@@ -26,12 +26,8 @@ class StartFailed(CommandError):
     """A process ended or stayed silent when it should have been ready. The message ends with its last words."""
 
 
-class PortInUse(StartFailed):
-    """Somebody else listens there."""
-
-    def __init__(self, port: int, advice: str = "") -> None:
-        super().__init__(f"port {port} on {LOCALHOST} is in use" + (f"; {advice}" if advice else ""))
-        self.port = port
+class PortUnusable(StartFailed):
+    """Somebody else listens there, or we may not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +180,7 @@ def free_port() -> int:
     """A port that nobody listens on now, and that the system does not hand out for outgoing connections."""
     while True:
         port = random.choice(FREE_PORTS)  # noqa: S311  # not for secrets
-        with suppress(PortInUse):
+        with suppress(PortUnusable):
             require_free(port)
             return port
 
@@ -192,11 +188,13 @@ def free_port() -> int:
 def require_free(port: int) -> None:
     """
     Raises:
-        PortInUse: somebody listens on it.
+        PortUnusable: somebody listens on it, or we may not.
     """
     with closing(socket.socket()) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((LOCALHOST, port))
+        except PermissionError:
+            raise PortUnusable(f"port {port} on {LOCALHOST} is not open to this user") from None
         except OSError:
-            raise PortInUse(port) from None
+            raise PortUnusable(f"port {port} on {LOCALHOST} is in use") from None

@@ -68,7 +68,7 @@ class Server(ABC):
         """Start and wait until it answers. Leftovers are stopped first.
 
         Raises:
-            PortInUse: somebody else listens on the port.
+            PortUnusable: somebody else listens on the port, or we may not.
             StartFailed: anything else; the message has the end of the log.
         """
         await self.stop_leftovers()

@@ -20,7 +20,7 @@ from app.embedded.workspace import Ports, Workspace
 from app.settings import CONFIG_VARIABLE, DatabaseSettings, credential_variable
 
 READY_TIMEOUT = 120
-PATIENCE = 8  # longer than the shutdown_grace of worker and API in the template
+PATIENCE = 10  # longer than the shutdown_grace of worker and API in the template
 SANDBOX_KEY = "sandbox-key"
 ACCOUNT = "dev"
 Result = TypeVar("Result")
@@ -78,6 +78,7 @@ class Stack:
     def __init__(self, workspace: Workspace, ports: Ports) -> None:
         self.workspace = workspace
         self.ports = ports
+        self.started = False  # and there is, or was, something to stop
         self.url = f"http://{LOCALHOST}:{ports.api}"
         self.postgres = Postgres(workspace.root / "postgres", port=ports.postgres, log=workspace.log("postgres"))
         self.valkey = Valkey(workspace.root / "valkey", port=ports.valkey, log=workspace.log("valkey"))
@@ -91,7 +92,7 @@ class Stack:
         """Start everything; ``announce`` hears what is going on.
 
         Raises:
-            AlreadyRunning, PortInUse, StartFailed, MigrationFailed: nothing is left running.
+            AlreadyRunning, PortUnusable, StartFailed, MigrationFailed: nothing is left running.
         """
         async with AsyncExitStack() as stack:
             stack.enter_context(self.workspace.locked())
@@ -99,6 +100,7 @@ class Stack:
             await self.postgres.stop_leftovers()
             await self.valkey.stop_leftovers()
             self.ports.require_free()
+            self.started = True
             # Stopped in the opposite order. To stop what never started does nothing.
             for part in (self.postgres, self.valkey, self.sandbox, self.api, self.worker):
                 stack.push_async_callback(part.stop)

@@ -10,8 +10,8 @@ from pathlib import Path
 from string import Template
 from typing import Self
 
-from app.console import CommandError
-from app.embedded.processes import LOCALHOST, PortInUse, free_port, require_free
+from app.console import CommandError, program
+from app.embedded.processes import LOCALHOST, PortUnusable, free_port, require_free
 from app.settings import DEV_SECRET_PREFIX
 
 TEMPLATE = Path(__file__).with_name("filmgate.toml.template")
@@ -42,14 +42,37 @@ class Ports:
     def require_free(self) -> None:
         """
         Raises:
-            PortInUse: names the first that is taken, and how to choose another.
+            PortUnusable: names all that cannot be had, and a command line with others.
         """
+        chosen: dict[str, int] = {}
+        problems = []
         for part, port in asdict(self).items():
-            try:
-                require_free(port)
-            except PortInUse:
-                option = "--port" if part == "api" else f"--{part}-port"
-                raise PortInUse(port, f"choose another with {option}") from None
+            problem = f"port {port} is given twice" if port in chosen.values() else _problem(port)
+            if problem:
+                problems.append(problem)
+            chosen[part] = _another(port, {*asdict(self).values(), *chosen.values()}) if problem else port
+        if problems:
+            defaults = asdict(Ports())
+            options = [
+                f"{'--port' if part == 'api' else f'--{part}-port'} {port}"
+                for part, port in chosen.items()
+                if port != defaults[part]
+            ]
+            raise PortUnusable("\n".join([*problems, f"Choose others: {program()} dev {' '.join(options)}"]))
+
+
+def _another(port: int, taken: set[int]) -> int:
+    """A free port near one that is not, so that it is easy to keep in mind."""
+    near = range(port + 1, min(port + 100, 65_536))
+    return next((port for port in near if port not in taken and not _problem(port)), None) or free_port()
+
+
+def _problem(port: int) -> str | None:
+    try:
+        require_free(port)
+    except PortUnusable as problem:
+        return str(problem)
+    return None
 
 
 class Workspace:

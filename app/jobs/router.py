@@ -3,12 +3,13 @@
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from app import problems
 from app.accounts.auth import Caller, require
@@ -21,9 +22,28 @@ from app.pagination import Page, Paging, paging
 from app.webhooks.schemas import Delivery
 
 MAX_KEY_LENGTH = 255
+RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 METADATA_FILTER = re.compile(r"metadata\[([^\]]{1,40})\]")
 LIST_PARAMETERS = ("status", "model", "created_after", "created_before", "limit", "cursor")
 WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d{1,5})(?:$|[\s,;])")
+
+
+def _written_out(value: object) -> object:
+    if isinstance(value, str) and not RFC_3339.fullmatch(value):
+        raise ValueError("must be a time such as 2026-11-22T12:00:00Z; write the + of an offset as %2B")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time between the years 1 and 9999 in UTC") from None
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
 def jobs(request: Request) -> JobService:
@@ -71,8 +91,8 @@ def wanted(
     request: Request,
     status: Status | None = None,
     model: Annotated[Text | None, Query(max_length=200, description="A model or an alias.")] = None,
-    created_after: Annotated[AwareDatetime | None, Query(description="RFC 3339; inclusive.")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="RFC 3339; exclusive.")] = None,
+    created_after: Annotated[Time | None, Query(description="RFC 3339; inclusive.")] = None,
+    created_before: Annotated[Time | None, Query(description="RFC 3339; exclusive.")] = None,
 ) -> Filters:
     metadata = {}
     for name, value in request.query_params.multi_items():

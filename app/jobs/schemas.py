@@ -1,6 +1,6 @@
 """What callers send and see. Nothing here knows the tables."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
@@ -15,13 +15,37 @@ from app.jobs.states import PUBLIC, ChargeCertainty, Phase, Status, SubmissionSt
 from app.webhooks.schemas import WebhookEnvelope
 
 MAX_METADATA = 16
-Size = Annotated[str, StringConstraints(pattern=r"^[1-9]\d{1,4}x[1-9]\d{1,4}$")]
+MAX_DEPTH = 16
+MAX_SECONDS = 86_400
+MAX_DEADLINE = 31_536_000
+Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{1,4}x[1-9][0-9]{1,4}$")]
 
 
 def _storable(value: str) -> str:
     if "\x00" in value:
         raise ValueError("must not hold a NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not hold half of a surrogate pair") from None
     return value
+
+
+def _shallow(value: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for item in level for inner in _inside(item)]
+        if not level:
+            return value
+    raise ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        for name in value:
+            _storable(name)
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 #: Text that the database can hold.
@@ -53,22 +77,24 @@ class NewJob(BaseModel):
     model: Text = Field(
         min_length=1, max_length=200, description="A model of `GET /v1/models`, or an alias of this gateway."
     )
-    seconds: int | None = Field(default=None, description="Length of the film; the model's default otherwise.")
+    seconds: int | None = Field(
+        default=None, ge=1, le=MAX_SECONDS, description="Length of the film; the model's default otherwise."
+    )
     size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` in pixels; the model's default otherwise.")
     aspect_ratio: str | None = Field(
         default=None,
-        pattern=r"^\d{1,2}:\d{1,2}$",
+        pattern=r"^[0-9]{1,2}:[0-9]{1,2}$",
         description="Instead of `size`: such as `16:9`.",
     )
     resolution: str | None = Field(
         default=None,
-        pattern=r"^(\d{3,4}p|[248]k)$",
+        pattern=r"^([0-9]{3,4}p|[248]k)$",
         description="With `aspect_ratio`: the shorter side, such as `720p`.",
     )
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
     negative_prompt: Text | None = Field(default=None, max_length=4000, description="What the film must not show.")
     audio: bool | None = Field(default=None, description="Whether the film has sound, where the model lets one choose.")
-    provider_options: dict[str, Any] = Field(
+    provider_options: Annotated[dict[str, Any], AfterValidator(_shallow)] = Field(
         default_factory=dict, description="Vendor-only settings, passed through as they are; each model lists its own."
     )
     mode: Literal["strict", "adjust"] = Field(
@@ -79,7 +105,10 @@ class NewJob(BaseModel):
         default=None, description="In USD. The job is refused when its price is higher, or not known."
     )
     deadline_seconds: int | None = Field(
-        default=None, ge=10, description="How long the job may take from now on; the gateway's default otherwise."
+        default=None,
+        ge=10,
+        le=MAX_DEADLINE,
+        description="How long the job may take from now on; the gateway's default otherwise.",
     )
     webhook_url: Text | None = Field(
         default=None, max_length=2048, description="Where the signed event goes when the job has ended."
@@ -316,4 +345,5 @@ def _files(assets: list[Asset]) -> JobAssets | None:
 def _cancel(job: Job) -> Cancel | None:
     if job.cancel_requested_at is None:
         return None
-    return Cancel(requested_at=job.cancel_requested_at, outcome=job.cancel_outcome or "requested")  # type: ignore[arg-type]
+    outcome: Any = job.cancel_outcome or "requested"
+    return Cancel(requested_at=job.cancel_requested_at, outcome=outcome)

@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from app.db import metadata
 
-Money = Numeric(12, 6)
+Money = Numeric(20, 6)
 
 jobs = Table(
     "jobs",

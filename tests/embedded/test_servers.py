@@ -13,7 +13,7 @@ import psutil
 import pytest
 from redis.asyncio import Redis
 
-from app.embedded.processes import Identity, PortInUse, Process, StartFailed
+from app.embedded.processes import Identity, PortUnusable, Process, StartFailed
 from app.embedded.servers import Postgres, Server, Valkey
 
 GONE_TIMEOUT = 20
@@ -169,7 +169,7 @@ async def test_a_taken_port_is_named(server: Server) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", server.port))
         listener.listen()
-        with pytest.raises(PortInUse, match=f"port {server.port} on 127.0.0.1 is in use"):
+        with pytest.raises(PortUnusable, match=f"port {server.port} on 127.0.0.1 is in use"):
             await server.start()
 
 

@@ -4,7 +4,9 @@ import asyncio
 import re
 import signal
 import socket
+import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -14,6 +16,7 @@ from sqlalchemy import text
 
 from app import migrate
 from app.client import Client
+from app.embedded.processes import PortUnusable
 from app.embedded.servers import Postgres
 from app.embedded.stack import PartEnded, Stack
 from app.embedded.workspace import Ports, Workspace
@@ -109,7 +112,7 @@ async def test_dev_shows_how_to_order_and_keeps_its_key(tmp_path: Path) -> None:
         keys.add(key)
         started = family(dev.pid)
         second = await filmgate("dev", *options(Ports.free()), directory=tmp_path)
-        assert (second.code, "is already running in" in second.err) == (1, True)
+        assert (second.code, "is already running in" in second.err, second.out) == (1, True, "")
         dev.send_signal(number)
         ended = await commands.ended(dev)
         assert ended.code == code
@@ -120,14 +123,34 @@ async def test_dev_shows_how_to_order_and_keeps_its_key(tmp_path: Path) -> None:
         assert (tmp_path / ".filmgate" / secret).stat().st_mode & 0o777 == 0o600
 
 
-async def test_dev_names_the_taken_port_and_the_way_out(tmp_path: Path) -> None:
+async def test_dev_names_the_taken_ports_and_a_command_line_that_works(tmp_path: Path) -> None:
     ports = Ports.free()
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", ports.sandbox))
-        listener.listen()
+    with socket.socket() as first, socket.socket() as second:
+        for listener, port in ((first, ports.api), (second, ports.sandbox)):
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
         ended = await filmgate("dev", *options(ports), directory=tmp_path)
-    assert ended.code == 1
-    assert ended.err == f"port {ports.sandbox} on 127.0.0.1 is in use; choose another with --sandbox-port\n"
+        *taken, advice = ended.err.splitlines()
+        assert (ended.code, ended.out) == (1, "")
+        assert taken == [f"port {port} on 127.0.0.1 is in use" for port in (ports.api, ports.sandbox)]
+        command, *advised = advice.removeprefix("Choose others: ").split(" --")
+        assert command == "filmgate dev"
+        words = dict(option.split(" ") for option in advised)
+        assert words["worker-port"] == str(ports.worker)
+        parts = ("port", "worker-port", "sandbox-port", "postgres-port", "valkey-port")
+        Ports(*(int(words[part]) for part in parts)).require_free()
+
+
+async def test_a_port_can_be_given_once() -> None:
+    port = Ports.free().api
+    with pytest.raises(PortUnusable, match=rf"port {port} is given twice\nChoose others: .* --worker-port \d+ "):
+        replace(Ports.free(), api=port, worker=port).require_free()
+
+
+async def test_no_port_is_out_of_range(tmp_path: Path) -> None:
+    ended = await filmgate("dev", "--valkey-port", "99999", directory=tmp_path)
+    assert ended.code == 2
+    assert "65535" in ended.err
 
 
 async def test_dev_refuses_a_database_of_another_version(tmp_path: Path) -> None:
@@ -164,7 +187,7 @@ async def test_settings_of_another_gateway_do_not_leak_in(stack: Stack) -> None:
 async def test_generate_saves_the_film(environment: dict[str, str], tmp_path: Path) -> None:
     ended = await filmgate("generate", "a red kite", "--seconds", "1", directory=tmp_path, environment=environment)
     assert ended.code == 0, ended.err
-    *_, job, film = ended.out.splitlines()
+    job, *_, film = ended.out.splitlines()
     assert job.startswith("job: job_")
     assert film == "film: film.mp4"
     with av.open(str(tmp_path / "film.mp4")) as container:
@@ -175,7 +198,7 @@ async def test_generate_can_fetch_the_film_of_an_earlier_job(environment: dict[s
     order = ("a red kite", "--seconds", "1", "--size", "640x360")
     first = await filmgate("generate", *order, directory=tmp_path, environment=environment)
     assert first.code == 0, first.err
-    job_id = first.out.splitlines()[-2].removeprefix("job: ")
+    job_id = first.out.splitlines()[0].removeprefix("job: ")
     again = await filmgate(
         "generate", "--resume", job_id, "--out", "again.mp4", directory=tmp_path, environment=environment
     )
@@ -191,13 +214,27 @@ async def test_generate_names_the_field_that_was_refused(environment: dict[str, 
         environment=environment,
     )
     assert ended.code == 1
-    assert any(line.startswith("  seconds: ") for line in ended.err.splitlines())
+    [line] = ended.err.splitlines()
+    assert line.startswith("seconds: ")
+
+
+async def test_generate_names_every_field_that_was_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    ended = await filmgate(
+        *("generate", "a red kite", "--model", "sandbox/short", "--seconds", "7", "--size", "640x480"),
+        directory=tmp_path,
+        environment=environment,
+    )
+    assert ended.code == 1
+    said, *fields = ended.err.splitlines()
+    assert not said.startswith(" ")
+    assert sorted(line.split(":")[0] for line in fields) == ["  seconds", "  size"]
 
 
 async def test_generate_says_why_a_job_failed(environment: dict[str, str], tmp_path: Path) -> None:
     ended = await filmgate("generate", "[fail:moderation] a kite", directory=tmp_path, environment=environment)
     assert ended.code == 1
     assert re.match(r"job job_\w+ failed: .* \(prompt_refused\)\n", ended.err)
+    assert "--resume" not in ended.out
     assert not (tmp_path / "film.mp4").exists()
 
 
@@ -209,7 +246,38 @@ async def test_an_interrupted_generate_says_how_to_go_on(environment: dict[str, 
     process.send_signal(signal.SIGINT)
     ended = await commands.ended(process)
     assert ended.code == 130
-    assert re.search(r"filmgate generate --resume job_\w+ --out film.mp4", ended.out)
+    url = environment["FILMGATE_URL"]
+    again = re.search(rf"filmgate generate --resume (job_\w+) --out film.mp4 --url {url}\n", ended.out)
+    assert again
+    assert f'curl -X POST {url}/v1/jobs/{again[1]}/cancel -H "Authorization: Bearer $FILMGATE_API_KEY"' in ended.out
+
+
+async def test_the_same_idempotency_key_gives_the_same_job(environment: dict[str, str], tmp_path: Path) -> None:
+    order = ("generate", "a red kite", "--seconds", "1", "--size", "640x360", "--idempotency-key", str(uuid.uuid4()))
+    first, again = [await filmgate(*order, directory=tmp_path, environment=environment) for _ in range(2)]
+    assert (first.code, again.code) == (0, 0)
+    assert first.out.splitlines()[0] == again.out.splitlines()[0]
+
+
+async def test_a_film_that_cannot_be_saved_is_not_ordered(environment: dict[str, str], tmp_path: Path) -> None:
+    async with Client(environment["FILMGATE_URL"], environment["FILMGATE_API_KEY"]) as client:
+        job = await client.create_job({"model": "default", "prompt": "[never] a kite"}, str(uuid.uuid4()))
+        for out in ("nowhere/film.mp4", "."):
+            for command in (("a film",), ("--resume", job.id)):
+                ended = await filmgate(
+                    *("generate", *command, "--out", out), directory=tmp_path, environment=environment
+                )
+                assert ended.code == 1
+                assert "name " in ended.err
+                assert ended.out == ""
+
+
+async def test_a_key_may_come_with_the_end_of_its_line(environment: dict[str, str], tmp_path: Path) -> None:
+    with_newline = {**environment, "FILMGATE_API_KEY": environment["FILMGATE_API_KEY"] + "\n"}
+    ended = await filmgate(
+        *("generate", "a red kite", "--seconds", "1", "--size", "640x360"), directory=tmp_path, environment=with_newline
+    )
+    assert ended.code == 0, ended.err
 
 
 async def test_a_dead_key_is_replaced(stack: Stack) -> None:
@@ -225,7 +293,7 @@ async def test_a_dead_key_is_replaced(stack: Stack) -> None:
 async def test_following_a_job_survives_a_restart_of_the_api(stack: Stack) -> None:
     order = {"model": "default", "prompt": "[slow:3] a kite", "seconds": 1, "size": "640x360"}
     async with Client(stack.url, await stack.api_key()) as client:
-        job = await client.create_job(order)
+        job = await client.create_job(order, str(uuid.uuid4()))
         following = aiter(client.follow(job))
         while (await anext(following)).phase != "rendering":
             pass

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
-import uvicorn
 
+from app.accounts.scopes import Scope
 from app.accounts.service import KeyService
-from app.main import Server, create_app
+from app.main import Server, configuration, create_app
 from app.resources import Resources
 from app.settings import Settings
 from app.worker import LocalBell, Worker
@@ -111,14 +111,13 @@ class Gateway:
 async def running_gateway(settings: Settings, sandbox_url: str, *, workers: int = 1) -> AsyncIterator[Gateway]:
     """An API and so many workers."""
     app = create_app(settings)
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    server = QuietServer(app, config)
+    server = QuietServer(app, configuration(app, settings))
     serving = asyncio.create_task(server.serve())
     while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
         await asyncio.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     resources: Resources = app.state.resources
-    key = await KeyService(resources.database).create("tests", "tests")
+    key = await KeyService(resources.database).create("tests", "tests", set(Scope))
     headers = {"Authorization": f"Bearer {key.text}"}
     url = f"http://127.0.0.1:{port}"
     try:
