@@ -80,6 +80,7 @@ class Doorbell:
         self._pending: set[Lane] = set()
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="doorbell")
@@ -90,19 +91,19 @@ class Doorbell:
 
     async def close(self) -> None:
         """Send what is pending, if that is quick, and stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        self._closing = True
+        self._wanted.set()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
+                    if self._task is not None:
+                        await self._task
                     await self._flush()
         finally:
             await self._redis.aclose()
 
     async def _run(self) -> None:
-        while True:
+        while not self._closing:
             await self._wanted.wait()
             self._wanted.clear()
             await self._flush()

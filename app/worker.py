@@ -34,7 +34,7 @@ from app.settings import Settings
 HOUSEKEEPING_SECONDS = 60
 EXPIRE_BATCH = 100
 LONGEST_RESTART_SECONDS = 5
-CANCEL_SECONDS = 0.2
+CANCEL_SECONDS = 2
 
 log = structlog.get_logger()
 

@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
 async def serving(settings: SandboxSettings) -> AsyncIterator[str]:
     """Run a sandbox; gives its base URL."""
     config = uvicorn.Config(
-        create_app(settings), port=0, log_level="critical", access_log=False, timeout_graceful_shutdown=1
+        create_app(settings), port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1
     )
     server = Server(config)
     running = asyncio.create_task(server.serve())
