@@ -54,7 +54,7 @@ class Outcomes:
                     log.error("a submission has two remote ids", submission=_name(submission), other=outcome.remote_id)
                 return
             await ledger.claim_remote_id(connection, submission, outcome.remote_id)
-            certainty = _certainty_of_acceptance(self._bench.registry.provider(submission.connection).traits.bills_on)
+            certainty = _certainty_of_acceptance(self._bench.bills_on(submission.connection))
             live = await ledger.live_of(connection, job_id)
             ours = live is not None and live.id == submission.id
             if (job.state in BUYING and ours) or (job.state is State.QUEUED and live is None):
