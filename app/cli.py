@@ -11,7 +11,6 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     # Until a command has something to clean up, and says so, Ctrl-C just ends us: no traceback out of an import.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import json
 import os
 import uuid
 from collections.abc import Iterator
@@ -168,9 +167,9 @@ def health(
 @app.command()
 def openapi(check: Check = False, out: Annotated[Path, typer.Option(help="The file.")] = DOCUMENT) -> None:
     """Write the OpenAPI document."""
-    from app.openapi import document
+    from app.openapi import document, render
 
-    text = json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+    text = render(document())
     if not check:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)
