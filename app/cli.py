@@ -209,7 +209,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID")]) -> None
 
 
 def _settings() -> "Settings":
-    from app.settings import load
+    from app.configuration import load
 
     # The client's variable, and no setting: `[api] key` would be a spelling mistake.
     os.environ.pop("FILMGATE_API_KEY", None)

@@ -1,16 +1,15 @@
-"""Settings: read once at the door, from ``filmgate.toml`` and the environment ``FILMGATE_*``.
+"""Settings: every key there is, with its type, its default and its checks. ``configuration.py`` reads them.
 
-A nested key such as ``[database] url`` is ``FILMGATE_DATABASE_URL`` in the environment. A connection's credential
-comes from ``FILMGATE_CONNECTION_<NAME>_API_KEY`` (name in capitals, ``-`` as ``_``), never from the file.
+A nested key such as ``[database] url`` is ``FILMGATE_DATABASE_URL`` in the environment. A connection's secrets come
+from ``FILMGATE_CONNECTION_<NAME>_API_KEY`` and ``…_CALLBACK_SECRET`` (name in capitals, ``-`` as ``_``), never from the
+file.
 """
 
-import os
 import re
-import tomllib
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AnyHttpUrl,
@@ -18,16 +17,11 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from pydantic_settings import SettingsError as UnreadableValue
 
-CONFIG_VARIABLE = "FILMGATE_CONFIG"
-DEFAULT_CONFIG = Path("filmgate.toml")
 MINIMUM_SECRET_LENGTH = 32
 STOP_MARGIN = 2
 DEV_SECRET_PREFIX = "dev-"
@@ -104,6 +98,10 @@ class JobSettings(Group):
     max_deadline: Seconds = 86_400
     unknown_wait: Seconds = Field(default=900, description="seconds to look for the outcome of a lost reply")
     lost_after: Seconds = Field(default=600, description="seconds a remote job may be unknown upstream")
+    watch_for: Seconds = Field(default=86_400, description="seconds a purchase is watched after its job has ended")
+    break_after: int = Field(default=5, ge=1, description="failures in a row that close a connection to new jobs")
+    break_pause: Seconds = Field(default=30, description="seconds until a closed connection is tried again; doubles")
+    longest_break: Seconds = Field(default=300, description="seconds it is closed at most")
     idempotency_days: int = Field(default=30, ge=1)
 
 
@@ -143,7 +141,9 @@ class ConnectionSettings(Group):
     api_key: SecretStr | None = None
     profile: Name | None = Field(default=None, description="dialect of an openai_compatible server")
     models: tuple[str, ...] | None = Field(default=None, description="models served here; all of the provider's")
+    callback_secret: SecretStr | None = Field(default=None, description="what the provider signs its callbacks with")
     max_concurrent: int = Field(default=5, ge=1, description="live submissions at once")
+    requests_per_minute: int | None = Field(default=None, ge=1, description="paid requests within any 60 seconds")
     poll_interval: Seconds | None = Field(default=None, description="seconds; the provider's own by default")
     timeout: Seconds = Field(default=30, description="seconds a status request may take")
     visibility_delay: Seconds | None = Field(
@@ -278,72 +278,11 @@ class SettingsError(Exception):
     """The settings are not usable; the message names each key and what to do."""
 
 
-def load(path: Path | None = None) -> Settings:
-    """The settings of this process.
-
-    ``path`` is the configuration file; without one, ``$FILMGATE_CONFIG``, else ``./filmgate.toml`` where it exists.
-
-    Raises:
-        SettingsError: a key is missing, unknown or invalid.
-    """
-    named = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
-    file = named or DEFAULT_CONFIG
-    data = _read(file) if named or file.exists() else {}
-    connections = data.get("connections")
-    for name, connection in connections.items() if isinstance(connections, dict) else ():
-        if isinstance(connection, dict):
-            _add_credential(name, connection, file)
-    try:
-        return Settings(**data)
-    except ValidationError as error:
-        found = dict.fromkeys(_explain(item) for item in error.errors(include_url=False))
-        raise SettingsError("\n".join(found)) from None
-    except UnreadableValue as error:
-        field = str(error).partition('"')[2].partition('"')[0]
-        variable = f"FILMGATE_{field.upper()}…"
-        raise SettingsError(f"{field}: a value in {variable} is not JSON, as lists and tables must be") from None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise SettingsError(f"{file}: not valid TOML: {error}") from None
-
-
-def _add_credential(name: str, connection: dict[str, Any], file: Path) -> None:
-    if credential := os.environ.get(credential_variable(name)):
-        connection["api_key"] = credential
-    elif "api_key" in connection:
-        raise SettingsError(
-            f"connections.{name}.api_key: secrets do not belong in {file}; set {credential_variable(name)}"
-        )
-
-
 def credential_variable(connection: str) -> str:
     """The environment variable that holds a connection's credential."""
     return f"FILMGATE_CONNECTION_{connection.upper().replace('-', '_')}_API_KEY"
 
 
-def _explain(item: ErrorDetails) -> str:
-    # Pydantic names the members of a union too, such as "lax-or-strict[…]"; those are nobody's keys.
-    path = [str(part) for part in item["loc"] if not re.search(r"[\[(]", str(part))]
-    key = ".".join(path)
-    message = item["msg"].removeprefix("Value error, ")
-    if not key:
-        return message
-    if item["type"] == "missing":
-        return _missing([*path, "url"] if path in (["database"], ["redis"]) else path)
-    if item["type"] == "extra_forbidden":
-        return f"{key}: there is no such setting; check its spelling"
-    return f"{key}: {message}"
-
-
-def _missing(path: list[str]) -> str:
-    missing = f"{'.'.join(path)}: is not set"
-    if path[0] in {"connections", "models"}:
-        return f"{missing}; add it to filmgate.toml"
-    rest = f"; {GENERATE_SECRET}" if path == ["secret_key"] else ", or add it to filmgate.toml"
-    return f"{missing}; set FILMGATE_{'_'.join(path).upper()}{rest}"
+def callback_variable(connection: str) -> str:
+    """The environment variable that holds what a provider signs its callbacks with."""
+    return f"FILMGATE_CONNECTION_{connection.upper().replace('-', '_')}_CALLBACK_SECRET"

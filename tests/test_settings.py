@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import GENERATE_SECRET, Settings, SettingsError, credential_variable, load
+from app.configuration import load
+from app.settings import GENERATE_SECRET, Settings, SettingsError, credential_variable
 
 SECRET = "production-" + "s" * 40
 MINIMUM = {

@@ -12,12 +12,13 @@ import aiohttp
 from app import migrate
 from app.accounts.service import KeyService
 from app.client import Client
+from app.configuration import CONFIG_VARIABLE
 from app.console import CommandError
 from app.db import Database
 from app.embedded.processes import LOCALHOST, Process
 from app.embedded.servers import Postgres, Valkey
 from app.embedded.workspace import Ports, Workspace
-from app.settings import CONFIG_VARIABLE, DatabaseSettings, credential_variable
+from app.settings import DatabaseSettings, credential_variable
 
 READY_TIMEOUT = 120
 PATIENCE = 10  # longer than the shutdown_grace of worker and API in the template

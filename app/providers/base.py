@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Self
 from uuid import UUID
@@ -19,6 +19,7 @@ from app import ids
 from app.providers.outcomes import (
     Absent,
     Accepted,
+    Callback,
     Canceled,
     CancelOutcome,
     Failed,
@@ -51,6 +52,7 @@ __all__ = [
     "Access",
     "BadAccess",
     "BillsOn",
+    "Callback",
     "CancelOutcome",
     "Canceled",
     "Failed",
@@ -72,6 +74,7 @@ __all__ = [
     "SubmitOutcome",
     "Traits",
     "Unknown",
+    "Unlisted",
     "Unreadable",
     "Unsent",
 ]
@@ -84,6 +87,8 @@ MAX_LIST_PAGES = 10
 class Lookup(StrEnum):
     """How the outcome of a lost reply can be found out."""
 
+    REPLAY = "replay"  # the same bytes, sent again, give the same record: the provider knows them by a key
+    REFERENCE = "reference"  # the provider keeps our reference and finds the record by it
     LIST = "list"  # the provider lists recent records with enough detail to match
     NONE = "none"
 
@@ -100,6 +105,7 @@ class BillsOn(StrEnum):
 class Traits:
     """What an adapter's provider offers. Facts, with their source in the adapter's docstring.
 
+    ``callbacks``: an order can name a URL that the provider calls when the render changes.
     ``switches_audio``: an order can say whether it wants sound. ``reserved_options``: request fields that are ours, or
     unsafe, so never a caller's ``provider_options``.
     """
@@ -110,6 +116,7 @@ class Traits:
     visibility_delay: timedelta = timedelta(0)  # until a new record must show up in the list
     result_ttl: timedelta | None = None  # how long a result can be fetched
     cancels: bool = False
+    callbacks: bool = False
     switches_audio: bool = False
     reserved_options: frozenset[str] = frozenset()
 
@@ -118,7 +125,8 @@ class Traits:
 class Access:
     """Where a connection leads and what opens it, as the operator set it. ``timeout`` is seconds.
 
-    ``private_results``: films may come from private addresses other than ``base_url``, such as an own object store.
+    ``callback_secret`` is what the provider signs its callbacks with. ``private_results``: films may come from private
+    addresses other than ``base_url``, such as an own object store.
     """
 
     base_url: str | None = None
@@ -126,6 +134,7 @@ class Access:
     profile: str | None = None
     timeout: float = 30
     private_results: bool = False
+    callback_secret: str | None = field(default=None, repr=False)
 
     def transport(self, clients: Clients, base_url: str, headers: Mapping[str, str]) -> Transport:
         """The way there. ``headers`` go along with every authorised request."""
@@ -139,6 +148,10 @@ class BadAccess(Exception):
         super().__init__(f"{key}: {message}")
         self.key = key
         self.message = message
+
+
+class Unlisted(Exception):
+    """A provider's list of records cannot be had (now). The text is for operators."""
 
 
 class Provider(ABC):
@@ -162,8 +175,11 @@ class Provider(ABC):
     # The translation: pure and total, one pair per request ------------------------------------------------------------
 
     @abstractmethod
-    def order_call(self, order: Order, ref: UUID) -> Call:
-        """The paid request. The same order and ref give the same bytes."""
+    def order_call(self, order: Order, ref: UUID, callback_url: str | None = None) -> Call:
+        """The paid request. The same arguments give the same bytes.
+
+        ``callback_url`` comes only where :attr:`Traits.callbacks` is true, and then only if we can be reached.
+        """
 
     @abstractmethod
     def read_created(self, reply: Reply) -> Accepted | Rejected | None:
@@ -191,21 +207,40 @@ class Provider(ABC):
         del reply
         return CancelOutcome.NOT_CANCELLABLE
 
+    def reference_call(self, ref: UUID) -> Call | None:
+        """The request that looks a record up by our reference; None where there is none to trust."""
+        del ref
+        return None
+
+    def read_reference(self, reply: Reply, ref: UUID) -> FindOutcome:
+        """What a look-up by our reference came to."""
+        del reply, ref
+        return Inconclusive("this provider keeps no reference")
+
     def list_call(self, after: str | None) -> Call | None:
         """The request that lists recent records, newest first, from ``after`` on; None where there is none to trust."""
         del after
         return None
 
-    def read_page(self, reply: Reply, order: Order) -> Page | None:
-        """The list in a reply, or None when the reply is not one. ``order`` is what is looked for."""
+    def read_page(self, reply: Reply, order: Order | None) -> Page | None:
+        """The list in a reply, or None when the reply is not one. ``order`` is what is looked for, if anything is."""
         del reply, order
+        return None
+
+    def read_callback(self, headers: Mapping[str, str], body: bytes) -> Callback | None:
+        """What a callback hints at; None when it is forged or not in the provider's shape.
+
+        ``headers`` have lower-case names. The URL's token has been checked already: this looks at the provider's own
+        signature, where the connection has a secret for it. Whatever a callback says, the provider is asked again.
+        """
+        del headers, body
         return None
 
     # The sequence: shared by all --------------------------------------------------------------------------------------
 
-    def create_call(self, order: Order, ref: UUID) -> Call:
-        """The paid request, with our reference. The same order and ref give the same bytes."""
-        call = self.order_call(order, ref)
+    def create_call(self, order: Order, ref: UUID, callback_url: str | None = None) -> Call:
+        """The paid request, with our reference. The same arguments give the same bytes."""
+        call = self.order_call(order, ref, callback_url)
         return replace(call, headers={**call.headers, SUBMISSION_HEADER: ids.encode(ids.Prefix.SUBMISSION, ref)})
 
     async def submit(self, call: Call, deadline: float) -> SubmitOutcome:
@@ -249,30 +284,55 @@ class Provider(ABC):
 
     async def find(self, search: Search, owned: Owned) -> FindOutcome:
         """Look for the record of a submission whose reply was lost. Raises nothing but what ``owned`` raises."""
+        if self.traits.lookup is Lookup.REFERENCE:
+            return await self._look_up(search.ref)
+        try:
+            records, complete = await self._list(search.order, search.earliest)
+        except Unlisted as error:
+            return Inconclusive(str(error))
+        candidates = [record for record in records if record.same is not False]
+        taken = await owned([record.remote_id for record in candidates]) if candidates else frozenset()
+        free = [record for record in candidates if record.remote_id not in taken]
+        return verdict(free, search, complete=complete)
+
+    async def records(self, since: datetime) -> Sequence[Listed]:
+        """What the provider holds from ``since`` on, as far as its list reaches: for an audit.
+
+        Raises:
+            Unlisted: it has no list, or did not hand it out.
+        """
+        records, _ = await self._list(None, since)
+        return [record for record in records if record.created_at is None or record.created_at >= since]
+
+    async def _look_up(self, ref: UUID) -> FindOutcome:
+        call = self.reference_call(ref)
+        if call is None:
+            return Inconclusive("this provider keeps no reference")
+        try:
+            return self.read_reference(await self.transport.send(call), ref)
+        except (NotSent, NoReply) as error:
+            return Inconclusive(str(error))
+
+    async def _list(self, order: Order | None, since: datetime) -> tuple[list[Listed], bool]:
+        """The records from ``since`` on, and whether these are all."""
         records: list[Listed] = []
         after: str | None = None
         for _ in range(MAX_LIST_PAGES):
             call = self.list_call(after)
             if call is None:
-                return Inconclusive("this provider cannot be searched")
+                raise Unlisted("this provider cannot be searched")
             try:
                 reply = await self.transport.send(call)
             except (NotSent, NoReply) as error:
-                return Inconclusive(str(error))
-            page = self.read_page(reply, search.order)
+                raise Unlisted(str(error)) from error
+            page = self.read_page(reply, order)
             if page is None:
-                return Inconclusive(f"HTTP {reply.status}, which is not a list")
+                raise Unlisted(f"HTTP {reply.status}, which is not a list")
             records += page.records
             after = page.after
-            if after is None or reaches_back(page, search):
-                return await self._verdict(records, search, owned, complete=True)
-        return await self._verdict(records, search, owned, complete=False)
-
-    async def _verdict(self, records: Sequence[Listed], search: Search, owned: Owned, *, complete: bool) -> FindOutcome:
-        candidates = [record for record in records if record.same is not False]
-        taken = await owned([record.remote_id for record in candidates]) if candidates else frozenset()
-        free = [record for record in candidates if record.remote_id not in taken]
-        return verdict(free, search, complete=complete)
+            if after is None or reaches_back(page, since):
+                return records, True
+        return records, False
 
 
 def proves_something(status: int) -> bool:

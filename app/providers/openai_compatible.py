@@ -86,7 +86,8 @@ class OpenAICompatible(Provider):
 
     # Create -----------------------------------------------------------------------------------------------------------
 
-    def order_call(self, order: Order, ref: UUID) -> Call:
+    def order_call(self, order: Order, ref: UUID, callback_url: str | None = None) -> Call:
+        del callback_url
         fields: dict[str, Any] = {
             **order.options,
             "model": order.model,
@@ -191,13 +192,13 @@ class OpenAICompatible(Provider):
         query = {"limit": str(LIST_LIMIT), "order": "desc"}
         return Call("GET", "/videos", query=query if after is None else {**query, "after": after})
 
-    def read_page(self, reply: Reply, order: Order) -> Page | None:
+    def read_page(self, reply: Reply, order: Order | None) -> Page | None:
         body = obj(reply.json())
         items = body.get("data")
         if reply.status >= 300 or not isinstance(items, list):
             return None
         records = tuple(
-            Listed(named, moment(item.get("created_at")), _is_order(item, order))
+            Listed(named, moment(item.get("created_at")), _is_order(item, order) if order else None)
             for item in map(obj, items)
             if (named := remote_id(item.get("id")))
         )

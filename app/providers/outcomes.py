@@ -158,11 +158,15 @@ FindOutcome = Found | Absent | Inconclusive
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One record of a provider's list. ``same``: it is what was ordered; None where it may be."""
+    """One record of a provider's list. ``same``: it is what was ordered; None where it may be.
+
+    ``reference`` is ours, where the provider keeps it.
+    """
 
     remote_id: str
     created_at: datetime | None
     same: bool | None
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,13 @@ class Search:
     ref: UUID
     earliest: datetime
     latest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """A provider's word that something happened: a reason to ask it, and nothing more."""
+
+    remote_id: str | None = None
 
 
 #: Asks which of some remote ids belong to a submission already.

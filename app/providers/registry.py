@@ -23,6 +23,7 @@ class Connection:
     name: str
     provider: Provider
     max_concurrent: int
+    requests_per_minute: int | None
     poll_interval: float
     models: frozenset[str] | None
 
@@ -133,6 +134,7 @@ def _open(name: str, configured: ConnectionSettings, clients: Clients) -> Connec
     access = Access(
         base_url=str(configured.base_url) if configured.base_url else None,
         credential=credential,
+        callback_secret=configured.callback_secret.get_secret_value() if configured.callback_secret else None,
         profile=configured.profile,
         timeout=configured.timeout,
         private_results=configured.private_results,
@@ -148,6 +150,7 @@ def _open(name: str, configured: ConnectionSettings, clients: Clients) -> Connec
         name=name,
         provider=provider,
         max_concurrent=configured.max_concurrent,
+        requests_per_minute=configured.requests_per_minute,
         poll_interval=configured.poll_interval or provider.traits.poll_interval.total_seconds(),
         models=None if configured.models is None else frozenset(configured.models),
     )

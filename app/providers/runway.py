@@ -111,8 +111,8 @@ class Runway(Provider):
 
     # Create -----------------------------------------------------------------------------------------------------------
 
-    def order_call(self, order: Order, ref: UUID) -> Call:
-        del ref
+    def order_call(self, order: Order, ref: UUID, callback_url: str | None = None) -> Call:
+        del ref, callback_url
         fields: dict[str, Any] = {
             **order.options,
             "model": order.model,

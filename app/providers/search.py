@@ -32,9 +32,9 @@ def _in_window(created_at: datetime | None, search: Search) -> bool:
     return created_at is None or search.earliest - CLOCK_SLACK <= created_at <= search.latest + CLOCK_SLACK
 
 
-def reaches_back(page: Page, search: Search) -> bool:
-    """Whether all of a list that can matter has been seen with this page."""
+def reaches_back(page: Page, earliest: datetime) -> bool:
+    """Whether all of a list that can matter, from ``earliest`` on, has been seen with this page."""
     times = [record.created_at for record in page.records if record.created_at is not None]
     # A server that does not list the newest first would hide them on a later page.
     newest_first = times == sorted(times, reverse=True) and len(times) == len(page.records)
-    return newest_first and bool(times) and times[-1] < search.earliest - CLOCK_SLACK
+    return newest_first and bool(times) and times[-1] < earliest - CLOCK_SLACK

@@ -1,0 +1,81 @@
+"""Reading the settings, once, at the door: ``filmgate.toml`` with the environment ``FILMGATE_*`` over it."""
+
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError as UnreadableValue
+
+from app.settings import GENERATE_SECRET, Settings, SettingsError, callback_variable, credential_variable
+
+CONFIG_VARIABLE = "FILMGATE_CONFIG"
+DEFAULT_CONFIG = Path("filmgate.toml")
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings of this process.
+
+    ``path`` is the configuration file; without one, ``$FILMGATE_CONFIG``, else ``./filmgate.toml`` where it exists.
+
+    Raises:
+        SettingsError: a key is missing, unknown or invalid.
+    """
+    named = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
+    file = named or DEFAULT_CONFIG
+    data = _read(file) if named or file.exists() else {}
+    connections = data.get("connections")
+    for name, connection in connections.items() if isinstance(connections, dict) else ():
+        if isinstance(connection, dict):
+            _add_secrets(name, connection, file)
+    try:
+        return Settings(**data)
+    except ValidationError as error:
+        found = dict.fromkeys(_explain(item) for item in error.errors(include_url=False))
+        raise SettingsError("\n".join(found)) from None
+    except UnreadableValue as error:
+        field = str(error).partition('"')[2].partition('"')[0]
+        variable = f"FILMGATE_{field.upper()}…"
+        raise SettingsError(f"{field}: a value in {variable} is not JSON, as lists and tables must be") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise SettingsError(f"{file}: not valid TOML: {error}") from None
+
+
+def _add_secrets(name: str, connection: dict[str, Any], file: Path) -> None:
+    for key, variable in (("api_key", credential_variable(name)), ("callback_secret", callback_variable(name))):
+        if secret := os.environ.get(variable):
+            connection[key] = secret
+        elif key in connection:
+            raise SettingsError(f"connections.{name}.{key}: secrets do not belong in {file}; set {variable}")
+
+
+def _explain(item: ErrorDetails) -> str:
+    # Pydantic names the members of a union too, such as "lax-or-strict[…]"; those are nobody's keys.
+    path = [str(part) for part in item["loc"] if not re.search(r"[\[(]", str(part))]
+    key = ".".join(path)
+    message = item["msg"].removeprefix("Value error, ")
+    if not key:
+        return message
+    if item["type"] == "missing":
+        return _missing([*path, "url"] if path in (["database"], ["redis"]) else path)
+    if item["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting; check its spelling"
+    return f"{key}: {message}"
+
+
+def _missing(path: list[str]) -> str:
+    missing = f"{'.'.join(path)}: is not set"
+    if path[0] in {"connections", "models"}:
+        return f"{missing}; add it to filmgate.toml"
+    rest = f"; {GENERATE_SECRET}" if path == ["secret_key"] else ", or add it to filmgate.toml"
+    return f"{missing}; set FILMGATE_{'_'.join(path).upper()}{rest}"
