@@ -180,6 +180,7 @@ def _environment(workspace: Workspace) -> Mapping[str, str]:
         "FILMGATE_SECRET_KEY": workspace.secret(),
         credential_variable("sandbox"): SANDBOX_KEY,
         credential_variable("sandbox-runway"): SANDBOX_KEY,
+        credential_variable("sandbox-kling"): SANDBOX_KEY,
     }
 
 

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from app.sandbox import script as scripts
+from app.sandbox.callbacks import Callbacks
 from app.sandbox.films import Film
 from app.sandbox.ledger import Bill, Ledger, Purchase
 from app.sandbox.picture import Shot
@@ -60,17 +61,23 @@ class Sandbox:
     store: Store
     ledger: Ledger
     counts: Counts
+    callbacks: Callbacks
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a create asks for, once it is known to be valid."""
+    """What a create asks for, once it is known to be valid.
+
+    ``external_id`` is the caller's own name for the job, ``callback_url`` where its changes are told.
+    """
 
     prompt: str
     model: str
     width: int
     height: int
     seconds: float
+    external_id: str | None = None
+    callback_url: str | None = None
 
 
 class Dialect(ABC):
@@ -158,7 +165,16 @@ class Dialect(ABC):
             bill=self.bill(order),
         )
         shot = Shot(script.text, order.width, order.height, order.seconds)
-        job = self.sandbox.store.accept(purchase, shot, script, lane=self.lane(order))
+        job = self.sandbox.store.accept(
+            purchase,
+            shot,
+            script,
+            lane=self.lane(order),
+            external_id=order.external_id,
+            watch=self._watch(order, request),
+        )
+        if script.asked.get("callback") == "early" and order.callback_url is not None:
+            await self.sandbox.callbacks.told(order.callback_url)
         reply = json_reply(self.created(job))
         if counts.loses_reply(self.name, order.prompt, script, purchase.reference):
             return LostReply(reply if script.asked["lose-reply"] == "truncate" else None)
@@ -181,6 +197,13 @@ class Dialect(ABC):
         """A status reply; dialects add headers or a status of their own."""
         del job
         return json_reply(body)
+
+    def _watch(self, order: Order, request: Request) -> Callable[[RemoteJob], None] | None:
+        url = order.callback_url
+        if url is None:
+            return None
+        callbacks = self.sandbox.callbacks
+        return lambda job: callbacks.tell(url, self.describe(job, request), job.script)
 
     def job(self, request: Request) -> RemoteJob:
         """The job that the path names.

@@ -4,6 +4,7 @@
 /sglang/v1/videos…    the same routes as SGLang Diffusion answers them
 /vllm/v1/videos…      … and as vLLM-Omni does
 /runway/v1/…          Runway's tasks
+/kling/…              Kling's tasks, with callbacks
 /ledger               what was accepted and charged, for an audit
 """
 
@@ -18,8 +19,10 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
+from app.sandbox.callbacks import Callbacks
 from app.sandbox.dialect import Dialect, Problem, Sandbox
 from app.sandbox.films import Films
+from app.sandbox.kling import Kling
 from app.sandbox.ledger import Ledger
 from app.sandbox.openai import OpenAI
 from app.sandbox.runway import Runway
@@ -37,8 +40,9 @@ def create_app(settings: SandboxSettings | None = None) -> ASGIApp:
     settings = settings or SandboxSettings()
     films = Films(settings.data_dir)
     ledger = Ledger()
-    sandbox = Sandbox(settings, Store(settings, films, ledger), ledger, Counts())
-    dialects: Sequence[Dialect] = [dialect(sandbox) for dialect in (OpenAI, SGLang, VLLM, Runway)]
+    store, callbacks = Store(settings, films, ledger), Callbacks(settings.callback_secret)
+    sandbox = Sandbox(settings, store, ledger, Counts(), callbacks)
+    dialects: Sequence[Dialect] = [dialect(sandbox) for dialect in (OpenAI, SGLang, VLLM, Runway, Kling)]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -46,6 +50,7 @@ def create_app(settings: SandboxSettings | None = None) -> ASGIApp:
             _ = films.instant  # made before the first request waits for it
         yield
         await sandbox.store.forget()
+        await sandbox.callbacks.close()
         films.close()
 
     app = Starlette(
@@ -90,6 +95,7 @@ def _tools(sandbox: Sandbox) -> list[Route]:
 
     async def forget(_request: Request) -> Response:
         await sandbox.store.forget()
+        await sandbox.callbacks.forget()
         sandbox.ledger.forget()
         sandbox.counts.forget()
         return Response(status_code=204)

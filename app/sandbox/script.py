@@ -54,6 +54,12 @@ BRACKETS: Mapping[str, Bracket] = {
     "huge": Bracket(
         "[huge]", "the film never ends; `[huge:declared]` says so in its content-length", words=("", "declared")
     ),
+    "callback": Bracket(
+        "[callback:forged]",
+        "`forged`: before each callback comes another one, falsely signed, that says the job failed; `twice`: each "
+        "callback comes twice; `early`: the first one comes before the reply to the create",
+        words=("forged", "twice", "early"),
+    ),
     "expired": Bracket("[expired]", "the result URL answers 403, the content route 404", words=("",)),
 }
 

@@ -11,6 +11,7 @@ class SandboxSettings:
     render: make real films; False finishes every job at once with one small film, for benchmarks.
     data_dir: where films are kept and found again; a temporary directory by default.
     api_key: the Bearer key that every dialect asks for; None asks for none.
+    callback_secret: what callbacks are signed with (``whsec_…``); None signs none.
     render_seconds: from acceptance to finished, at least.
     runway_concurrency: Runway tasks of one model that run at once; the others are THROTTLED.
     result_url_seconds: how long a signed result URL lives.
@@ -19,6 +20,7 @@ class SandboxSettings:
     render: bool = True
     data_dir: Path | None = None
     api_key: str | None = "sandbox-key"
+    callback_secret: str | None = None
     render_seconds: float = 1.5
     runway_concurrency: int = 3
     result_url_seconds: float = 86_400

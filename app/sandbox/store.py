@@ -7,6 +7,7 @@ first. The film is made meanwhile by :mod:`app.sandbox.films`; a job ends when i
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -23,12 +24,18 @@ NOTHING = Decimal(0)
 
 @dataclass(slots=True, eq=False)
 class RemoteJob:
-    """One remote job. Times are Unix seconds."""
+    """One remote job. Times are Unix seconds.
+
+    ``external_id`` is the caller's name for it, where the dialect keeps one. ``watch`` is called at every change of the
+    phase, the first one included.
+    """
 
     purchase: Purchase
     shot: Shot
     script: Script
     duration: float
+    external_id: str | None = None
+    watch: Callable[["RemoteJob"], None] | None = None
     created_at: float = field(default_factory=time.time)
     rendering_since: float | None = None
     finished_at: float | None = None
@@ -61,6 +68,17 @@ class RemoteJob:
         since = self.rendering_since
         return self.duration if since is None else max(0.0, self.duration - (time.monotonic() - since))
 
+    def enter(self, phase: Phase) -> None:
+        """Go on to a phase."""
+        changed = phase is not self.phase
+        self.purchase.phase = phase
+        if changed:
+            self.tell()
+
+    def tell(self) -> None:
+        if self.watch is not None:
+            self.watch(self)
+
 
 class Store:
     """Every remote job of this process, by dialect."""
@@ -73,12 +91,22 @@ class Store:
         self._lives: set[asyncio.Task[None]] = set()
         self._lanes: dict[str, asyncio.Semaphore] = {}
 
-    def accept(self, purchase: Purchase, shot: Shot, script: Script, *, lane: str | None = None) -> RemoteJob:
+    def accept(
+        self,
+        purchase: Purchase,
+        shot: Shot,
+        script: Script,
+        *,
+        lane: str | None = None,
+        external_id: str | None = None,
+        watch: Callable[[RemoteJob], None] | None = None,
+    ) -> RemoteJob:
         """Take a job in, and charge for it. ``lane`` names what limits how many run at once."""
         self._ledger.note(purchase)
         seconds = self._settings.render_seconds if self._settings.render else 0.0
-        job = RemoteJob(purchase, shot, script, seconds + script.number("slow"))
+        job = RemoteJob(purchase, shot, script, seconds + script.number("slow"), external_id, watch)
         self._jobs[purchase.dialect][job.id] = job
+        job.tell()
         if job.duration == 0 and not (script.has("never") or script.has("late")):
             job.film = self._films.instant
             self._end(job)
@@ -90,6 +118,10 @@ class Store:
 
     def find(self, dialect: str, remote_id: str) -> RemoteJob | None:
         return self._jobs[dialect].get(remote_id)
+
+    def named(self, dialect: str, external_id: str) -> list[RemoteJob]:
+        """The jobs that callers know by this name of their own."""
+        return [job for job in self._jobs[dialect].values() if job.external_id == external_id]
 
     def listed(self, dialect: str) -> list[RemoteJob]:
         """The jobs of a dialect, oldest first."""
@@ -103,10 +135,10 @@ class Store:
         """Stop a job that is not finished."""
         assert job.life is not None  # only a finished job has none
         job.life.cancel()
-        job.purchase.phase = Phase.CANCELED
         job.purchase.canceled = True
         job.purchase.final_cost = NOTHING if refund else job.purchase.bill.usd
         job.finished_at = time.time()
+        job.enter(Phase.CANCELED)
 
     def delete(self, job: RemoteJob) -> None:
         """Forget the record; a render that is under way goes on."""
@@ -131,12 +163,12 @@ class Store:
         if self._settings.render and script.verdict is None:
             job.making = self._films.order(job.shot)
         if isinstance(lane, asyncio.Semaphore) and lane.locked():
-            job.purchase.phase = Phase.THROTTLED
+            job.enter(Phase.THROTTLED)
         async with lane:
-            job.purchase.phase = Phase.WAITING
+            job.enter(Phase.WAITING)
             await asyncio.sleep(job.duration * WAITING_SHARE)
-            job.purchase.phase = Phase.RENDERING
             job.rendering_since = time.monotonic()
+            job.enter(Phase.RENDERING)
             await asyncio.sleep(job.duration * (1 - WAITING_SHARE) + script.number("late"))
             if script.has("never"):
                 await asyncio.Event().wait()
@@ -153,6 +185,6 @@ class Store:
     def _end(job: RemoteJob) -> None:
         purchase = job.purchase
         purchase.verdict = purchase.verdict or job.script.verdict
-        purchase.phase = Phase.FAILED if purchase.verdict else Phase.SUCCEEDED
         purchase.final_cost = NOTHING if purchase.verdict in purchase.bill.refunded else purchase.bill.usd
         job.finished_at = time.time()
+        job.enter(Phase.FAILED if purchase.verdict else Phase.SUCCEEDED)

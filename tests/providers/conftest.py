@@ -11,6 +11,9 @@ from app.providers.transport import Clients
 from app.sandbox.settings import SandboxSettings
 from tests.sandbox.server import serving
 
+#: What the sandbox signs its callbacks with.
+CALLBACK_SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
+
 
 @pytest.fixture(scope="session")
 async def clients() -> AsyncIterator[Clients]:
@@ -38,7 +41,8 @@ class Upstream:
 
 @pytest.fixture(scope="session")
 async def _upstream() -> AsyncIterator[Upstream]:
-    async with serving(SandboxSettings(render=False)) as url, aiohttp.ClientSession() as session:
+    settings = SandboxSettings(render=False, callback_secret=CALLBACK_SECRET)
+    async with serving(settings) as url, aiohttp.ClientSession() as session:
         yield Upstream(url, session)
 
 

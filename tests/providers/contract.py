@@ -33,6 +33,7 @@ from app.providers.base import (
     Search,
     SubmitOutcome,
     Unknown,
+    Unlisted,
     Unreadable,
     Unsent,
 )
@@ -70,6 +71,8 @@ class ProviderContract(ABC):
     finds: ClassVar[type[Found] | type[Inconclusive]] = Found
     #: What a look-up says when it is not.
     finds_nothing: ClassVar[type[Absent] | type[Inconclusive]] = Absent
+    #: Whether it has a list to audit.
+    lists: ClassVar[bool] = True
     cancels: ClassVar[CancelOutcome]
     after_cancel: ClassVar[type[PollOutcome]]
     cancels_refused: ClassVar[CancelOutcome]
@@ -126,18 +129,18 @@ class ProviderContract(ABC):
 
     async def test_options_never_overrule_the_order(self, provider: Provider) -> None:
         ref, order = ids.new_id(), self.order("a film")
-        own = {
-            "model",
-            "prompt",
-            "promptText",
-            "seconds",
-            "duration",
-            "size",
-            "ratio",
-        } & provider.traits.reserved_options
+        names = {"model", "prompt", "promptText", "seconds", "duration", "size", "ratio"}
+        own = names & provider.traits.reserved_options
         overruled = replace(order, options=dict.fromkeys(own, "stolen"))
         assert own
         assert b"stolen" not in provider.create_call(overruled, ref).body
+
+    async def test_callback_url_goes_only_where_it_is_called(self, provider: Provider) -> None:
+        ref, url = ids.new_id(), "https://gateway.example/v1/callbacks/c/sub_1.token"
+        told, silent = [provider.create_call(self.order("a film"), ref, to) for to in (url, None)]
+        assert (url.encode() in told.body) is provider.traits.callbacks
+        assert (told == silent) is not provider.traits.callbacks
+        assert provider.traits.callbacks or provider.read_callback({}, b'{"id":"video_1","status":"completed"}') is None
 
     async def test_refused_connection_is_unsent(self, clients: Clients) -> None:
         async with running_raw_server() as server:
@@ -329,3 +332,16 @@ class ProviderContract(ABC):
         async with running_raw_server(reply(body)) as server:
             provider = self.adapter.open(self.access(server.url), clients)
             assert isinstance(await provider.find(self.search("a film", ids.new_id()), owning()), Inconclusive)
+
+    # Auditing ---------------------------------------------------------------------------------------------------------
+
+    async def test_audit_sees_every_record_or_says_that_there_is_no_list(self, provider: Provider) -> None:
+        bought = {await self.bought(provider, prompt) for prompt in ("a film", "another film")}
+        now = datetime.now(UTC)
+        if not self.lists:
+            with pytest.raises(Unlisted):
+                await provider.records(now)
+            return
+        records = await provider.records(now - timedelta(minutes=1))
+        assert {record.remote_id for record in records} == bought
+        assert await provider.records(now + timedelta(minutes=1)) == []

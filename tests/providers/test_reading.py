@@ -5,21 +5,28 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.providers import reading
-from app.providers.base import Accepted, Access, Finished, Order, Provider
+from app.providers.base import Accepted, Access, Callback, Finished, Found, Order, Provider
+from app.providers.kling import Kling
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.runway import Runway
 from app.providers.transport import Clients, Reply
 
-WORDS = st.sampled_from(
-    ["id", "status", "object", "error", "detail", "message", "code", "type", "headers", "data", "output", "url", "urls"]
-) | st.sampled_from(
-    ["progress", "cost", "credits", "failure", "failureCode", "created_at", "deleted", "has_more", "estimatedCost"]
+WORDS = (
+    st.sampled_from(
+        ["id", "status", "object", "error", "detail", "message", "code", "type", "headers", "data", "output"]
+    )
+    | st.sampled_from(["url", "urls", "progress", "cost", "credits", "failure", "failureCode", "created_at", "deleted"])
+    | st.sampled_from(
+        ["has_more", "estimatedCost", "outputs", "billing", "amount", "charge_type", "currency", "result"]
+    )
+    | st.sampled_from(["external_id", "create_time", "next_cursor"])
 )
 VALUES = st.sampled_from(
     [
@@ -31,7 +38,11 @@ VALUES = st.sampled_from(
         "FAILED",
         "CANCELLED",
         "video",
+        "succeeded",
+        "cash",
+        "USD",
         "https://a/b",
+        0,
         "",
         "4",
         "9" * 400,
@@ -53,12 +64,14 @@ REPLIES = st.builds(
     JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50),
 )
 ORDER = Order("m", "a film", 4, 1280, 720)
+REF = UUID("018f3c5e-7a1b-7cde-8f00-0123456789ab")
 
 
 @pytest.fixture(scope="session")
 def providers(clients: Clients) -> list[Provider]:
     access = [Access("http://a/v1", "k", profile) for profile in ("openai", "sglang", "vllm_omni")]
-    return [*(OpenAICompatible.open(one, clients) for one in access), Runway.open(Access(credential="k"), clients)]
+    own = [adapter.open(Access(credential="k"), clients) for adapter in (Runway, Kling)]
+    return [*(OpenAICompatible.open(one, clients) for one in access), *own]
 
 
 @given(answer=REPLIES)
@@ -72,6 +85,10 @@ def test_no_reply_makes_an_adapter_raise(answer: Reply, providers: list[Provider
             assert status.results
         provider.read_canceled(answer)
         provider.read_page(answer, ORDER)
+        provider.read_page(answer, None)
+        for named in (provider.read_reference(answer, REF), provider.read_callback(answer.headers, answer.body)):
+            if isinstance(named, Found | Callback):
+                assert reading.remote_id(named.remote_id)
         json.dumps(getattr(created, "raw", None))
 
 

@@ -94,8 +94,8 @@ def test_connection_that_is_no_longer_configured_is_named(clients: Clients) -> N
     [
         ({"provider": "runwy"}, "connections.x.provider: there is no provider runwy; did you mean runway?"),
         (
-            {"provider": "kling"},
-            "connections.x.provider: there is no provider kling; there are openai_compatible and runway",
+            {"provider": "acme"},
+            "connections.x.provider: there is no provider acme; there are kling, openai_compatible and runway",
         ),
         ({"provider": "runway"}, "connections.x.api_key: is not set; set FILMGATE_CONNECTION_X_API_KEY"),
         ({**RUNWAY, "profile": "openai"}, "connections.x.profile: Runway has no profiles; remove it"),
@@ -126,8 +126,8 @@ def test_unusable_connection_names_the_key_and_the_fix(
     ("model", "problem"),
     [
         (
-            {"provider": "kling"},
-            "models.film.provider: there is no provider kling; there are openai_compatible and runway",
+            {"provider": "acme"},
+            "models.film.provider: there is no provider acme; there are kling, openai_compatible and runway",
         ),
         ({"options": ["output_path"]}, "models.film.options: output_path is not the caller's to set; remove it"),
         (
@@ -165,4 +165,5 @@ def test_example_configuration_opens(clients: Clients, monkeypatch: pytest.Monke
         "draft": True,
         "sora-2": True,
     }
-    assert all(offer.available for offer in registry.models())
+    connected = {connection.provider.name for connection in registry.connections.values()}
+    assert all(offer.available for offer in registry.models() if offer.model.facts.provider in connected)

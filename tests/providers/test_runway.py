@@ -43,6 +43,7 @@ class TestRunway(ProviderContract):
     odd_word: ClassVar[str] = "RETICULATING"
     finds = Inconclusive
     finds_nothing = Inconclusive
+    lists = False
     cancels: ClassVar[CancelOutcome] = CancelOutcome.REQUESTED
     after_cancel: ClassVar[type[PollOutcome]] = Canceled
     cancels_refused: ClassVar[CancelOutcome] = CancelOutcome.NOT_CANCELLABLE

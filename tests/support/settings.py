@@ -40,6 +40,7 @@ def gateway_settings(
                 **upstream,
             },
             "sandbox-runway": {"provider": "runway", "base_url": f"{sandbox_url}/runway", **upstream},
+            "sandbox-kling": {"provider": "kling", "base_url": f"{sandbox_url}/kling", **upstream},
         },
         "models": {"sandbox/film": MODEL, "sandbox/short": {**MODEL, "seconds": [4, 6, 8], "default_seconds": 4}},
         "aliases": {"default": "sandbox/film"},

@@ -1,0 +1,291 @@
+"""Kling's API of the new generation (document-api, read in 2026-11): text to video, tasks, callbacks.
+
+What the sources leave open is decided here as follows, and may differ from Kling: an ``external_task_id`` that is in
+use is refused (1201); the list is newest first; a failed task has no ``billing`` and costs nothing; a field that is not
+documented is refused (1201).
+"""
+
+import secrets
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from app.sandbox.dialect import Dialect, Order, Problem, deliver
+from app.sandbox.ledger import Bill, Phase
+from app.sandbox.script import Reading, Refusal, Verdict
+from app.sandbox.store import RemoteJob
+from app.sandbox.wire import json_reply, read_json
+
+STATUS = {
+    Phase.THROTTLED: "submitted",
+    Phase.WAITING: "submitted",
+    Phase.RENDERING: "processing",
+    Phase.SUCCEEDED: "succeeded",
+    Phase.FAILED: "failed",
+    Phase.CANCELED: "failed",
+}
+FAILURES = {
+    Verdict.INPUT_MODERATION: "Failure to pass the risk control system",
+    Verdict.OUTPUT_MODERATION: "The generated content failed to pass the risk control system",
+    Verdict.INTERNAL: "Internal service error",
+}
+#: The envelope's code where a problem names none.
+CODES = {400: 1201, 401: 1002, 404: 1203, 405: 1202, 500: 5000, 503: 5001}
+LARGEST_PAGE = 500
+KIND = {"product_type": "video"}
+FILTERS = ("status", *KIND)
+
+SHORT_SIDES = {"720p": 720, "1080p": 1080, "4k": 2160}
+RATIOS = {"16:9": (16, 9), "9:16": (9, 16), "1:1": (1, 1)}
+OPTIONS = frozenset({"callback_url", "external_task_id", "watermark_info"})
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What one model takes. Prices are USD per second by resolution: silent, and with sound where it can be had."""
+
+    durations: tuple[int, ...]
+    prompt: int
+    silent: Mapping[str, str]
+    sound: Mapping[str, str]
+    settings: frozenset[str]
+
+
+_COMMON = frozenset({"resolution", "aspect_ratio", "duration"})
+MODELS: Mapping[str, Model] = {
+    "kling-3.0": Model(
+        tuple(range(3, 16)),
+        3072,
+        {"720p": "0.084", "1080p": "0.112", "4k": "0.42"},
+        {"720p": "0.126", "1080p": "0.168", "4k": "0.42"},
+        _COMMON | {"audio", "multi_shot"},
+    ),
+    "kling-3.0-turbo": Model(tuple(range(3, 16)), 3072, {"720p": "0.112", "1080p": "0.14"}, {}, _COMMON),
+    "kling-2.6": Model((5, 10), 2500, {"720p": "0.042", "1080p": "0.07"}, {"1080p": "0.14"}, _COMMON | {"audio"}),
+    "kling-2.5-turbo": Model((5, 10), 2500, {"720p": "0.042", "1080p": "0.07"}, {}, _COMMON),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KlingOrder(Order):
+    """An order with what its price depends on."""
+
+    usd_per_second: Decimal = Decimal(0)
+
+
+class Kling(Dialect):
+    """``/kling``."""
+
+    name: ClassVar[str] = "kling"
+
+    def routes(self) -> list[Route]:
+        return [
+            self.route("/text-to-video/{model}", "POST", self.create),
+            self.route("/tasks", "GET", self.query),
+            self.route("/tasks", "POST", self.list_tasks),
+            Route("/results/{remote_id}.mp4", self.result, methods=["GET"]),
+        ]
+
+    async def read_order(self, request: Request) -> Order:
+        name = request.path_params["model"]
+        model = MODELS.get(name)
+        if model is None:
+            raise Problem(404, f"The model {name} does not exist.", code="1203")
+        fields = _known(await read_json(request), "body", {"prompt", "settings", "options"})
+        settings = _known(fields.get("settings", {}), "settings", model.settings)
+        options = _known(fields.get("options", {}), "options", OPTIONS)
+        prompt = fields.get("prompt")
+        if not isinstance(prompt, str) or not 1 <= len(prompt) <= model.prompt:
+            raise _invalid("prompt", f"must have 1 to {model.prompt} characters")
+        resolution = _choice(settings, "resolution", "720p", tuple(model.silent))
+        ratio = _choice(settings, "aspect_ratio", "16:9", tuple(RATIOS))
+        seconds = _choice(settings, "duration", 5, model.durations)
+        audio = _choice(settings, "audio", "off", ("off", "native"))
+        if audio == "native" and resolution not in model.sound:
+            raise _invalid("audio", f"native is only supported at {', '.join(model.sound)}")
+        if not isinstance(settings.get("multi_shot", True), bool):
+            raise _invalid("multi_shot", "must be true or false")
+        width, height = _pixels(resolution, ratio)
+        prices = model.silent if audio == "off" else model.sound
+        external_id, callback_url = self._external_id(options), _url(options)
+        return KlingOrder(
+            prompt, name, width, height, seconds, external_id, callback_url, usd_per_second=Decimal(prices[resolution])
+        )
+
+    def bill(self, order: Order) -> Bill:
+        assert isinstance(order, KlingOrder)
+        return Bill(order.usd_per_second * int(order.seconds), refunded=frozenset(Verdict))
+
+    def new_remote_id(self) -> str:
+        return str(10**17 + secrets.randbelow(9 * 10**17))
+
+    def created(self, job: RemoteJob) -> dict[str, Any]:
+        # A fresh task is always submitted, even where it was finished before the reply could be written.
+        task = {"id": job.id, "status": "submitted", **_times(job)}
+        return _envelope(task if job.external_id is None else task | {"external_id": job.external_id})
+
+    def describe(self, job: RemoteJob, request: Request) -> dict[str, Any]:
+        task: dict[str, Any] = {"id": job.id, "status": STATUS[job.phase], "message": "", **_times(job)}
+        if job.external_id is not None:
+            task["external_id"] = job.external_id
+        task |= {"outputs": [], "billing": []}
+        if job.phase is Phase.SUCCEEDED:
+            url = f"{request.url.scheme}://{request.url.netloc}/{self.name}/results/{job.id}.mp4"
+            video = {"type": "video", "id": f"{job.id}0", "url": url, "duration": f"{job.shot.seconds:.3f}"}
+            task["outputs"] = [video]
+            cash = {"charge_type": "cash", "cash_type": "balance", "currency": "USD"}
+            task["billing"] = [cash | {"amount": str(job.purchase.bill.usd), "list_price": str(job.purchase.bill.usd)}]
+        elif job.phase is Phase.FAILED:
+            task["message"] = FAILURES[job.purchase.verdict or Verdict.INTERNAL]
+        return task
+
+    async def query(self, request: Request) -> Response:
+        """Tasks by their ids, as status reads that can be scripted, or by their callers' own names for them."""
+        asked = request.query_params
+        if ("task_ids" in asked) == ("external_task_ids" in asked):
+            raise _invalid("task_ids", "or external_task_ids: exactly one must be given")
+        if "external_task_ids" in asked:
+            names = asked["external_task_ids"].split(",")
+            jobs = [job for name in names for job in self.sandbox.store.named(self.name, name)]
+            return json_reply(_envelope([self.describe(job, request) for job in jobs]))
+        found = [self.sandbox.store.find(self.name, name) for name in asked["task_ids"].split(",")]
+        tasks = [self._seen(job, request) for job in found if job is not None]
+        return json_reply(_envelope([task for task in tasks if task is not None]))
+
+    async def list_tasks(self, request: Request) -> Response:
+        """The tasks, newest first, in pages. A cursor is the id of the last task before it."""
+        fields = _known(await read_json(request), "body", {"start_time", "end_time", "cursor", "limit", "filters"})
+        limit, cursor = fields.get("limit", 100), fields.get("cursor", "")
+        if type(limit) is not int or not 1 <= limit <= LARGEST_PAGE:
+            raise _invalid("limit", f"must be from 1 to {LARGEST_PAGE}")
+        jobs = self.sandbox.store.listed(self.name)[::-1]
+        if cursor:
+            places = [index for index, job in enumerate(jobs) if job.id == cursor]
+            if not places:
+                raise _invalid("cursor", "is not one of ours")
+            jobs = jobs[places[0] + 1 :]
+        else:
+            since, until = (_bound(fields, name) for name in ("start_time", "end_time"))
+            jobs = [job for job in jobs if (since or 0) <= _milliseconds(job.created_at) <= (until or 10**15)]
+        filters = _filters(fields)
+        tasks = [self.describe(job, request) for job in jobs]
+        chosen = [task for task in tasks if all({**task, **KIND}[key] in values for key, values in filters)]
+        page, more = chosen[:limit], len(chosen) > limit
+        listed = {"result": page, "count": len(page), "has_more": more, "next_cursor": page[-1]["id"] if more else ""}
+        return json_reply(_envelope(listed))
+
+    async def result(self, request: Request) -> Response:
+        """A finished film, for anybody."""
+        job = self.sandbox.store.find(self.name, request.path_params["remote_id"])
+        if job is None or job.film is None or job.script.has("expired"):
+            return Response("<Error><Code>AccessDenied</Code></Error>", 403, media_type="application/xml")
+        return deliver(job, job.film)
+
+    def refused(self, refusal: Refusal) -> Problem:
+        if refusal is Refusal.RATE_LIMIT:
+            # The header is the sandbox's own promise; Kling documents none.
+            headers = {"retry-after": "1"}
+            return Problem(429, "parallel task over resource pack limit", code="1303", headers=headers)
+        if refusal is Refusal.QUOTA:
+            return Problem(429, "Resource pack exhausted: your quota is used up", code="1102")
+        if refusal is Refusal.CONTENT_POLICY:
+            return Problem(400, "The content of the request triggered the content safety policy", code="1301")
+        return super().refused(refusal)
+
+    def error(self, problem: Problem) -> Response:
+        named = problem.code if problem.code and problem.code.isdecimal() else None
+        code = int(named) if named else CODES.get(problem.status, 1200)
+        body = {"code": code, "message": problem.message, "request_id": str(uuid.uuid4())}
+        return json_reply(body, problem.status, problem.headers)
+
+    def _seen(self, job: RemoteJob, request: Request) -> dict[str, Any] | None:
+        """A task as this status read shows it; None when its script hides it."""
+        reading = self.sandbox.counts.reading(self.name, job.purchase.prompt, job.script)
+        if reading is Reading.UNAVAILABLE:
+            raise Problem(503, "The service is temporarily unavailable, usually for maintenance")
+        if reading is Reading.MISSING:
+            return None
+        odd = {"status": self.odd_status} if reading is Reading.ODD_STATUS else {}
+        return self.describe(job, request) | odd
+
+    def _external_id(self, options: Mapping[str, Any]) -> str | None:
+        external_id = options.get("external_task_id")
+        if external_id is None:
+            return None
+        if not isinstance(external_id, str) or not external_id:
+            raise _invalid("external_task_id", "must be a string")
+        if self.sandbox.store.named(self.name, external_id):
+            raise _invalid("external_task_id", "is in use already")
+        return external_id
+
+
+def _envelope(data: Any) -> dict[str, Any]:
+    return {"code": 0, "message": "SUCCEED", "request_id": str(uuid.uuid4()), "data": data}
+
+
+def _invalid(field: str, message: str) -> Problem:
+    return Problem(400, f"Invalid parameter: {field} {message}.", code="1201", field=field)
+
+
+def _known(fields: Any, where: str, names: frozenset[str] | set[str]) -> Mapping[str, Any]:
+    if not isinstance(fields, dict):
+        raise _invalid(where, "must be a JSON object")
+    for field in sorted(fields.keys() - names):
+        raise _invalid(field, f"is not a field of {where}")
+    return fields
+
+
+def _choice(fields: Mapping[str, Any], name: str, default: Any, offered: tuple[Any, ...]) -> Any:
+    value = fields.get(name, default)
+    if type(value) is not type(default) or value not in offered:
+        raise _invalid(name, "must be one of " + ", ".join(map(str, offered)))
+    return value
+
+
+def _url(options: Mapping[str, Any]) -> str | None:
+    url = options.get("callback_url")
+    if url is not None and not (isinstance(url, str) and url.startswith(("http://", "https://"))):
+        raise _invalid("callback_url", "must be a URL")
+    return url
+
+
+def _pixels(resolution: str, ratio: str) -> tuple[int, int]:
+    across, down = RATIOS[ratio]
+    unit = SHORT_SIDES[resolution] // min(across, down)
+    return across * unit, down * unit
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _times(job: RemoteJob) -> dict[str, int]:
+    return {
+        "create_time": _milliseconds(job.created_at),
+        "update_time": _milliseconds(job.finished_at or job.created_at),
+    }
+
+
+def _bound(fields: Mapping[str, Any], name: str) -> int | None:
+    """A time in milliseconds; the documentation has it as a number in one place and as a string in others."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not str(value).isdecimal():
+        raise _invalid(name, "must be Unix milliseconds")
+    return int(value)
+
+
+def _filters(fields: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
+    """What a task must be to be listed: its field, and the values that will do."""
+    filters = fields.get("filters", [])
+    rules = [rule for rule in filters if isinstance(rule, dict)] if isinstance(filters, list) else [{}]
+    if any(rule.get("key") not in FILTERS or not isinstance(rule.get("values"), list) for rule in rules):
+        raise _invalid("filters", f"must each hold a key ({' or '.join(FILTERS)}) and values")
+    return [(rule["key"], rule["values"]) for rule in rules]
