@@ -11,6 +11,7 @@ from fastapi import FastAPI, Response
 
 from app import health, logs, middleware, openapi, problems
 from app.assets.router import router as assets_router
+from app.jobs.callback_router import router as callbacks_router
 from app.jobs.router import router as jobs_router
 from app.protocol import bounded
 from app.providers.router import router as models_router
@@ -36,7 +37,7 @@ def describe() -> FastAPI:
         redirect_slashes=False,  # a redirect would be built from the Host header
         telemetry={"tracing": False, "metrics": False},
     )
-    for router in (jobs_router, assets_router, models_router, webhooks_router):
+    for router in (jobs_router, assets_router, models_router, webhooks_router, callbacks_router):
         app.include_router(router, prefix="/v1")
     app.include_router(health.router)
     app.add_api_route("/", _docs, include_in_schema=False)
@@ -67,6 +68,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.database = resources.database
         app.state.auth = resources.auth
         app.state.jobs = resources.jobs
+        app.state.callbacks = resources.callbacks
         app.state.assets = resources.assets
         app.state.webhooks = resources.webhooks
         app.state.events = resources.events

@@ -75,9 +75,9 @@ async def connect(database_url: str) -> AsyncIterator[AsyncConnection]:
 
 
 def all_tables() -> MetaData:
-    """The metadata with every ``app/*/tables.py`` loaded into it."""
-    for file in sorted(APP.glob("*/tables.py")):
-        import_module(f"app.{file.parent.name}.tables")
+    """The metadata with every ``app/*/tables.py`` loaded into it, and the triggers that go with them."""
+    for file in sorted([*APP.glob("*/tables.py"), *APP.glob("*/guards.py")]):
+        import_module(f"app.{file.parent.name}.{file.stem}")
     return db.metadata
 
 

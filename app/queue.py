@@ -38,6 +38,7 @@ class Lane(StrEnum):
     CONFIRM = "confirm"
     POLL = "poll"
     STORE = "store"
+    WATCH = "watch"
     DELIVER = "deliver"
 
 

@@ -14,12 +14,16 @@ from app.assets.storage import Storage
 from app.db import Database
 from app.events.service import EventService
 from app.http import GuardedClient
+from app.jobs.callbacks import CallbackService, CallbackUrls
 from app.jobs.confirming import Resolver
+from app.jobs.forecast import Forecast
 from app.jobs.polling import Poller
 from app.jobs.recorder import Recorder
+from app.jobs.render_times import RenderTimes
 from app.jobs.service import JobService
 from app.jobs.storing import Storer
 from app.jobs.submitting import Submitter
+from app.jobs.watching import Watcher
 from app.jobs.workbench import Workbench
 from app.providers.registry import Registry
 from app.providers.transport import Clients
@@ -30,6 +34,7 @@ from app.webhooks.delivery import Deliverer
 from app.webhooks.service import WebhookService
 
 SIGNED_URLS = "signed asset URLs"
+CALLBACK_URLS = "callback URLs"
 CREDENTIAL = re.compile(r"FILMGATE_CONNECTION_\w+_API_KEY")
 
 log = structlog.get_logger()
@@ -50,6 +55,7 @@ class Steps:
     resolver: Resolver
     poller: Poller
     storer: Storer
+    watcher: Watcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class Resources:
     webhooks: WebhookService
     assets: AssetService
     jobs: JobService
+    callbacks: CallbackService
+    times: RenderTimes
     bench: Workbench
     steps: Steps
     deliverer: Deliverer
@@ -100,6 +108,7 @@ class Resources:
         guarded: GuardedClient,
     ) -> "Resources":
         sealer = Sealer(settings.secret_key.get_secret_value())
+        public_url = str(settings.api.public_url) if settings.api.public_url else None
         registry = Registry.open(settings, clients)
         storage = Storage.open(settings.assets)
         events = EventService(database)
@@ -109,10 +118,12 @@ class Resources:
             storage,
             settings.assets,
             url_key=sealer.derive(SIGNED_URLS),
-            public_url=str(settings.api.public_url) if settings.api.public_url else None,
+            public_url=public_url,
         )
         recorder = Recorder(events, webhooks)
-        bench = Workbench(database, registry, recorder, bell, settings.jobs, settings.worker.lease)
+        urls = CallbackUrls(sealer.derive(CALLBACK_URLS), public_url)
+        times = RenderTimes(database)
+        bench = Workbench(database, registry, recorder, bell, settings.jobs, settings.worker.lease, urls)
         return cls(
             settings=settings,
             database=database,
@@ -129,10 +140,19 @@ class Resources:
                 assets=assets,
                 events=events,
                 webhooks=webhooks,
+                forecast=Forecast(database, registry, times),
                 bell=bell,
                 settings=settings.jobs,
             ),
+            callbacks=CallbackService(database, registry, urls, bell),
+            times=times,
             bench=bench,
-            steps=Steps(Submitter(bench), Resolver(bench), Poller(bench), Storer(bench, assets, settings.assets)),
+            steps=Steps(
+                Submitter(bench),
+                Resolver(bench),
+                Poller(bench, times),
+                Storer(bench, assets, settings.assets),
+                Watcher(bench, assets, settings.assets),
+            ),
             deliverer=Deliverer(database, guarded, webhooks, settings.webhooks),
         )

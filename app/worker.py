@@ -63,16 +63,16 @@ class Worker:
     def _works(self) -> list[tuple[Lane, Work[Any]]]:
         limits, steps = self._settings.worker, self._resources.steps
         works: list[tuple[Lane, Work[Any]]] = []
-        for step, limit in (
-            (steps.submitter, limits.submissions),
-            (steps.resolver, limits.submissions),
-            (steps.storer, limits.stores),
-        ):
+        submitter, poller, watcher, deliverer = steps.submitter, steps.poller, steps.watcher, self._resources.deliverer
+        works.append(
+            (Lane.SUBMIT, Work("submit", submitter.claim, submitter.advance, self._next_in, limits.submissions))
+        )
+        for step, limit in ((steps.resolver, limits.submissions), (steps.storer, limits.stores)):
             due = partial(self._next_due, step.lane)
             works.append((step.lane, Work(step.lane.value, step.claim, step.advance, due, limit)))
-        poller, deliverer = steps.poller, self._resources.deliverer
         due = partial(self._next_due, poller.lane)
         works.append((poller.lane, Work("poll", poller.claim, poller.advance, due, limits.polls, weigh=len)))
+        works.append((Lane.WATCH, Work("watch", watcher.claim, watcher.advance, watcher.next_due, limits.stores)))
         works.append(
             (Lane.DELIVER, Work("deliver", deliverer.claim, self._deliver, deliverer.next_due, limits.deliveries))
         )
@@ -81,6 +81,11 @@ class Worker:
     async def _next_due(self, lane: Lane) -> float | None:
         async with self._resources.database.read() as connection:
             return await schedule.next_due(connection, lane)
+
+    async def _next_in(self) -> float | None:
+        """Jobs in line have two clocks: their deadline, and when they may be bought."""
+        due = (await self._next_due(Lane.SUBMIT), await self._resources.steps.submitter.next_due())
+        return min((seconds for seconds in due if seconds is not None), default=None)
 
     async def _deliver(self, due: Any) -> None:
         outcome = await self._resources.deliverer.attempt(due)
@@ -156,11 +161,12 @@ class Worker:
         )
 
     async def _keep_house(self) -> None:
-        """What has to be done now and then, by any worker: retention of films and of idempotency keys."""
+        """What has to be done now and then, by any worker: retention, and what was learned of render times."""
         while True:
             try:
                 while await self._resources.assets.expire(EXPIRE_BATCH) == EXPIRE_BATCH:
                     pass
+                await self._resources.times.write()
                 async with self._resources.database.begin() as connection:
                     await repository.forget_keys(connection, self._settings.jobs.idempotency_days)
             except Exception:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import migrate
 from app.embedded.servers import Postgres
 
-# Alembic's own comparison overlooks checks, index predicates, operator classes and storage parameters.
+# Alembic's own comparison overlooks checks, index predicates, operator classes, storage parameters and triggers.
 CATALOG = """
     select 'column', table_name, column_name || ' ' || concat_ws(
         ' ', data_type, udt_name, numeric_precision, numeric_scale, is_nullable, column_default, identity_generation)
@@ -23,6 +23,10 @@ CATALOG = """
     union all
     select 'storage', oid::regclass::text, reloptions::text
     from pg_class where relnamespace = 'public'::regnamespace and relkind = 'r'
+    union all
+    select 'trigger', tgrelid::regclass::text, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
+    union all
+    select 'function', proname, prosrc from pg_proc where pronamespace = 'public'::regnamespace
     order by 1, 2, 3
 """
 

@@ -1,19 +1,38 @@
-"""The resolver: finds out whether a lost paid request was accepted. It looks; it never buys."""
+"""The resolver: finds out whether a lost paid request was accepted.
 
+How depends on what the provider offers, best first: a callback named the record; the same bytes may be sent again; the
+record carries our reference; the provider lists its records. Where there is nothing of that, it waits for a callback
+that may still come, and then says so: ``upstream_outcome_unknown`` (DESIGN §5, "Resolving an unknown").
+"""
+
+import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 
 import structlog
 
 from app.backoff import exponential
+from app.checkpoints import Checkpoint, checkpoint
 from app.ids import Prefix, encode
 from app.jobs import ledger, repository, schedule
-from app.jobs.outcomes import Outcomes, persist
+from app.jobs.outcomes import Outcomes
 from app.jobs.records import Claim, Job, Submission
 from app.jobs.states import State
-from app.jobs.workbench import Workbench
-from app.providers.base import Absent, Accepted, Found, Inconclusive, Lookup, Provider, Search
-from app.providers.registry import UnknownConnection
+from app.jobs.workbench import Workbench, persist
+from app.providers.base import (
+    Absent,
+    Accepted,
+    FindOutcome,
+    Found,
+    Inconclusive,
+    Lookup,
+    Missing,
+    Provider,
+    Search,
+    Unknown,
+    Unreadable,
+)
 from app.queue import Lane
 
 #: Look-ups that must all say "absent", and the pause between them.
@@ -33,32 +52,44 @@ class Resolver:
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
         self._outcomes = Outcomes(bench)
+        self.finder = Finder(bench)
 
     async def claim(self, limit: int) -> Sequence[Claim]:
         return await self._bench.claim(self.lane, limit)
 
     async def advance(self, claim: Claim) -> None:
         """One look for the outcome of one submission."""
+        await checkpoint(Checkpoint.CONFIRM_CLAIMED)
         async with self._bench.database.read() as connection:
             job = await repository.get(connection, claim.job_id)
             submission = await ledger.live_of(connection, claim.job_id)
             now = await repository.now(connection)
-        if job is None or submission is None or job.state is not State.SUBMIT_UNKNOWN:
+        if job is None or submission is None:
             return
-        try:
-            provider = self._bench.registry.provider(submission.connection)
-        except UnknownConnection as error:
+        if job.state is State.SUBMITTING:
+            gone = Unknown("the worker that was sending did not report back")
+            await self._outcomes.unknown(job.id, submission.id, gone, fence=claim.fence)
+        elif job.state is State.SUBMIT_UNKNOWN:
+            await self._resolve(claim, job, submission, now)
+
+    async def _resolve(self, claim: Claim, job: Job, submission: Submission, now: datetime) -> None:
+        provider = self._bench.provider(submission)
+        if provider is None:
             if now >= job.deadline_at:
-                await self._outcomes.unprovable(job.id, submission.id, str(error))
+                detail = f"connections.{submission.connection} is no longer configured"
+                await self._outcomes.unprovable(job.id, submission.id, detail)
             else:
                 await self._later(claim, LONGEST_PAUSE_SECONDS)
             return
-        visible_in = _visible_in(submission, provider, now)
-        if visible_in > 0:
-            await self._later(claim, visible_in)
+        pause = _visible_in(submission, provider, now) if submission.hint is None else 0
+        if pause > 0:
+            await self._later(claim, pause)
             return
         async with self._bench.holding([claim]):
-            outcome = await provider.find(_search(job, submission), self._owned(submission))
+            outcome = await self.finder.find(provider, job, submission)
+            if provider.traits.lookup is Lookup.REPLAY and not isinstance(outcome, Found):
+                outcome = await self._replay(provider, job, submission)
+        await checkpoint(Checkpoint.CONFIRM_ANSWERED)
         log.info("looked for a lost submission", job=encode(Prefix.JOB, job.id), outcome=type(outcome).__name__)
         match outcome:
             case Found():
@@ -68,12 +99,16 @@ class Resolver:
             case Inconclusive():
                 await self._inconclusive(claim, submission, provider, outcome, now)
 
-    def _owned(self, submission: Submission) -> Callable[[Collection[str]], Awaitable[frozenset[str]]]:
-        async def owned(remote_ids: Collection[str]) -> frozenset[str]:
-            async with self._bench.database.read() as connection:
-                return await ledger.owned_of(connection, submission.connection, remote_ids)
-
-        return owned
+    async def _replay(self, provider: Provider, job: Job, submission: Submission) -> FindOutcome:
+        """Send the same bytes again: the provider knows them by their key, and answers as it did the first time."""
+        order = job.choice(submission.model).ordered.order(submission.upstream_model)
+        call = self._bench.paid_call(provider, submission.connection, order, submission.id)
+        if hashlib.sha256(call.body).digest() != submission.body_hash:
+            return Inconclusive("the request cannot be made again byte for byte")
+        deadline = asyncio.get_running_loop().time() + self._bench.settings.submit_timeout
+        outcome = await provider.submit(call, deadline)
+        # A refusal may be about the second request: it proves nothing about the first.
+        return Found(outcome.remote_id) if isinstance(outcome, Accepted) else Inconclusive(f"sent again: {outcome}")
 
     async def _found(self, submission: Submission, found: Found) -> None:
         try:
@@ -94,7 +129,8 @@ class Resolver:
         self, claim: Claim, submission: Submission, provider: Provider, outcome: Inconclusive, now: datetime
     ) -> None:
         waited = (now - submission.send_deadline).total_seconds()
-        if provider.traits.lookup is Lookup.NONE or waited >= self._bench.settings.unknown_wait:
+        hopeless = provider.traits.lookup is Lookup.NONE and not self._may_call_back(provider, submission)
+        if hopeless or waited >= self._bench.settings.unknown_wait:
             await self._outcomes.unprovable(submission.job_id, submission.id, outcome.detail)
             return
         async with self._bench.database.begin() as connection:
@@ -103,14 +139,40 @@ class Resolver:
             pause = exponential(submission.polls + 1, first=LOOKUP_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
             await schedule.defer(connection, [(claim, pause)], only_mine=True)
 
+    def _may_call_back(self, provider: Provider, submission: Submission) -> bool:
+        return provider.traits.callbacks and self._bench.callbacks.of(submission.connection, submission.id) is not None
+
     async def _later(self, claim: Claim, delay: float) -> None:
         async with self._bench.database.begin() as connection:
             await schedule.defer(connection, [(claim, delay)])
 
 
+class Finder:
+    """Looks for the record of a submission, and buys nothing."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+
+    async def find(self, provider: Provider, job: Job, submission: Submission) -> FindOutcome:
+        """By what a callback named, where the provider itself agrees; else by the provider's own search."""
+        if submission.hint is not None:
+            # The token in the URL vouches for the callback; that there is such a record only the provider can say.
+            read = await provider.poll(submission.hint)
+            if not isinstance(read, Missing | Unreadable):
+                return Found(submission.hint)
+        return await provider.find(_search(job, submission), self._owned(submission))
+
+    def _owned(self, submission: Submission) -> Callable[[Collection[str]], Awaitable[frozenset[str]]]:
+        async def owned(remote_ids: Collection[str]) -> frozenset[str]:
+            async with self._bench.database.read() as connection:
+                return await ledger.owned_of(connection, submission.connection, remote_ids)
+
+        return owned
+
+
 def _search(job: Job, submission: Submission) -> Search:
     return Search(
-        order=job.ordered.order(submission.upstream_model),
+        order=job.choice(submission.model).ordered.order(submission.upstream_model),
         ref=submission.id,
         earliest=submission.created_at,
         latest=submission.send_deadline,

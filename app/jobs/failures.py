@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.providers.errors import PUBLIC, Failure
+from app.providers.errors import PUBLIC, Failure, Fault
 
 
 def _failure(code: str, message: str, fault: str, *, retryable: bool) -> Mapping[str, Any]:
@@ -28,6 +28,7 @@ LOST = _failure(
     "provider",
     retryable=True,
 )
+UNREACHABLE = _failure(*PUBLIC[Fault.NETWORK], Fault.NETWORK.value, retryable=True)
 UNKNOWN = _failure(
     "upstream_outcome_unknown",
     "The provider's answer was lost and nothing can prove whether it accepted the job. It may have charged for it; "

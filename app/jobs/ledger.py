@@ -2,10 +2,11 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Text, cast, func, insert, select, text, update
+from sqlalchemy import RowMapping, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,7 +14,6 @@ from app.db import NOW, interval
 from app.jobs.records import Submission
 from app.jobs.states import LIVE_SUBMISSIONS, ChargeCertainty, SubmissionState
 from app.jobs.tables import submissions
-from app.lanes import Overtaken
 from app.providers.base import Accepted
 
 _LIVE = submissions.c.state.in_([state.value for state in LIVE_SUBMISSIONS])
@@ -31,15 +31,11 @@ class Intent:
     job_id: UUID
     account_id: UUID
     connection: str
+    model: str
     upstream_model: str
+    estimated_cost: Decimal | None
     body_hash: bytes
     send_within: float  # seconds until the absolute send deadline
-
-
-async def lock_slots(connection: AsyncConnection, upstreams: Sequence[str]) -> None:
-    """Keep others from taking or freeing slots of these connections until the transaction ends."""
-    for upstream in sorted(upstreams):  # in one order for all, so that no two wait for each other
-        await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(cast(upstream, Text), 0))))
 
 
 async def slots_taken(connection: AsyncConnection, upstream: str) -> int:
@@ -48,6 +44,17 @@ async def slots_taken(connection: AsyncConnection, upstream: str) -> int:
         select(func.count()).where(submissions.c.connection == upstream, _LIVE, submissions.c.results.is_(None))
     )
     return int(live or 0)
+
+
+async def sent_within(connection: AsyncConnection, upstream: str, seconds: float) -> int:
+    """How many submissions a connection had within the last so many seconds."""
+    sent = await connection.scalar(
+        select(func.count()).where(
+            submissions.c.connection == upstream,
+            submissions.c.created_at > func.statement_timestamp() - interval(seconds),
+        )
+    )
+    return int(sent or 0)
 
 
 async def write_intent(connection: AsyncConnection, intent: Intent) -> None:
@@ -64,7 +71,9 @@ async def write_intent(connection: AsyncConnection, intent: Intent) -> None:
             account_id=intent.account_id,
             number=number,
             connection=intent.connection,
+            model=intent.model,
             upstream_model=intent.upstream_model,
+            estimated_cost=intent.estimated_cost,
             state=SubmissionState.SENDING.value,
             body_hash=intent.body_hash,
             send_deadline=NOW + interval(intent.send_within),
@@ -117,21 +126,9 @@ async def change(connection: AsyncConnection, submission_id: UUID, **values: Any
     await connection.execute(update(submissions).where(submissions.c.id == submission_id).values(**values))
 
 
-async def end(connection: AsyncConnection, submission_id: UUID, state: SubmissionState, **values: Any) -> str:
-    """Put a submission to an end; returns its connection, whose slot that frees: see :func:`slot_freed`.
-
-    Raises:
-        Overtaken: there is no such submission; its intent was never committed.
-    """
-    upstream: str | None = await connection.scalar(
-        update(submissions)
-        .where(submissions.c.id == submission_id)
-        .values(state=state.value, ended_at=NOW, **values)
-        .returning(submissions.c.connection)
-    )
-    if upstream is None:
-        raise Overtaken
-    return upstream
+async def end(connection: AsyncConnection, submission_id: UUID, state: SubmissionState, **values: Any) -> None:
+    """Put a submission to an end."""
+    await change(connection, submission_id, state=state.value, ended_at=NOW, **values)
 
 
 async def get(connection: AsyncConnection, submission_id: UUID) -> Submission | None:
@@ -172,15 +169,27 @@ async def of_job(connection: AsyncConnection, account_id: UUID, job_id: UUID) ->
     return [_submission(row) for row in rows.mappings()]
 
 
-async def turned_away(connection: AsyncConnection, job_id: UUID) -> int:
-    """How many of a job's submissions came to nothing."""
-    count = await connection.scalar(
-        select(func.count()).where(
-            submissions.c.job_id == job_id,
-            submissions.c.state.in_([SubmissionState.ABSENT.value, SubmissionState.REJECTED.value]),
-        )
+async def past_of(connection: AsyncConnection, job_id: UUID) -> list[Submission]:
+    """A job's whole ledger, in order, for the worker."""
+    rows = await connection.execute(
+        select(submissions).where(submissions.c.job_id == job_id).order_by(submissions.c.number)
     )
-    return int(count or 0)
+    return [_submission(row) for row in rows.mappings()]
+
+
+async def take_hint(connection: AsyncConnection, submission_id: UUID, remote_id: str) -> None:
+    """Note the remote id that a callback named, where none is known yet."""
+    await connection.execute(
+        update(submissions)
+        .where(submissions.c.id == submission_id, submissions.c.remote_id.is_(None))
+        .values(hint=remote_id)
+    )
+
+
+async def known_references(connection: AsyncConnection, submission_ids: Collection[UUID]) -> frozenset[UUID]:
+    """Those of some ids that are ids of submissions."""
+    rows = await connection.scalars(select(submissions.c.id).where(submissions.c.id.in_(list(submission_ids))))
+    return frozenset(rows)
 
 
 async def owned_of(connection: AsyncConnection, upstream: str, remote_ids: Collection[str]) -> frozenset[str]:
@@ -214,7 +223,7 @@ async def note_polls(connection: AsyncConnection, submission_ids: Sequence[UUID]
 
 
 def _submission(row: RowMapping) -> Submission:
-    fields = {name: value for name, value in row.items() if name not in {"body_hash", "raw"}}
+    fields = {name: value for name, value in row.items() if name != "raw"}
     fields["state"] = SubmissionState(fields["state"])
     fields["charge_certainty"] = ChargeCertainty(fields["charge_certainty"])
     fields["results"] = tuple(fields["results"] or ())

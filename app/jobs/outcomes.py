@@ -4,33 +4,26 @@ Every method takes the job's row lock first, then looks where the job and the su
 was asleep past its lease, a resolver and a repeated write all come to the same end.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.backoff import exponential
-from app.db import NOW, is_outage
+from app.checkpoints import Checkpoint, checkpoint
+from app.db import NOW
 from app.ids import Prefix, encode
-from app.jobs import failures, ledger, repository
+from app.jobs import billing, failures, ledger, repository
 from app.jobs.records import Job, Submission
 from app.jobs.states import ChargeCertainty, State, SubmissionState
+from app.jobs.turns import Turns
 from app.jobs.workbench import Workbench
 from app.lanes import Overtaken
-from app.providers.base import Accepted, BillsOn, Rejected, Unknown
+from app.providers.base import Accepted, Rejected, Unknown
 from app.queue import Lane
 
-FIRST_RETRY_SECONDS = 1
-LONGEST_RETRY_SECONDS = 60
-LONGEST_PERSIST_SECONDS = 5
 DETAIL_CHARACTERS = 2000
 
 BUYING = (State.SUBMITTING, State.SUBMIT_UNKNOWN)
-T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -40,6 +33,7 @@ class Outcomes:
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
+        self._turns = Turns(bench)
 
     async def accepted(self, job_id: UUID, submission_id: UUID, outcome: Accepted) -> None:
         """The provider holds the job.
@@ -54,7 +48,7 @@ class Outcomes:
                     log.error("a submission has two remote ids", submission=_name(submission), other=outcome.remote_id)
                 return
             await ledger.claim_remote_id(connection, submission, outcome.remote_id)
-            certainty = _certainty_of_acceptance(self._bench.bills_on(submission.connection))
+            certainty = billing.of_acceptance(self._bench.bills_on(submission.connection))
             live = await ledger.live_of(connection, job_id)
             ours = live is not None and live.id == submission.id
             if (job.state in BUYING and ours) or (job.state is State.QUEUED and live is None):
@@ -65,21 +59,24 @@ class Outcomes:
                     State.RUNNING,
                     from_=(*BUYING, State.QUEUED),
                     fence=None,
-                    next_in=self._bench.registry.poll_interval(submission.connection),
+                    next_in=self._bench.poll_interval(submission.connection),
                     started_at=NOW,
+                    model_used=submission.model,
                 )
             else:
                 # The job has ended, or was bought anew after a proof of absence that was none: the money still counts.
                 await ledger.accept_late(connection, submission_id, outcome, certainty)
+                await self._bench.watch(connection, submission)
                 await self._bench.recorder.recount(connection, job_id)
                 log.error("accepted after the job had moved on", submission=_name(submission), job_state=job.state)
-        self._bench.bell.ring(Lane.POLL)
+            await checkpoint(Checkpoint.SUBMIT_RECORDED)
+        self._bench.bell.ring(Lane.POLL, Lane.WATCH)
 
     async def rejected(self, job_id: UUID, submission_id: UUID, outcome: Rejected) -> None:
         """The provider refused in its own words: nothing was bought."""
         failure = outcome.failure
         async with self._bench.database.begin() as connection:
-            submission = await self._still_buying(connection, job_id, submission_id)
+            job, _ = await self._still_buying(connection, job_id, submission_id)
             await ledger.end(
                 connection,
                 submission_id,
@@ -89,20 +86,22 @@ class Outcomes:
                 detail=failure.detail[:DETAIL_CHARACTERS],
                 raw=failure.raw,
             )
-            if failure.retryable:
-                asked = failure.retry_after.total_seconds() if failure.retry_after else 0
-                await self._requeue(connection, job_id, failure.message, at_least=asked)
-            else:
-                await self._bench.recorder.move(
-                    connection, job_id, State.FAILED, from_=BUYING, fence=None, error=failures.of_provider(failure)
-                )
-            await self._bench.slot_freed(connection, submission.connection)
+            await self._turns.go_on(
+                connection,
+                job,
+                from_=BUYING,
+                fence=None,
+                error=failures.of_provider(failure),
+                notice=f"{failure.message} Trying again.",
+                at_least=failure.retry_after.total_seconds() if failure.retry_after else 0,
+            )
+            await checkpoint(Checkpoint.SUBMIT_RECORDED)
         self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
 
     async def nothing_bought(self, job_id: UUID, submission_id: UUID, detail: str, notice: str) -> None:
         """Proven: no byte was sent, or the provider holds no record of it."""
         async with self._bench.database.begin() as connection:
-            submission = await self._still_buying(connection, job_id, submission_id)
+            job, _ = await self._still_buying(connection, job_id, submission_id)
             await ledger.end(
                 connection,
                 submission_id,
@@ -110,14 +109,16 @@ class Outcomes:
                 charge_certainty=ChargeCertainty.NONE.value,
                 detail=detail[:DETAIL_CHARACTERS],
             )
-            await self._requeue(connection, job_id, notice)
-            await self._bench.slot_freed(connection, submission.connection)
-        self._bench.bell.ring(Lane.SUBMIT)
+            await self._turns.go_on(
+                connection, job, from_=BUYING, fence=None, error=failures.UNREACHABLE, notice=notice
+            )
+            await checkpoint(Checkpoint.SUBMIT_RECORDED)
+        self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
 
     async def unknown(self, job_id: UUID, submission_id: UUID, outcome: Unknown, *, fence: int | None = None) -> None:
         """It may or may not have been accepted: the resolver's from here on. ``fence``: of a claim that must last."""
         async with self._bench.database.begin() as connection:
-            submission = await self._still_buying(connection, job_id, submission_id)
+            _, submission = await self._still_buying(connection, job_id, submission_id)
             if submission.state is not SubmissionState.SENDING:
                 return
             await ledger.change(
@@ -135,44 +136,51 @@ class Outcomes:
                 fence=fence,
                 notice="The provider's answer was lost. Finding out whether it accepted the job, before anything else.",
             )
+            await checkpoint(Checkpoint.SUBMIT_RECORDED)
         log.warning("submission outcome unknown", submission=_name(submission), detail=outcome.detail)
         self._bench.bell.ring(Lane.CONFIRM)
 
     async def unprovable(self, job_id: UUID, submission_id: UUID, detail: str) -> None:
-        """Nothing can prove what became of it (any more): the decision to buy again is the caller's."""
+        """Nothing can prove what became of it (any more): the decision to buy again is the caller's.
+
+        The submission stays watched: the truth may still come.
+        """
         async with self._bench.database.begin() as connection:
-            submission = await self._still_buying(connection, job_id, submission_id)
-            free = self._bench.bills_on(submission.connection) is BillsOn.NEVER
-            certainty = ChargeCertainty.NONE if free else ChargeCertainty.POSSIBLE
+            _, submission = await self._still_buying(connection, job_id, submission_id)
             await ledger.end(
                 connection,
                 submission_id,
                 SubmissionState.ABANDONED,
-                charge_certainty=certainty.value,
+                charge_certainty=billing.of_doubt(self._bench.bills_on(submission.connection)).value,
                 failure=failures.UNKNOWN,
+                lookups=0,
                 detail=f"{submission.detail or ''}; {detail}"[:DETAIL_CHARACTERS],
             )
+            await self._bench.watch(connection, submission)
             await self._bench.recorder.move(
                 connection, job_id, State.FAILED, from_=(State.SUBMIT_UNKNOWN,), fence=None, error=failures.UNKNOWN
             )
-            await self._bench.slot_freed(connection, submission.connection)
-        self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
+            await checkpoint(Checkpoint.SUBMIT_RECORDED)
+        self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER, Lane.WATCH)
 
-    async def _requeue(self, connection: AsyncConnection, job_id: UUID, notice: str, *, at_least: float = 0) -> None:
-        refused = await ledger.turned_away(connection, job_id)
-        pause = exponential(refused, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
-        await self._bench.recorder.move(
-            connection,
-            job_id,
-            State.QUEUED,
-            from_=BUYING,
-            fence=None,
-            next_in=max(at_least, pause),
-            notice=notice,
-        )
+    async def never_bought(self, submission: Submission) -> None:
+        """Proven after the job had ended: it was not accepted, so it cost nothing."""
+        async with self._bench.database.begin() as connection:
+            _, now = await self._now(connection, submission.job_id, submission.id)
+            if now.state is not SubmissionState.ABANDONED or now.remote_id is not None:
+                raise Overtaken
+            await ledger.change(
+                connection,
+                submission.id,
+                state=SubmissionState.ABSENT.value,
+                charge_certainty=ChargeCertainty.NONE.value,
+            )
+            await self._bench.recorder.recount(connection, submission.job_id)
 
-    async def _still_buying(self, connection: AsyncConnection, job_id: UUID, submission_id: UUID) -> Submission:
-        """The submission, while its job waits for its outcome.
+    async def _still_buying(
+        self, connection: AsyncConnection, job_id: UUID, submission_id: UUID
+    ) -> tuple[Job, Submission]:
+        """The job and the submission whose outcome it waits for.
 
         Raises:
             Overtaken: its outcome is known already, or its intent was never committed.
@@ -181,7 +189,7 @@ class Outcomes:
         unresolved = submission.state in {SubmissionState.SENDING, SubmissionState.UNKNOWN}
         if job.state not in BUYING or not unresolved or submission.remote_id is not None:
             raise Overtaken
-        return submission
+        return job, submission
 
     async def _now(self, connection: AsyncConnection, job_id: UUID, submission_id: UUID) -> tuple[Job, Submission]:
         job = await repository.lock(connection, job_id)
@@ -189,27 +197,6 @@ class Outcomes:
         if job is None or submission is None:
             raise Overtaken
         return job, submission
-
-
-async def persist(write: Callable[[], Awaitable[T]]) -> T:
-    """Write what must not be forgotten, again and again for as long as the database is away.
-
-    ``write`` is a whole transaction that may run twice.
-    """
-    attempt = 0
-    while True:
-        attempt += 1
-        try:
-            return await write()
-        except (SQLAlchemyError, OSError) as error:
-            if not is_outage(error):
-                raise
-            log.error("outcome not written yet", attempt=attempt, error=repr(error))  # noqa: TRY400
-            await asyncio.sleep(exponential(attempt, first=0.1, longest=LONGEST_PERSIST_SECONDS))
-
-
-def _certainty_of_acceptance(bills_on: BillsOn) -> ChargeCertainty:
-    return ChargeCertainty.CERTAIN if bills_on is BillsOn.ACCEPTANCE else ChargeCertainty.NONE
 
 
 def _name(submission: Submission) -> str:

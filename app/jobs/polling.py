@@ -4,21 +4,20 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any
 
 import structlog
 
 from app.backoff import exponential, jittered
+from app.checkpoints import Checkpoint, checkpoint
 from app.ids import Prefix, encode
 from app.jobs import failures, ledger, repository, schedule
-from app.jobs.outcomes import persist
 from app.jobs.records import Claim, Job, Submission
-from app.jobs.states import ChargeCertainty, State, SubmissionState
-from app.jobs.workbench import Workbench
+from app.jobs.render_times import RenderTimes
+from app.jobs.states import State
+from app.jobs.verdicts import Verdicts
+from app.jobs.workbench import Workbench, persist
 from app.lanes import Overtaken
 from app.providers.base import (
-    BillsOn,
     Canceled,
     CancelOutcome,
     Failed,
@@ -28,8 +27,6 @@ from app.providers.base import (
     Provider,
     Unreadable,
 )
-from app.providers.errors import Billed
-from app.providers.registry import UnknownConnection
 from app.queue import Lane
 
 #: Whatever a provider asks for: deadlines and cancels must be seen in time.
@@ -56,8 +53,10 @@ class Poller:
 
     lane = Lane.POLL
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: Workbench, times: RenderTimes) -> None:
         self._bench = bench
+        self._times = times
+        self._verdicts = Verdicts(bench)
 
     async def claim(self, limit: int) -> Sequence[list[Claim]]:
         """Due jobs, in one batch for each connection: a slow provider holds up nobody else's."""
@@ -73,6 +72,7 @@ class Poller:
 
     async def advance(self, batch: Sequence[Claim]) -> None:
         """One look at each job of a batch; the unchanged ones are written back together."""
+        await checkpoint(Checkpoint.POLL_CLAIMED)
         async with self._bench.holding(batch):
             unchanged = [
                 (one, delay) for one, delay in await self._look_at_all(await self._watched(batch)) if delay is not None
@@ -88,16 +88,10 @@ class Poller:
             submissions = await ledger.live_of_many(connection, ids)
             now = await repository.now(connection)
         return [
-            Watched(claim, job, submission, self._provider(submission.connection), now >= job.deadline_at)
+            Watched(claim, job, submission, self._bench.provider(submission), now >= job.deadline_at)
             for claim in batch
             if (submission := submissions.get(claim.job_id)) and (job := jobs[claim.job_id]).state is State.RUNNING
         ]
-
-    def _provider(self, connection: str) -> Provider | None:
-        try:
-            return self._bench.registry.provider(connection)
-        except UnknownConnection:
-            return None
 
     async def _look_at_all(self, watched: Sequence[Watched]) -> list[tuple[Watched, float | None]]:
         """The seconds until the next look at each; None where it has moved on, or must wait for its lease to end."""
@@ -111,7 +105,7 @@ class Poller:
             elif not isinstance(delay, Overtaken):
                 log.error("poll failed", job=encode(Prefix.JOB, one.job.id), exc_info=delay)
                 if one.late:
-                    await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.TIMEOUT)
+                    await self._verdicts.given_up(one.claim, one.submission, failures.TIMEOUT)
         return looked
 
     async def _look(self, one: Watched) -> float | None:
@@ -120,15 +114,17 @@ class Poller:
         if one.provider is None:
             return await self._not_configured(one)
         outcome = await one.provider.poll(one.submission.remote_id)
+        await checkpoint(Checkpoint.POLL_ANSWERED)
         match outcome:
             case Finished():
-                await persist(lambda: self._finished(one, outcome))
+                self._times.note(one.submission)
+                await persist(lambda: self._verdicts.finished(one.claim, one.submission, outcome))
                 return None
             case Failed():
-                await self._failed(one, outcome)
+                await persist(lambda: self._verdicts.failed(one.claim, one.submission, outcome))
                 return None
             case Canceled():
-                await self._canceled(one, outcome)
+                await persist(lambda: self._verdicts.canceled(one.claim, one.submission, outcome))
                 return None
             case Pending() | Missing() | Unreadable():
                 return await self._unfinished(one, one.provider, outcome)
@@ -147,7 +143,7 @@ class Poller:
 
     async def _not_configured(self, one: Watched) -> float | None:
         if one.late:
-            await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.TIMEOUT)
+            await self._verdicts.given_up(one.claim, one.submission, failures.TIMEOUT)
             return None
         words = (
             f"The connection {one.submission.connection} renders this film and is no longer configured; put it back."
@@ -162,154 +158,46 @@ class Poller:
         if outcome.progress is not None and outcome.progress > one.job.progress:
             async with self._bench.database.begin() as connection:
                 await self._bench.recorder.amend(connection, one.job.id, "job.progress", progress=outcome.progress)
-        interval = self._bench.registry.poll_interval(one.submission.connection)
+        interval = self._bench.poll_interval(one.submission.connection)
         asked = outcome.poll_after.total_seconds() if outcome.poll_after else 0
         return min(max(jittered(interval), asked), max(interval, LONGEST_PAUSE_SECONDS))
 
     def _unreadable(self, one: Watched, outcome: Unreadable) -> float:
         log.warning("status not readable", connection=one.submission.connection, detail=outcome.detail)
-        interval = self._bench.registry.poll_interval(one.submission.connection)
+        interval = self._bench.poll_interval(one.submission.connection)
         asked = outcome.poll_after.total_seconds() if outcome.poll_after else 0
         return min(max(exponential(2, first=interval, longest=LONGEST_PAUSE_SECONDS), asked), LONGEST_PAUSE_SECONDS)
 
     async def _missing(self, one: Watched) -> float | None:
         if one.job.cancel_outcome in (CancelOutcome.REQUESTED, CancelOutcome.CONFIRMED):
-            await self._canceled(one, Canceled())  # some providers forget a canceled job
+            # Some providers forget a canceled job.
+            await self._verdicts.canceled(one.claim, one.submission, Canceled())
             return None
         async with self._bench.database.begin() as connection:
             missing_for = await ledger.mark_missing(connection, one.submission.id)
             words = "The provider does not know the job just now; it is asked again before the job is given up."
             await self._bench.recorder.notice(connection, one.job.id, words)
             if missing_for < self._bench.settings.lost_after and not one.late:
-                pause = max(self._bench.registry.poll_interval(one.submission.connection), missing_for / 4)
+                pause = max(self._bench.poll_interval(one.submission.connection), missing_for / 4)
                 await schedule.defer(connection, [(one.claim, min(pause, LONGEST_PAUSE_SECONDS))])
                 return None
-        await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.LOST)
+        await self._verdicts.given_up(one.claim, one.submission, failures.LOST)
         return None
 
     async def _cancel(self, one: Watched, provider: Provider) -> float | None:
         assert one.submission.remote_id is not None
         outcome = await provider.cancel(one.submission.remote_id)
         log.info("cancel asked upstream", job=encode(Prefix.JOB, one.job.id), outcome=outcome.value)
+        await checkpoint(Checkpoint.UPSTREAM_CANCELED)
         if outcome is CancelOutcome.CONFIRMED:
-            await self._canceled(one, Canceled())
+            await persist(lambda: self._verdicts.canceled(one.claim, one.submission, Canceled()))
             return None
         if outcome is not CancelOutcome.FAILED:
-            async with self._bench.database.begin() as connection:
-                await self._bench.recorder.amend(
-                    connection, one.job.id, "job.cancel_answered", cancel_outcome=outcome.value
-                )
+            await self._verdicts.cancel_answered(one.claim, outcome)
         return CANCEL_PAUSE_SECONDS
 
     async def _timed_out(self, one: Watched, provider: Provider) -> None:
         assert one.submission.remote_id is not None
         outcome = await provider.cancel(one.submission.remote_id)
         log.info("deadline passed; cancel asked upstream", job=encode(Prefix.JOB, one.job.id), outcome=outcome.value)
-        await self._end(one, State.FAILED, SubmissionState.ABANDONED, error=failures.TIMEOUT)
-
-    # What ends a render -------------------------------------------------------------------------------------------
-
-    async def _finished(self, one: Watched, outcome: Finished) -> None:
-        async with self._bench.database.begin() as connection:
-            await ledger.change(
-                connection,
-                one.submission.id,
-                results=list(outcome.results),
-                cost=self._final_cost(one, outcome.cost),
-                charge_certainty=self._certainty_of_success(one).value,
-                polls=one.submission.polls + 1,
-                raw=outcome.raw,
-            )
-            await self._bench.recorder.move(
-                connection,
-                one.job.id,
-                State.STORING,
-                from_=(State.RUNNING,),
-                fence=one.claim.fence,
-                progress=100,
-            )
-            await self._bench.slot_freed(connection, one.submission.connection)
-        self._bench.bell.ring(Lane.STORE, Lane.SUBMIT)
-
-    async def _failed(self, one: Watched, outcome: Failed) -> None:
-        failure = outcome.failure
-        await self._end(
-            one,
-            State.FAILED,
-            SubmissionState.DONE,
-            error=failures.of_provider(failure),
-            cost=outcome.cost,
-            billed=failure.billed,
-            detail=f"{failure.upstream_code or ''} {failure.detail}".strip()[:2000],
-            raw=outcome.raw,
-        )
-
-    async def _canceled(self, one: Watched, outcome: Canceled) -> None:
-        if one.job.cancel_requested_at is None:
-            error: Any = failures.CANCELED_UPSTREAM
-            await self._end(one, State.FAILED, SubmissionState.DONE, error=error, cost=outcome.cost, raw=outcome.raw)
-        else:
-            confirmed = CancelOutcome.CONFIRMED.value
-            await self._end(
-                one, State.CANCELED, SubmissionState.DONE, cost=outcome.cost, raw=outcome.raw, cancel_outcome=confirmed
-            )
-
-    async def _end(
-        self,
-        one: Watched,
-        to: State,
-        submission_state: SubmissionState,
-        *,
-        error: Any = None,
-        cost: Decimal | None = None,
-        billed: Billed = Billed.UNKNOWN,
-        detail: str | None = None,
-        raw: Any = None,
-        **values: Any,
-    ) -> None:
-        async with self._bench.database.begin() as connection:
-            await ledger.end(
-                connection,
-                one.submission.id,
-                submission_state,
-                cost=cost,
-                charge_certainty=self._certainty_of_failure(one, billed, cost).value,
-                failure=error,
-                detail=detail,
-                raw=raw,
-                polls=one.submission.polls + 1,
-            )
-            await self._bench.recorder.move(
-                connection,
-                one.job.id,
-                to,
-                from_=(State.RUNNING,),
-                fence=one.claim.fence,
-                error=error,
-                **values,
-            )
-            await self._bench.slot_freed(connection, one.submission.connection)
-        self._bench.bell.ring(Lane.DELIVER, Lane.SUBMIT)
-
-    # What it cost -------------------------------------------------------------------------------------------------
-
-    def _final_cost(self, one: Watched, reported: Decimal | None) -> Decimal | None:
-        """The provider's own figure, else the catalogue's price; self-hosted renders cost nothing upstream."""
-        if reported is not None:
-            return reported
-        return Decimal(0) if self._is_free(one) else one.job.estimated_cost
-
-    def _certainty_of_success(self, one: Watched) -> ChargeCertainty:
-        return ChargeCertainty.NONE if self._is_free(one) else ChargeCertainty.CERTAIN
-
-    def _certainty_of_failure(self, one: Watched, billed: Billed, cost: Decimal | None) -> ChargeCertainty:
-        """What a render that brought no film has cost. What was certain stays so unless the provider says otherwise."""
-        if cost is not None:
-            return ChargeCertainty.CERTAIN if cost > 0 else ChargeCertainty.NONE
-        if self._is_free(one) or billed is Billed.NO:
-            return ChargeCertainty.NONE
-        sure = billed is Billed.YES or one.submission.charge_certainty is ChargeCertainty.CERTAIN
-        return ChargeCertainty.CERTAIN if sure else ChargeCertainty.POSSIBLE
-
-    def _is_free(self, one: Watched) -> bool:
-        return self._bench.bills_on(one.submission.connection) is BillsOn.NEVER
+        await self._verdicts.given_up(one.claim, one.submission, failures.TIMEOUT)

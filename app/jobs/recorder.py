@@ -1,23 +1,17 @@
 """A change of a job, and everything that must be written with it: the row, its event, and the webhooks it owes."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events.service import EventService
 from app.jobs import repository, schemas
+from app.jobs.failover import Turn
 from app.jobs.records import Job
-from app.jobs.states import EVENTS, FINAL_EVENTS, State
+from app.jobs.states import EVENTS, FILM_LATE, WEBHOOK_EVENTS, State
 from app.webhooks.service import WebhookService
-
-PERSIST_TRIES = 12
-
-T = TypeVar("T")
-
-log = structlog.get_logger()
 
 
 class Recorder:
@@ -40,11 +34,14 @@ class Recorder:
         from_: Collection[State],
         fence: int | None,
         next_in: float = 0,
+        turn: Turn | None = None,
         assets: Mapping[str, str] | None = None,
         **values: Any,
     ) -> Job:
         """`repository.move`, with its event and webhooks. ``assets`` are the ids of the files that the move brings."""
-        job = await repository.move(connection, job_id, to, from_=from_, fence=fence, next_in=next_in, **values)
+        job = await repository.move(
+            connection, job_id, to, from_=from_, fence=fence, next_in=next_in, turn=turn, **values
+        )
         await self._note(connection, job, EVENTS[to], assets)
         return job
 
@@ -65,6 +62,11 @@ class Recorder:
         job = await repository.recount(connection, job_id)
         await self._note(connection, job, "job.cost_changed")
 
+    async def film_late(self, connection: AsyncConnection, job_id: UUID, assets: Mapping[str, str]) -> None:
+        """Note the film of a job that had ended without one. Its state stays; its cost is summed up anew."""
+        job = await repository.recount(connection, job_id)
+        await self._note(connection, job, FILM_LATE, assets)
+
     async def _note(
         self, connection: AsyncConnection, job: Job, event_type: str, assets: Mapping[str, str] | None = None
     ) -> None:
@@ -77,7 +79,7 @@ class Recorder:
             version=job.version,
             data=data,
         )
-        if event_type in FINAL_EVENTS and job.webhook_url is not None:
+        if event_type in WEBHOOK_EVENTS and job.webhook_url is not None:
             await self._webhooks.publish(
                 connection,
                 account_id=job.account_id,

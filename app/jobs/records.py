@@ -1,10 +1,10 @@
 """The values that the jobs code works with: rows read once, never changed in memory."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from app.jobs.states import FINAL, ChargeCertainty, State, SubmissionState
@@ -47,6 +47,27 @@ class Ordered:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One model that may make the film, with the order as it was fitted to that model. ``estimated_cost`` is USD."""
+
+    model: str
+    ordered: Ordered
+    estimated_cost: Decimal | None
+    adjustments: Sequence[Mapping[str, Any]]
+
+    def stored(self) -> dict[str, Any]:
+        """As JSON values, for the ``fallbacks`` of a job's row."""
+        cost = None if self.estimated_cost is None else str(self.estimated_cost)
+        return {**asdict(self), "estimated_cost": cost}
+
+    @classmethod
+    def restored(cls, values: Mapping[str, Any]) -> Self:
+        cost = values["estimated_cost"]
+        ordered = Ordered(**values["ordered"])
+        return cls(values["model"], ordered, None if cost is None else Decimal(cost), values["adjustments"])
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A row of ``jobs``."""
 
@@ -56,7 +77,12 @@ class Job:
     version: int
     model: str
     ordered: Ordered
-    adjustments: list[Mapping[str, Any]]
+    adjustments: Sequence[Mapping[str, Any]]
+    fallbacks: tuple[Choice, ...]
+    fallback_on_refusal: bool
+    max_cost: Decimal | None
+    priority: int
+    model_used: str | None
     metadata: Mapping[str, str]
     webhook_url: str | None
     notice: str | None
@@ -76,6 +102,15 @@ class Job:
     def final(self) -> bool:
         return self.state in FINAL
 
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """The models that may make the film, in the order in which they are tried."""
+        return (Choice(self.model, self.ordered, self.estimated_cost, self.adjustments), *self.fallbacks)
+
+    def choice(self, model: str) -> Choice:
+        """The order as it was fitted to one of the job's models."""
+        return next(choice for choice in self.choices if choice.model == model)
+
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -86,14 +121,19 @@ class Submission:
     account_id: UUID
     number: int
     connection: str
+    model: str
     upstream_model: str
     state: SubmissionState
+    body_hash: bytes
     send_deadline: datetime
     remote_id: str | None
+    hint: str | None
     results: tuple[str, ...]
+    estimated_cost: Decimal | None
     cost_limit: Decimal | None
     cost: Decimal | None
     charge_certainty: ChargeCertainty
+    late: bool
     failure: Mapping[str, Any] | None
     detail: str | None
     lookups: int
@@ -111,3 +151,18 @@ class Claim:
 
     job_id: UUID
     fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """When a job may start and finish, as far as anybody can say.
+
+    ``position`` in the line, 1 is next; None when the job does not wait, or nothing serves its model.
+    """
+
+    position: int | None = None
+    start_at: datetime | None = None
+    finish_at: datetime | None = None
+
+
+NO_OUTLOOK = Outlook()

@@ -6,15 +6,17 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, case, func, insert, select, text, update
+from sqlalchemy import all_, case, func, insert, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW
 from app.jobs import schedule
-from app.jobs.records import Job, Ordered
+from app.jobs.failover import Turn
+from app.jobs.records import Choice, Job, Ordered
 from app.jobs.states import ALLOWED, FINAL, ChargeCertainty, State
 from app.jobs.tables import idempotency_keys, jobs, submissions
+from app.jobs.tables import schedule as schedule_table
 from app.lanes import Overtaken
 from app.providers.base import CancelOutcome
 
@@ -34,9 +36,9 @@ async def create(connection: AsyncConnection, job_id: UUID, values: Mapping[str,
     statement = (
         insert(jobs).values(id=job_id, state=State.QUEUED.value, request=asdict(ordered), **values).returning(*jobs.c)
     )
-    row = (await connection.execute(statement)).mappings().one()
-    await schedule.add(connection, job_id)
-    return _job(row)
+    job = _job((await connection.execute(statement)).mappings().one())
+    await schedule.add(connection, job)
+    return job
 
 
 async def get(connection: AsyncConnection, job_id: UUID, *, account_id: UUID | None = None) -> Job | None:
@@ -52,6 +54,31 @@ async def lock(connection: AsyncConnection, job_id: UUID) -> Job | None:
     """One job, which nobody else changes until the transaction ends."""
     row = (await connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update())).mappings().one_or_none()
     return _job(row) if row else None
+
+
+async def lock_waiting(connection: AsyncConnection, upstream: str, job_ids: Sequence[UUID]) -> list[tuple[Job, str]]:
+    """Those of some jobs that may be bought from a connection now, in that order, each with the model of its line.
+
+    Jobs that somebody else is changing just now are left out.
+    """
+    rows = await connection.execute(
+        select(*jobs.c, schedule_table.c.queue)
+        .join(schedule_table, schedule_table.c.job_id == jobs.c.id)
+        .where(
+            jobs.c.id.in_(job_ids),
+            jobs.c.state == State.QUEUED.value,
+            jobs.c.cancel_requested_at.is_(None),
+            jobs.c.deadline_at > NOW,
+            literal(upstream) != all_(schedule_table.c.avoid),
+        )
+        .with_for_update(of=jobs, skip_locked=True)
+    )
+    found = {}
+    for row in rows.mappings():
+        fields = dict(row)
+        model = fields.pop("queue")
+        found[row["id"]] = (_job(fields), model)
+    return [found[job_id] for job_id in job_ids if job_id in found]
 
 
 async def get_many(connection: AsyncConnection, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
@@ -121,12 +148,14 @@ async def move(
     from_: Collection[State],
     fence: int | None,
     next_in: float = 0,
+    turn: Turn | None = None,
     **values: Any,
 ) -> Job:
     """Change a job's state: the one way to do it.
 
     ``fence`` is the claim's; None marks *evidence* (a remote id that we know of), which no fence may stop. ``next_in``
     is seconds until the new state's lane looks at the job; a job moved to ``submitting`` gets its lease this way.
+    ``turn`` is where a job that is queued again waits.
 
     The job's cost and charge certainty are summed up anew from its submissions, so change those first.
 
@@ -152,7 +181,7 @@ async def move(
     if row is None:
         raise Overtaken
     job = _job(row)
-    await schedule.put(connection, job, fence=fence, next_in=next_in)
+    await schedule.put(connection, job, fence=fence, next_in=next_in, turn=turn)
     return job
 
 
@@ -246,9 +275,10 @@ async def counts(connection: AsyncConnection) -> dict[State, int]:
     return {State(state): number for state, number in rows}
 
 
-def _job(row: RowMapping) -> Job:
+def _job(row: Mapping[Any, Any]) -> Job:
     fields = dict(row)
     fields["ordered"] = Ordered(**fields.pop("request"))
+    fields["fallbacks"] = tuple(Choice.restored(values) for values in fields["fallbacks"])
     fields["state"] = State(fields["state"])
     fields["charge_certainty"] = ChargeCertainty(fields["charge_certainty"])
     return Job(**fields)

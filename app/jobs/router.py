@@ -15,7 +15,8 @@ from app import problems
 from app.accounts.auth import Caller, require
 from app.errors import FieldError, InvalidRequest
 from app.events.service import EventService
-from app.jobs.schemas import JobEvent, JobEventData, JobView, NewJob, SubmissionView, Text
+from app.jobs.orders import NewJob, Text
+from app.jobs.schemas import JobEvent, JobEventData, JobView, SubmissionView
 from app.jobs.service import Filters, JobService
 from app.jobs.states import FINAL_EVENTS, Status
 from app.pagination import Page, Paging, paging

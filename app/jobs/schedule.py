@@ -1,9 +1,11 @@
 """SQL of the schedule: the queue of live jobs. One narrow row each; always by the database's clock.
 
+A job in the `submit` lane waits in the line of a model: :mod:`app.jobs.admission` lets it in. In the other lanes
 ``next_at`` is when somebody should look at the job again; a claim moves it to the end of the claim's lease.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +13,7 @@ from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW, interval
+from app.jobs.failover import Turn
 from app.jobs.records import Claim, Job
 from app.jobs.states import LANES, State
 from app.jobs.tables import schedule
@@ -18,15 +21,27 @@ from app.lanes import Overtaken
 from app.queue import Lane
 
 
-async def add(connection: AsyncConnection, job_id: UUID) -> None:
-    """A new job, due at once."""
-    await connection.execute(insert(schedule).values(job_id=job_id, lane=Lane.SUBMIT.value))
+async def add(connection: AsyncConnection, job: Job) -> None:
+    """A new job, in the line of its model."""
+    await connection.execute(
+        insert(schedule).values(
+            job_id=job.id,
+            account_id=job.account_id,
+            lane=Lane.SUBMIT.value,
+            queue=job.model,
+            priority=job.priority,
+            diverts=bool(job.fallbacks),
+            next_at=job.deadline_at,
+        )
+    )
 
 
-async def put(connection: AsyncConnection, job: Job, *, fence: int | None, next_in: float) -> None:
+async def put(
+    connection: AsyncConnection, job: Job, *, fence: int | None, next_in: float, turn: Turn | None = None
+) -> None:
     """Hand a job that was moved to its new lane, due in so many seconds; or take it off the schedule at its end.
 
-    A queued job is looked at when its deadline comes, whatever a provider asked for.
+    ``turn`` is where a job that is queued again waits.
 
     Raises:
         Overtaken: the claim with this fence is over. None marks evidence, which ends every claim.
@@ -38,11 +53,10 @@ async def put(connection: AsyncConnection, job: Job, *, fence: int | None, next_
         result = await connection.execute(delete(schedule).where(mine))
     else:
         due = NOW + interval(next_in)
-        values: dict[str, Any] = {
-            "lane": LANES[job.state].value,
-            "next_at": func.least(due, job.deadline_at) if job.state is State.QUEUED else due,
-            "waits_for": None,
-        }
+        values: dict[str, Any] = {"lane": LANES[job.state].value, "next_at": due, "queue": None, "ready_at": None}
+        if job.state is State.QUEUED:
+            turn = turn or Turn(job.model)
+            values |= {"queue": turn.model, "avoid": list(turn.avoid), "ready_at": due, "next_at": job.deadline_at}
         if fence is None:
             values["fence"] = schedule.c.fence + 1
         result = await connection.execute(update(schedule).where(mine).values(**values))
@@ -59,7 +73,7 @@ _CLAIM = text(
         ORDER BY next_at, job_id LIMIT :limit
         FOR UPDATE SKIP LOCKED
     )
-    UPDATE schedule SET fence = fence + 1, next_at = clock_timestamp() + make_interval(secs => :lease), waits_for = NULL
+    UPDATE schedule SET fence = fence + 1, next_at = clock_timestamp() + make_interval(secs => :lease)
     FROM due WHERE schedule.job_id = due.job_id
     RETURNING schedule.job_id, schedule.fence
     """
@@ -82,20 +96,14 @@ async def next_due(connection: AsyncConnection, lane: Lane) -> float | None:
 
 _DEFER = text(
     """
-    UPDATE schedule SET next_at = clock_timestamp() + make_interval(secs => back.delay), waits_for = :waits_for
+    UPDATE schedule SET next_at = clock_timestamp() + make_interval(secs => back.delay)
     FROM unnest(cast(:ids AS uuid[]), cast(:fences AS bigint[]), cast(:delays AS float8[])) AS back (id, fence, delay)
     WHERE schedule.job_id = back.id AND schedule.fence = back.fence
     """
 )
 
 
-async def defer(
-    connection: AsyncConnection,
-    claims: Sequence[tuple[Claim, float]],
-    *,
-    waits_for: str | None = None,
-    only_mine: bool = False,
-) -> None:
+async def defer(connection: AsyncConnection, claims: Sequence[tuple[Claim, float]], *, only_mine: bool = False) -> None:
     """Hand jobs back, each to be looked at again in its own number of seconds; one statement for all.
 
     Raises:
@@ -109,35 +117,21 @@ async def defer(
             "ids": [claim.job_id for claim, _ in claims],
             "fences": [claim.fence for claim, _ in claims],
             "delays": [delay for _, delay in claims],
-            "waits_for": waits_for,
         },
     )
     if only_mine and rows.rowcount != len(claims):
         raise Overtaken
 
 
-async def poll_now(connection: AsyncConnection, job_id: UUID) -> None:
-    """Make a rendering job due at once. Polling it twice does no harm; in other lanes a lease must be left alone."""
-    await connection.execute(
-        update(schedule)
-        .where(schedule.c.job_id == job_id, schedule.c.lane == Lane.POLL.value)
-        .values(next_at=NOW, fence=schedule.c.fence + 1)
-    )
+async def look_now(connection: AsyncConnection, job: Job) -> None:
+    """Make a job due at once whose provider may have news: looking twice does no harm.
 
-
-async def wake_waiting(connection: AsyncConnection, upstream: str, slots: int) -> None:
-    """Make the jobs that have waited longest for slots of a connection due now."""
-    await connection.execute(
-        text(
-            """
-            UPDATE schedule SET next_at = clock_timestamp(), waits_for = NULL WHERE job_id IN (
-                SELECT job_id FROM schedule WHERE waits_for = :connection
-                ORDER BY job_id LIMIT :slots FOR UPDATE SKIP LOCKED
-            )
-            """
-        ),
-        {"connection": upstream, "slots": slots},
-    )
+    In other states a lease must be left alone: its end would mean something.
+    """
+    if job.state in {State.RUNNING, State.SUBMIT_UNKNOWN}:
+        await connection.execute(
+            update(schedule).where(schedule.c.job_id == job.id).values(next_at=NOW, fence=schedule.c.fence + 1)
+        )
 
 
 _EXTEND = text(
@@ -153,6 +147,144 @@ async def extend(connection: AsyncConnection, held: Sequence[Claim], lease: floa
     """A sign of life from a long step; False when none of its claims lasts any more."""
     fields = {"ids": [claim.job_id for claim in held], "fences": [claim.fence for claim in held], "lease": lease}
     return (await connection.execute(_EXTEND, fields)).rowcount > 0
+
+
+# The lines: jobs that wait to be bought ----------------------------------------------------------------------------
+
+# Each (line, account) that has jobs, by hopping from one to the next in the index: as many steps as there are pairs,
+# however many jobs wait.
+_LINES = """
+    WITH RECURSIVE lines AS (
+        (SELECT queue, account_id FROM schedule WHERE queue IS NOT NULL ORDER BY queue, account_id LIMIT 1)
+        UNION ALL
+        SELECT following.queue, following.account_id FROM lines CROSS JOIN LATERAL (
+            SELECT queue, account_id FROM schedule
+            WHERE queue IS NOT NULL AND (queue, account_id) > (lines.queue, lines.account_id)
+            ORDER BY queue, account_id LIMIT 1
+        ) AS following
+    )
+"""
+_MAY_START = "next_at > statement_timestamp() AND (ready_at IS NULL OR ready_at <= statement_timestamp())"
+
+_FAIREST = text(
+    f"""
+    {_LINES}, taken AS (
+        SELECT account_id, count(*) AS slots FROM submissions
+        WHERE connection = :connection AND state IN ('sending', 'unknown', 'accepted') AND results IS NULL
+        GROUP BY account_id
+    ), ranked AS (
+        SELECT job_id, row_number() OVER (PARTITION BY lines.account_id ORDER BY priority DESC, job_id)
+            + coalesce(taken.slots, 0) AS turn
+        FROM lines
+        CROSS JOIN LATERAL (
+            SELECT job_id, priority FROM schedule
+            WHERE schedule.queue = lines.queue AND schedule.account_id = lines.account_id AND {_MAY_START}
+                AND NOT :connection = ANY(avoid)
+            ORDER BY priority DESC, job_id LIMIT :limit
+        ) AS waiting
+        LEFT JOIN taken ON taken.account_id = lines.account_id
+        WHERE lines.queue = ANY(cast(:queues AS text[]))
+    )
+    SELECT job_id FROM ranked ORDER BY turn, job_id LIMIT :limit
+    """  # noqa: S608  # only our own constants are put in
+)
+
+
+async def lines(connection: AsyncConnection) -> set[str]:
+    """The models in whose lines jobs wait."""
+    return set(await connection.scalars(text(f"{_LINES} SELECT DISTINCT queue FROM lines")))  # noqa: S608
+
+
+async def fairest(connection: AsyncConnection, upstream: str, models: Collection[str], limit: int) -> list[UUID]:
+    """Whose turn it is on a connection: at most so many jobs, the fairest choice first.
+
+    Every job counts for its account as one slot more than those before it: so who holds the fewest slots is next, and
+    inside an account priority decides, then age.
+    """
+    fields = {"connection": upstream, "queues": list(models), "limit": limit}
+    return list(await connection.scalars(_FAIREST, fields))
+
+
+async def set_back(connection: AsyncConnection, job_id: UUID, seconds: float) -> None:
+    """Do not let a waiting job in for so many seconds."""
+    await connection.execute(
+        update(schedule)
+        .where(schedule.c.job_id == job_id, schedule.c.queue.is_not(None))
+        .values(ready_at=NOW + interval(seconds))
+    )
+
+
+async def next_ready(connection: AsyncConnection) -> float | None:
+    """Seconds until the next job that had to wait may be bought; None when none has to."""
+    # As text, so that the partial index is seen to fit.
+    value = await connection.scalar(
+        text(
+            "SELECT extract(epoch FROM min(ready_at) - clock_timestamp()) FROM schedule "
+            "WHERE queue IS NOT NULL AND ready_at > statement_timestamp()"
+        )
+    )
+    return None if value is None else float(value)
+
+
+async def divertible(connection: AsyncConnection, queue: str, limit: int) -> list[UUID]:
+    """Jobs in a line that have another model to fall back to."""
+    rows = await connection.scalars(
+        select(schedule.c.job_id).where(schedule.c.queue == queue, schedule.c.diverts).limit(limit)
+    )
+    return list(rows)
+
+
+async def divert(connection: AsyncConnection, job_id: UUID, queue: str, turn: Turn) -> None:
+    """Let a job of a line wait in another one; there it stays until its next refusal."""
+    await connection.execute(
+        update(schedule)
+        .where(schedule.c.job_id == job_id, schedule.c.queue == queue)
+        .values(queue=turn.model, avoid=list(turn.avoid), diverts=False)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a queued job stands: ``ahead`` are the jobs that have their turn before it."""
+
+    queue: str
+    ahead: int
+
+
+_PLACE = text(
+    f"""
+    {_LINES}, me AS (
+        SELECT schedule.queue, account_id, priority, job_id FROM schedule WHERE job_id = :job_id AND queue IS NOT NULL
+    ), mine AS (
+        SELECT count(*) AS ahead FROM (
+            (SELECT FROM schedule, me WHERE schedule.queue = me.queue AND schedule.account_id = me.account_id
+                AND schedule.priority > me.priority LIMIT :cap)
+            UNION ALL
+            (SELECT FROM schedule, me WHERE schedule.queue = me.queue AND schedule.account_id = me.account_id
+                AND schedule.priority = me.priority AND schedule.job_id < me.job_id LIMIT :cap)
+            LIMIT :cap
+        ) AS before
+    )
+    SELECT me.queue, mine.ahead + coalesce((
+        SELECT sum(others.jobs) FROM lines CROSS JOIN LATERAL (
+            SELECT count(*) AS jobs FROM (
+                SELECT FROM schedule WHERE queue = lines.queue AND account_id = lines.account_id LIMIT mine.ahead + 1
+            ) AS waiting
+        ) AS others
+        WHERE lines.queue = me.queue AND lines.account_id <> me.account_id
+    ), 0) AS ahead
+    FROM me, mine
+    """  # noqa: S608
+)
+
+
+async def place(connection: AsyncConnection, job_id: UUID, cap: int) -> Place | None:
+    """Where a job stands in its line; None when it waits in none. ``ahead`` is exact up to ``cap`` in its account.
+
+    Accounts take turns, so of every other account as many jobs go before it as of its own, and one more.
+    """
+    row = (await connection.execute(_PLACE, {"job_id": job_id, "cap": cap})).one_or_none()
+    return None if row is None else Place(row.queue, int(row.ahead))
 
 
 async def oldest_overdue(connection: AsyncConnection) -> dict[Lane, float]:

@@ -1,128 +1,22 @@
-"""What callers send and see. Nothing here knows the tables."""
+"""What callers see. Nothing here knows the tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.assets.records import Kind
 from app.assets.schemas import Asset
 from app.ids import Prefix, encode
-from app.jobs.records import Job, Submission
+from app.jobs.orders import Priority, Size
+from app.jobs.records import NO_OUTLOOK, Choice, Job, Outlook, Submission
 from app.jobs.states import PUBLIC, ChargeCertainty, Phase, Status, SubmissionState
 from app.webhooks.schemas import WebhookEnvelope
 
-MAX_METADATA = 16
-MAX_DEPTH = 16
-MAX_SECONDS = 86_400
-MAX_DEADLINE = 31_536_000
-Size = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{1,4}x[1-9][0-9]{1,4}$")]
-
-
-def _storable(value: str) -> str:
-    if "\x00" in value:
-        raise ValueError("must not hold a NUL character")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("must not hold half of a surrogate pair") from None
-    return value
-
-
-def _shallow(value: dict[str, Any]) -> dict[str, Any]:
-    level: list[Any] = [value]
-    for _ in range(MAX_DEPTH):
-        level = [inner for item in level for inner in _inside(item)]
-        if not level:
-            return value
-    raise ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        for name in value:
-            _storable(name)
-        return value.values()
-    return value if isinstance(value, list) else ()
-
-
-#: Text that the database can hold.
-Text = Annotated[str, AfterValidator(_storable)]
-MetadataKey = Annotated[Text, StringConstraints(min_length=1, max_length=40)]
-MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
-
-
-class NewJob(BaseModel):
-    """An order for one film."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": "sandbox/film",
-                    "prompt": "a purple elephant dancing on a blue beach ball",
-                    "seconds": 4,
-                    "size": "1280x720",
-                    "webhook_url": "https://example.com/films/done",
-                    "metadata": {"order": "1234"},
-                }
-            ]
-        },
-    )
-
-    prompt: Text = Field(min_length=1, max_length=32_000, description="What the film shows.")
-    model: Text = Field(
-        min_length=1, max_length=200, description="A model of `GET /v1/models`, or an alias of this gateway."
-    )
-    seconds: int | None = Field(
-        default=None, ge=1, le=MAX_SECONDS, description="Length of the film; the model's default otherwise."
-    )
-    size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` in pixels; the model's default otherwise.")
-    aspect_ratio: str | None = Field(
-        default=None,
-        pattern=r"^[0-9]{1,2}:[0-9]{1,2}$",
-        description="Instead of `size`: such as `16:9`.",
-    )
-    resolution: str | None = Field(
-        default=None,
-        pattern=r"^([0-9]{3,4}p|[248]k)$",
-        description="With `aspect_ratio`: the shorter side, such as `720p`.",
-    )
-    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
-    negative_prompt: Text | None = Field(default=None, max_length=4000, description="What the film must not show.")
-    audio: bool | None = Field(default=None, description="Whether the film has sound, where the model lets one choose.")
-    provider_options: Annotated[dict[str, Any], AfterValidator(_shallow)] = Field(
-        default_factory=dict, description="Vendor-only settings, passed through as they are; each model lists its own."
-    )
-    mode: Literal["strict", "adjust"] = Field(
-        default="strict",
-        description="`strict` refuses what the model cannot do; `adjust` takes the nearest and lists `adjustments`.",
-    )
-    max_cost: Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=6)] | None = Field(
-        default=None, description="In USD. The job is refused when its price is higher, or not known."
-    )
-    deadline_seconds: int | None = Field(
-        default=None,
-        ge=10,
-        le=MAX_DEADLINE,
-        description="How long the job may take from now on; the gateway's default otherwise.",
-    )
-    webhook_url: Text | None = Field(
-        default=None, max_length=2048, description="Where the signed event goes when the job has ended."
-    )
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)] = Field(
-        default_factory=dict, description="Yours: up to 16 pairs, returned with the job and in its webhook."
-    )
-
-    @field_validator("prompt", "negative_prompt")
-    @classmethod
-    def _is_not_blank(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
-            raise ValueError("must not be blank")
-        return value
+#: What ``jobs.priority`` holds.
+PRIORITIES: Mapping[int, Priority] = {-1: "low", 0: "normal", 1: "high"}
 
 
 class Adjustment(BaseModel):
@@ -169,10 +63,39 @@ class Cancel(BaseModel):
 
 
 class JobAssets(BaseModel):
-    """The stored files of a job that succeeded."""
+    """The stored files of a job that succeeded, or whose film came out after it had failed."""
 
     film: Asset
     poster: Asset | None = None
+
+
+class FallbackView(BaseModel):
+    """Another model that may make the film, with the order as it was fitted to that model."""
+
+    model_config = ConfigDict(title="Fallback")
+
+    model: str
+    seconds: int
+    size: Size
+    estimated_cost: str | None
+    adjustments: list[Adjustment]
+
+    @classmethod
+    def of(cls, choice: Choice) -> Self:
+        return cls(
+            model=choice.model,
+            seconds=choice.ordered.seconds,
+            size=choice.ordered.size,
+            estimated_cost=money(choice.estimated_cost),
+            adjustments=[Adjustment(**item) for item in choice.adjustments],
+        )
+
+
+class Waiting(BaseModel):
+    """Where a queued job stands."""
+
+    position: int = Field(ge=1, description="1 is next. Accounts take turns, so it may grow when others order films.")
+    estimated_start_at: datetime | None = Field(description="Learned from past renders; null while nobody can say.")
 
 
 class JobView(BaseModel):
@@ -185,7 +108,14 @@ class JobView(BaseModel):
     phase: Phase | None = Field(description="What is going on inside the status; null when the job has ended.")
     progress: int = Field(ge=0, le=100, description="Of the render, as far as the provider tells.")
     notice: str | None = Field(description="What a live job is waiting for, in words.")
+    queue: Waiting | None = Field(description="While the job is queued and some connection serves its model.")
+    estimated_finish_at: datetime | None = Field(description="Of a live job, learned from past renders.")
+    priority: Priority
     model: str
+    model_used: str | None = Field(description="Whose film it is, or will be: `model`, or one of `fallbacks`.")
+    fallbacks: list[FallbackView]
+    fallback_on_refusal: bool
+    max_cost: str | None
     prompt: str
     seconds: int
     size: Size
@@ -207,7 +137,7 @@ class JobView(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, job: Job, assets: list[Asset]) -> Self:
+    def of(cls, job: Job, assets: list[Asset], outlook: Outlook = NO_OUTLOOK) -> Self:
         status, phase = PUBLIC[job.state]
         ordered = job.ordered
         return cls(
@@ -216,7 +146,14 @@ class JobView(BaseModel):
             phase=phase,
             progress=job.progress,
             notice=job.notice,
+            queue=_waiting(outlook),
+            estimated_finish_at=outlook.finish_at,
+            priority=PRIORITIES[job.priority],
             model=job.model,
+            model_used=job.model_used,
+            fallbacks=[FallbackView.of(choice) for choice in job.fallbacks],
+            fallback_on_refusal=job.fallback_on_refusal,
+            max_cost=money(job.max_cost),
             prompt=ordered.prompt,
             seconds=ordered.seconds,
             size=ordered.size,
@@ -249,6 +186,7 @@ class JobEventData(BaseModel):
     notice: str | None
     version: int
     model: str
+    model_used: str | None
     cost: Cost
     error: JobError | None
     cancel: Cancel | None
@@ -266,6 +204,7 @@ class JobEventData(BaseModel):
             notice=job.notice,
             version=job.version,
             model=job.model,
+            model_used=job.model_used,
             cost=_cost(job),
             error=JobError(**job.error) if job.error else None,
             cancel=_cancel(job),
@@ -285,12 +224,15 @@ class SubmissionView(BaseModel):
     id: str = Field(description="Also our reference at the provider.")
     number: int
     connection: str
+    model: str
     upstream_model: str
     state: SubmissionState
     remote_id: str | None = Field(description="The provider's own record.")
+    estimated_cost: str | None = Field(description="The catalogue's price of this purchase, in USD.")
     cost_limit: str | None = Field(description="The most the provider said it may charge, in USD.")
     cost: str | None = Field(description="What it charged, in USD; null when it has not said.")
     charge_certainty: ChargeCertainty
+    late: bool = Field(description="The truth came after the job had ended: a late film, or a late bill.")
     error: JobError | None
     created_at: datetime = Field(description="When the intent was committed: before a byte left.")
     send_deadline: datetime
@@ -304,12 +246,15 @@ class SubmissionView(BaseModel):
             id=encode(Prefix.SUBMISSION, submission.id),
             number=submission.number,
             connection=submission.connection,
+            model=submission.model,
             upstream_model=submission.upstream_model,
             state=submission.state,
             remote_id=submission.remote_id,
+            estimated_cost=money(submission.estimated_cost),
             cost_limit=money(submission.cost_limit),
             cost=money(submission.cost),
             charge_certainty=submission.charge_certainty,
+            late=submission.late,
             error=JobError(**{name: failure[name] for name in JobError.model_fields}) if failure else None,
             created_at=submission.created_at,
             send_deadline=submission.send_deadline,
@@ -330,6 +275,12 @@ def money(amount: Decimal | None) -> str | None:
 def describe(job: Job, assets: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The data of an event about a job, as JSON values; ``assets`` are ids by kind."""
     return JobEventData.of(job, assets or {}).model_dump(mode="json")
+
+
+def _waiting(outlook: Outlook) -> Waiting | None:
+    if outlook.position is None:
+        return None
+    return Waiting(position=outlook.position, estimated_start_at=outlook.start_at)
 
 
 def _cost(job: Job) -> Cost:

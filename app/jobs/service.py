@@ -14,14 +14,17 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assets.service import AssetService
+from app.checkpoints import Checkpoint, checkpoint
 from app.db import NOW, Database, interval
 from app.errors import Conflict, FieldError, IdempotencyMismatch, InvalidRequest, NotFound
 from app.events.service import EventService, Released
 from app.ids import Prefix, decode, new_id
 from app.jobs import ledger, repository, schedule
+from app.jobs.forecast import Forecast
+from app.jobs.orders import NewJob
 from app.jobs.recorder import Recorder
-from app.jobs.records import Job, Ordered, Submission
-from app.jobs.schemas import JobView, NewJob, money
+from app.jobs.records import Choice, Job, Ordered, Submission
+from app.jobs.schemas import PRIORITIES, JobView, money
 from app.jobs.states import State, Status, states_of
 from app.lanes import Overtaken
 from app.pagination import Page, Paging
@@ -69,6 +72,7 @@ class JobService:
         assets: AssetService,
         events: EventService,
         webhooks: WebhookService,
+        forecast: Forecast,
         bell: Bell,
         settings: JobSettings,
     ) -> None:
@@ -78,6 +82,7 @@ class JobService:
         self._assets = assets
         self._events = events
         self._webhooks = webhooks
+        self._forecast = forecast
         self._bell = bell
         self._settings = settings
 
@@ -101,6 +106,8 @@ class JobService:
             values, ordered = self._accept(new)
             job = await repository.create(connection, job_id, {"account_id": account_id, **values}, ordered)
             await self._recorder.created(connection, job)
+            await checkpoint(Checkpoint.CREATE_WRITTEN)
+        await checkpoint(Checkpoint.CREATE_COMMITTED)
         self._bell.ring(Lane.SUBMIT)
         return Created(JobView.of(job, []), replayed=False)
 
@@ -118,7 +125,25 @@ class JobService:
 
     def _accept(self, new: NewJob) -> tuple[dict[str, Any], Ordered]:
         """Check an order against the catalogue and the settings; what to store."""
-        model = self._catalog.resolve(new.model)
+        chosen = self._choose(new, self._catalog.resolve(new.model), new.provider_options)
+        if new.webhook_url is not None:
+            self._webhooks.check_url(new.webhook_url)
+        fallbacks = self._fallbacks(new, chosen)
+        values = {
+            "model": chosen.model,
+            "adjustments": chosen.adjustments,
+            "fallbacks": [choice.stored() for choice in fallbacks],
+            "fallback_on_refusal": new.fallback_on_refusal,
+            "max_cost": new.max_cost,
+            "priority": next(number for number, name in PRIORITIES.items() if name == new.priority),
+            "metadata": new.metadata,
+            "webhook_url": new.webhook_url,
+            "estimated_cost": chosen.estimated_cost,
+            "deadline_at": NOW + interval(self._deadline(new.deadline_seconds)),
+        }
+        return values, chosen.ordered
+
+    def _choose(self, new: NewJob, model: Model, options: Mapping[str, Any]) -> Choice:
         fitted = model.check(
             prompt=new.prompt,
             seconds=new.seconds,
@@ -128,22 +153,28 @@ class JobService:
             seed=new.seed,
             negative_prompt=new.negative_prompt,
             audio=new.audio,
-            options=new.provider_options,
+            options=options,
             mode=new.mode,
         )
-        if new.webhook_url is not None:
-            self._webhooks.check_url(new.webhook_url)
         estimated = model.price(fitted.seconds, fitted.size)
         _check_cost(new.max_cost, estimated, model)
-        values = {
-            "model": model.name,
-            "adjustments": [asdict(adjustment) for adjustment in fitted.adjustments],
-            "metadata": new.metadata,
-            "webhook_url": new.webhook_url,
-            "estimated_cost": estimated,
-            "deadline_at": NOW + interval(self._deadline(new.deadline_seconds)),
-        }
-        return values, _ordered(new.prompt, fitted)
+        adjustments = [asdict(adjustment) for adjustment in fitted.adjustments]
+        return Choice(model.name, _ordered(new.prompt, fitted), estimated, adjustments)
+
+    def _fallbacks(self, new: NewJob, chosen: Choice) -> list[Choice]:
+        choices: list[Choice] = []
+        for place, name in enumerate(new.fallbacks):
+            field = f"fallbacks[{place}]"
+            try:
+                model = self._catalog.resolve(name)
+                choices.append(self._choose(new, model, {}))
+            except InvalidRequest as error:
+                faults = [FieldError(_inside(field, fault.field), fault.code, fault.message) for fault in error.fields]
+                raise type(error)(f"`{field}`, {name}: {error.message}", faults) from None
+            if model.name in [chosen.model, *(choice.model for choice in choices[:-1])]:
+                message = f"is {model.name} once more; name each model once"
+                raise InvalidRequest(f"`{field}` {message}.", [FieldError(field, "repeated", message)])
+        return choices
 
     def _deadline(self, asked: int | None) -> float:
         longest = self._settings.max_deadline
@@ -207,6 +238,8 @@ class JobService:
                     if job is None:
                         raise NotFound(NO_JOB)
                     job = await self._cancel(connection, job)
+                    await checkpoint(Checkpoint.CANCEL_WRITTEN)
+                await checkpoint(Checkpoint.CANCEL_COMMITTED)
                 self._bell.ring(Lane.POLL, Lane.DELIVER)
                 return await self._view(job)
         raise Conflict("The job is changing just now; ask again.")
@@ -233,7 +266,7 @@ class JobService:
             cancel_requested_at=NOW,
             cancel_outcome=CancelOutcome.NOT_CANCELLABLE.value if rendered else None,
         )
-        await schedule.poll_now(connection, job.id)
+        await schedule.look_now(connection, job)
         return job
 
     async def submissions(self, account_id: UUID, job_id: str) -> list[Submission]:
@@ -260,15 +293,20 @@ class JobService:
         return job
 
     async def _view(self, job: Job) -> JobView:
-        if job.state is not State.SUCCEEDED:
-            return JobView.of(job, [])
+        if not job.final:
+            return JobView.of(job, [], await self._forecast.of(job))
         async with self._database.read() as connection:
             return (await self._views(connection, [job]))[0]
 
     async def _views(self, connection: AsyncConnection, jobs: list[Job]) -> list[JobView]:
-        stored = [job.id for job in jobs if job.state is State.SUCCEEDED]
-        assets = await self._assets.of_jobs(connection, stored) if stored else {}
+        ended = [job.id for job in jobs if job.final]
+        assets = await self._assets.of_jobs(connection, ended) if ended else {}
         return [JobView.of(job, assets.get(job.id, [])) for job in jobs]
+
+
+def _inside(place: str, field: str) -> str:
+    """The field of an order as it applies to one of its fallbacks."""
+    return place if field == "model" else f"{place}.{field}"
 
 
 def _check_cost(limit: Decimal | None, estimated: Decimal | None, model: Model) -> None:

@@ -78,16 +78,18 @@ ALLOWED: dict[tuple[State, State], int] = {
     (State.SUBMIT_UNKNOWN, State.QUEUED): 9,
     (State.SUBMIT_UNKNOWN, State.FAILED): 10,  # or 6: a refusal that was reported late
     (State.RUNNING, State.STORING): 11,
+    (State.RUNNING, State.QUEUED): 12,  # the next way to make the film, after a definitive verdict
     (State.RUNNING, State.FAILED): 12,  # 14 as well: our deadline, or lost upstream
     (State.RUNNING, State.CANCELED): 13,
     (State.STORING, State.SUCCEEDED): 15,
     (State.STORING, State.FAILED): 16,
 }
 
-#: Which lane advances a job in a state. `submitting` stays in its lane so that an expired lease is seen there.
+#: Which lane advances a job in a state. Whoever submits holds the job by its lease; when that runs out, the question is
+#: what became of the request, and that is the resolver's.
 LANES: dict[State, Lane] = {
     State.QUEUED: Lane.SUBMIT,
-    State.SUBMITTING: Lane.SUBMIT,
+    State.SUBMITTING: Lane.CONFIRM,
     State.SUBMIT_UNKNOWN: Lane.CONFIRM,
     State.RUNNING: Lane.POLL,
     State.STORING: Lane.STORE,
@@ -117,6 +119,10 @@ EVENTS: dict[State, str] = {
 }
 
 FINAL_EVENTS = frozenset(EVENTS[state] for state in FINAL)
+#: A film that came out after its job had failed: kept, since it was paid for.
+FILM_LATE = "job.film_late"
+#: The events that go to a job's webhook.
+WEBHOOK_EVENTS = FINAL_EVENTS | {FILM_LATE}
 
 
 def states_of(status: Status) -> tuple[State, ...]:

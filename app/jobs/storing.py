@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assets.errors import AssetError, StorageError
-from app.assets.records import Incoming, Stored
+from app.assets.records import Stored
 from app.assets.service import AssetService
 from app.backoff import exponential
+from app.checkpoints import Checkpoint, checkpoint
 from app.ids import Prefix, encode
 from app.jobs import failures, ledger, repository, schedule
-from app.jobs.outcomes import persist
+from app.jobs.fetching import Fetcher, ResultUnavailable
 from app.jobs.records import Claim, Job, Submission
 from app.jobs.states import State, SubmissionState
-from app.jobs.workbench import Workbench
+from app.jobs.workbench import Workbench, persist
 from app.lanes import Overtaken
-from app.providers.base import Finished, Provider
 from app.providers.transport import TransportError
 from app.queue import Lane
 from app.settings import AssetSettings
@@ -27,10 +28,6 @@ STORAGE_RETRY_SECONDS = 30
 log = structlog.get_logger()
 
 
-class ResultUnavailable(Exception):
-    """The provider did not hand out the result this time. The text is for operators."""
-
-
 class Storer:
     """Advances jobs in the `store` lane."""
 
@@ -39,6 +36,7 @@ class Storer:
     def __init__(self, bench: Workbench, assets: AssetService, settings: AssetSettings) -> None:
         self._bench = bench
         self._assets = assets
+        self._fetcher = Fetcher(bench, assets)
         self._settings = settings
 
     async def claim(self, limit: int) -> Sequence[Claim]:
@@ -46,6 +44,7 @@ class Storer:
 
     async def advance(self, claim: Claim) -> None:
         """One attempt to take in one film."""
+        await checkpoint(Checkpoint.STORE_CLAIMED)
         async with self._bench.database.read() as connection:
             job = await repository.get(connection, claim.job_id)
             submission = await ledger.live_of(connection, claim.job_id)
@@ -53,7 +52,7 @@ class Storer:
             return
         try:
             async with self._bench.holding([claim]):
-                stored = await self._take_in(job, submission)
+                stored = await self._fetcher.take_in(job, submission)
         except Overtaken:
             raise
         except StorageError as error:
@@ -66,33 +65,9 @@ class Storer:
         else:
             await persist(lambda: self._succeeded(claim, job, submission, stored))
 
-    async def _take_in(self, job: Job, submission: Submission) -> Stored:
-        assert submission.remote_id is not None
-        provider = self._bench.registry.provider(submission.connection)
-        results = submission.results
-        if submission.fetches or not results:
-            results = await _fresh_results(provider, submission.remote_id) or results
-        if not results:
-            raise ResultUnavailable("the provider named no result")
-        async with provider.open_result(results[0]) as download:
-            if download.status != 200:
-                raise ResultUnavailable(f"HTTP {download.status} instead of the film")
-            packed = "content-encoding" in download.headers
-            length = "" if packed else download.headers.get("content-length", "")
-            return await self._assets.take_in(
-                Incoming(
-                    job_id=job.id,
-                    account_id=job.account_id,
-                    chunks=download.chunks(),
-                    expected_bytes=int(length) if length.isdigit() else None,
-                    seconds=job.ordered.seconds,
-                    width=job.ordered.width,
-                    height=job.ordered.height,
-                )
-            )
-
     async def _succeeded(self, claim: Claim, job: Job, submission: Submission, stored: Stored) -> None:
         async with self._bench.database.begin() as connection:
+            await self._storing(connection, claim)
             assets = await self._assets.record(connection, stored)
             await ledger.end(connection, submission.id, SubmissionState.DONE, fetches=submission.fetches + 1)
             await self._bench.recorder.move(
@@ -103,6 +78,7 @@ class Storer:
                 fence=claim.fence,
                 assets={asset.kind.value: encode(Prefix.ASSET, asset.id) for asset in assets},
             )
+            await checkpoint(Checkpoint.STORE_RECORDED)
         self._bench.bell.ring(Lane.DELIVER)
         log.info("film stored", job=encode(Prefix.JOB, job.id))
 
@@ -120,6 +96,7 @@ class Storer:
         final = tries >= self._settings.fetch_tries or (isinstance(error, AssetError) and not error.retryable)
         log.warning("film not taken in", job=encode(Prefix.JOB, job.id), tries=tries, final=final, error=str(error))
         async with self._bench.database.begin() as connection:
+            await self._storing(connection, claim)
             if not final:
                 await ledger.change(connection, submission.id, fetches=tries, detail=str(error)[:2000])
                 pause = exponential(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
@@ -146,8 +123,8 @@ class Storer:
             )
         self._bench.bell.ring(Lane.DELIVER)
 
-
-async def _fresh_results(provider: Provider, remote_id: str) -> tuple[str, ...]:
-    """Result URLs expire; asking again gives fresh ones."""
-    outcome = await provider.poll(remote_id)
-    return outcome.results if isinstance(outcome, Finished) else ()
+    async def _storing(self, connection: AsyncConnection, claim: Claim) -> None:
+        """Lock the job first, as everybody does."""
+        job = await repository.lock(connection, claim.job_id)
+        if job is None or job.state is not State.STORING:
+            raise Overtaken

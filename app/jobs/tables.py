@@ -1,13 +1,17 @@
-"""Jobs, their schedule, the ledger of submissions, and idempotency keys.
+"""Jobs, their schedule, the ledger of submissions, what is still watched, and idempotency keys.
 
-The database itself enforces: one live submission per job; a remote id belongs to one submission; known states only.
+The database itself enforces: one live submission per job; a remote id belongs to one submission; known states only;
+and by the triggers of ``guards.py``: an end is final, and a job is on the schedule exactly while it is live.
 """
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -37,6 +41,11 @@ jobs = Table(
     Column("request", JSONB, nullable=False),  # what was ordered, normalised: see jobs.schemas.Ordered
     Column("adjustments", JSONB, nullable=False, server_default=text("'[]'")),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("fallbacks", JSONB, nullable=False, server_default=text("'[]'")),  # other models: see jobs.records.Choice
+    Column("fallback_on_refusal", Boolean, nullable=False, server_default=text("false")),
+    Column("max_cost", Money),
+    Column("priority", SmallInteger, nullable=False, server_default="0"),
+    Column("model_used", Text),  # of the latest submission
     Column("webhook_url", Text),
     Column("notice", Text),  # what the job is waiting for, in words for its owner
     Column("estimated_cost", Money),
@@ -64,17 +73,36 @@ jobs = Table(
 )
 
 # One narrow row per live job: this is the queue. Claimed in batches, so every byte of it is paid for on each claim.
+#
+# A queued job stands in the line of a model (``queue``), may be bought from ``ready_at`` on (null: at once), and not
+# from the connections in ``avoid``; ``next_at`` is its deadline. In every other lane ``next_at`` is when somebody
+# should look at the job again, and the end of the lease of whoever does.
 schedule = Table(
     "schedule",
     metadata,
     Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("lane", Text, nullable=False),
-    Column("next_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("next_at", DateTime(timezone=True), nullable=False),
     Column("fence", BigInteger, nullable=False, server_default="0"),
-    Column("waits_for", Text),  # the connection whose next free slot this job wants
+    Column("queue", Text),
+    Column("priority", SmallInteger, nullable=False, server_default="0"),
+    Column("ready_at", DateTime(timezone=True)),
+    Column("avoid", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("diverts", Boolean, nullable=False, server_default=text("false")),  # has another model to fall back to
     CheckConstraint("lane in ('submit', 'confirm', 'poll', 'store')", name="lane"),
+    CheckConstraint("(queue is not null) = (lane = 'submit')", name="queued_in_a_line"),
     Index("ix_schedule_lane_next_at", "lane", "next_at"),
-    Index("ix_schedule_waits_for", "waits_for", "job_id", postgresql_where=text("waits_for is not null")),
+    Index(
+        "ix_schedule_queue",
+        "queue",
+        "account_id",
+        text("priority desc"),
+        "job_id",
+        postgresql_where=text("queue is not null"),
+    ),
+    Index("ix_schedule_ready_at", "ready_at", postgresql_where=text("queue is not null and ready_at is not null")),
+    Index("ix_schedule_diverts", "queue", postgresql_where=text("queue is not null and diverts")),
     postgresql_with={"fillfactor": 70},
 )
 
@@ -88,15 +116,19 @@ submissions = Table(
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("number", Integer, nullable=False),
     Column("connection", Text, nullable=False),
+    Column("model", Text, nullable=False),
     Column("upstream_model", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("body_hash", LargeBinary, nullable=False),
     Column("send_deadline", DateTime(timezone=True), nullable=False),
     Column("remote_id", Text),
+    Column("hint", Text),  # a remote id that a callback named, until the provider itself is asked
     Column("results", JSONB(none_as_null=True)),  # set once the provider has finished
+    Column("estimated_cost", Money),  # the catalogue's price of this purchase
     Column("cost_limit", Money),
     Column("cost", Money),
     Column("charge_certainty", Text, nullable=False),
+    Column("late", Boolean, nullable=False, server_default=text("false")),  # it came out after its job had ended
     Column("failure", JSONB),
     Column("detail", Text),  # for operators: the provider's or the network's own words
     Column("raw", JSONB(none_as_null=True)),  # the provider's last word, as it was
@@ -117,6 +149,38 @@ submissions = Table(
     ),
     Index("uq_submissions_number", "job_id", "number", unique=True),
     Index("ix_submissions_live_connection", "connection", postgresql_where=text(LIVE)),
+    Index("ix_submissions_connection_created_at", "connection", "created_at"),
+)
+
+# Purchases whose job has ended and whose truth may still come: a film after our deadline, a lost reply's record.
+watches = Table(
+    "watches",
+    metadata,
+    Column("submission_id", ForeignKey("submissions.id"), primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("next_at", DateTime(timezone=True), nullable=False),
+    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("until", DateTime(timezone=True), nullable=False),
+    Index("ix_watches_next_at", "next_at"),
+)
+
+# What the workers have learned about a connection. The row's lock is the right to hand out its slots.
+connections = Table(
+    "connections",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row
+    Column("closed_until", DateTime(timezone=True)),  # it gets no new jobs before
+    Column("trouble", Text),  # for operators: what went wrong last
+    Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+)
+
+# How long renders take, as learned: for estimates only.
+render_times = Table(
+    "render_times",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("seconds", Double, nullable=False),
 )
 
 idempotency_keys = Table(

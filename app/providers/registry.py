@@ -7,13 +7,14 @@ from datetime import timedelta
 from app.clock import Clock, utc_now
 from app.providers.base import Access, BadAccess, Provider
 from app.providers.catalog import Catalog, Model, suggest
+from app.providers.kling import Kling
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.runway import Runway
 from app.providers.transport import Clients
 from app.settings import ConnectionSettings, Settings, SettingsError, credential_variable
 
 #: Every adapter there is, by the name that settings use.
-ADAPTERS: Mapping[str, type[Provider]] = {adapter.name: adapter for adapter in (OpenAICompatible, Runway)}
+ADAPTERS: Mapping[str, type[Provider]] = {adapter.name: adapter for adapter in (Kling, OpenAICompatible, Runway)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,19 @@ class Registry:
             return ()
         return tuple(Route(connection.name, known.facts.upstream) for connection in self._serving(known))
 
+    def route(self, model: str, connection: str) -> Route:
+        """The way to buy a film of a model on a connection that serves it."""
+        return next(route for route in self.routes(model) if route.connection == connection)
+
+    def connections_of(self, model: str) -> tuple[str, ...]:
+        """The connections that serve a model, in the order of the configuration."""
+        return tuple(route.connection for route in self.routes(model))
+
+    def models_of(self, connection: str) -> tuple[str, ...]:
+        """The models that a connection serves."""
+        known = self.connection(connection)
+        return tuple(model.name for model in self.catalog if known.serves(model))
+
     def models(self) -> tuple[Offer, ...]:
         """Every model of the catalogue, by name."""
         return tuple(
@@ -159,7 +173,8 @@ def _open(name: str, configured: ConnectionSettings, clients: Clients) -> Connec
 def _provider_problem(key: str, provider: str) -> str | None:
     if provider in ADAPTERS:
         return None
-    near = suggest(provider, ADAPTERS) or f"; there are {' and '.join(ADAPTERS)}"
+    *others, last = ADAPTERS
+    near = suggest(provider, ADAPTERS) or f"; there are {', '.join(others)} and {last}"
     return f"{key}.provider: there is no provider {provider}{near}"
 
 

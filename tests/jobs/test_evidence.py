@@ -93,7 +93,7 @@ async def test_an_acceptance_after_a_second_purchase_is_in_the_ledger(served: Ga
     outcomes = Outcomes(served.resources.bench)
     upstream.create = Say('{"id": "task-2"}')
     await outcomes.nothing_bought(job_id, submission_id, "", "Trying again.")
-    await execute(served, "UPDATE schedule SET next_at = clock_timestamp()")
+    await execute(served, "UPDATE schedule SET ready_at = NULL")
     (job,) = (await served.client.get("/v1/jobs")).json()["data"]
     await served.reached(job["id"], "job.started")
     await outcomes.accepted(job_id, submission_id, Accepted("task-1"))

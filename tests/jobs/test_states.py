@@ -27,14 +27,15 @@ def test_every_state_can_be_reached_and_every_live_one_can_end() -> None:
 
 
 def test_a_lost_lease_never_leads_back_to_buying() -> None:
-    # Only proof leads from submitting to queued; the sweeper's move is to submit_unknown.
+    # Whoever finds the lease of a submitting job over is the resolver, and it cannot buy.
     assert (State.SUBMITTING, State.SUBMIT_UNKNOWN) in ALLOWED
-    assert (State.RUNNING, State.QUEUED) not in ALLOWED
+    assert LANES[State.SUBMITTING] is LANES[State.SUBMIT_UNKNOWN] is Lane.CONFIRM
+    assert [state for state, lane in LANES.items() if lane is Lane.SUBMIT] == [State.QUEUED]
 
 
 def test_every_live_state_has_a_lane_and_no_final_one_has() -> None:
     assert set(LANES) == set(State) - FINAL
-    assert set(LANES.values()) == set(Lane) - {Lane.DELIVER}
+    assert set(LANES.values()) == set(Lane) - {Lane.DELIVER, Lane.WATCH}
 
 
 def test_callers_see_every_state() -> None:

@@ -1,0 +1,205 @@
+"""Admission: who may buy next, on which connection. Exact across workers, fair between accounts.
+
+One connection at a time, under the lock of its row: count the free slots, choose the fairest jobs, and commit the
+intents of all of them at once, before a byte leaves. Over a limit jobs wait in their line; nothing wakes them one by
+one, and nobody looks at them before there is room.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.checkpoints import Checkpoint, checkpoint
+from app.db import is_outage
+from app.ids import Prefix, encode, new_id
+from app.jobs import connections, failover, ledger, repository, schedule
+from app.jobs.outcomes import Outcomes
+from app.jobs.records import Job
+from app.jobs.states import State
+from app.jobs.workbench import Workbench, persist
+from app.lanes import Overtaken
+from app.providers.transport import Call
+
+#: Between the end of the send deadline and the end of the lease.
+LEASE_MARGIN_SECONDS = 15
+MINUTE_SECONDS = 60
+#: A job that cannot be put into its provider's words is looked at again after so long: a fault of ours, not of the job.
+UNWRITABLE_SECONDS = 60
+DIVERT_BATCH = 100
+NOT_REACHED = "The provider could not be reached; nothing was sent. Trying again until the job's deadline."
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """One paid request, ready to be sent. ``deadline`` is event-loop time.
+
+    ``troubled``: the connection has failed before, so a success is news.
+    """
+
+    submission_id: UUID
+    job_id: UUID
+    connection: str
+    call: Call
+    deadline: float
+    troubled: bool
+
+
+class Admission:
+    """Turns waiting jobs into purchases."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._outcomes = Outcomes(bench)
+
+    async def admit(self, limit: int) -> list[Purchase]:
+        """At most so many purchases. Their intents are committed: each must be sent now, or becomes a doubt."""
+        async with self._bench.database.read() as connection:
+            lines = await schedule.lines(connection)
+            closed = await connections.closed(connection) if lines else set()
+        purchases: list[Purchase] = []
+        for upstream in self._bench.registry.connections:
+            models = lines.intersection(self._bench.registry.models_of(upstream))
+            room = limit - len(purchases)
+            if models and room > 0 and upstream not in closed:
+                # Whatever goes wrong with one connection, the purchases of the others are committed and wait here.
+                try:
+                    purchases += await self._admit(upstream, sorted(models), room)
+                except Exception:
+                    log.exception("no jobs let in", connection=upstream)
+        for line in lines:
+            ways = self._bench.registry.connections_of(line)
+            if closed.issuperset(ways):
+                await self._divert(line, closed)
+        return purchases
+
+    async def next_due(self) -> float | None:
+        """Seconds until there may be somebody to let in without a ring."""
+        async with self._bench.database.read() as connection:
+            ready = await schedule.next_ready(connection)
+            opening = await connections.next_opening(connection, list(self._bench.registry.connections))
+        return min((seconds for seconds in (ready, opening) if seconds is not None), default=None)
+
+    async def _admit(self, upstream: str, models: Sequence[str], room: int) -> list[Purchase]:
+        intended: list[tuple[UUID, UUID]] = []
+        try:
+            async with self._bench.database.begin() as connection:
+                standing = await connections.lock(connection, upstream)
+                free = min(room, await self._free(connection, standing))
+                if free <= 0:
+                    return []
+                await checkpoint(Checkpoint.SUBMIT_CLAIMED)
+                turns = await schedule.fairest(connection, upstream, models, free)
+                purchases = []
+                for job, model in await repository.lock_waiting(connection, upstream, turns):
+                    submission_id = new_id()
+                    intended.append((job.id, submission_id))
+                    purchase = await self._intend(connection, job, model, submission_id, standing)
+                    purchases += [purchase] if purchase else []
+                if purchases and standing.failures >= self._bench.settings.break_after:
+                    # Closed until now: this one finds out whether it works again, and the others wait for its outcome.
+                    await connections.close(connection, upstream, self._lease)
+                await checkpoint(Checkpoint.SUBMIT_WRITTEN)
+        except (SQLAlchemyError, OSError) as error:
+            for job_id, submission_id in intended:
+                await persist(partial(self._withdraw, job_id, submission_id))
+            if intended and not is_outage(error):
+                # What the database refuses is about one job: the last. It must not keep the others waiting.
+                await self._set_back(intended[-1][0])
+            raise
+        await checkpoint(Checkpoint.SUBMIT_COMMITTED)
+        return purchases
+
+    async def _free(self, connection: AsyncConnection, standing: connections.Standing) -> int:
+        """How many jobs a connection takes now."""
+        if standing.closed_for > 0:
+            return 0
+        configured = self._bench.registry.connection(standing.name)
+        free = configured.max_concurrent - await ledger.slots_taken(connection, standing.name)
+        if configured.requests_per_minute is not None and free > 0:
+            sent = await ledger.sent_within(connection, standing.name, MINUTE_SECONDS)
+            free = min(free, configured.requests_per_minute - sent)
+        return min(free, 1) if standing.failures >= self._bench.settings.break_after else free
+
+    async def _intend(
+        self,
+        connection: AsyncConnection,
+        job: Job,
+        model: str,
+        submission_id: UUID,
+        standing: connections.Standing,
+    ) -> Purchase | None:
+        """Write the intent to buy; None when the order cannot be written in the provider's words."""
+        upstream = standing.name
+        choice = job.choice(model)
+        route = self._bench.registry.route(model, upstream)
+        within = self._bench.settings.submit_timeout
+        # Before the database's own deadline begins to count: ours must not be the later one.
+        deadline = asyncio.get_running_loop().time() + within
+        try:
+            provider = self._bench.registry.provider(upstream)
+            order = choice.ordered.order(route.upstream_model)
+            call = self._bench.paid_call(provider, upstream, order, submission_id)
+        except Exception:
+            log.exception("order not written", job=encode(Prefix.JOB, job.id), connection=upstream)
+            await schedule.set_back(connection, job.id, UNWRITABLE_SECONDS)
+            return None
+        await ledger.write_intent(
+            connection,
+            ledger.Intent(
+                id=submission_id,
+                job_id=job.id,
+                account_id=job.account_id,
+                connection=upstream,
+                model=model,
+                upstream_model=route.upstream_model,
+                estimated_cost=choice.estimated_cost,
+                body_hash=hashlib.sha256(call.body).digest(),
+                send_within=within,
+            ),
+        )
+        await self._bench.recorder.move(
+            connection,
+            job.id,
+            State.SUBMITTING,
+            from_=(State.QUEUED,),
+            fence=None,
+            next_in=self._lease,
+            model_used=model,
+        )
+        return Purchase(submission_id, job.id, upstream, call, deadline, standing.troubled)
+
+    @property
+    def _lease(self) -> float:
+        return self._bench.settings.submit_timeout + LEASE_MARGIN_SECONDS
+
+    async def _withdraw(self, job_id: UUID, submission_id: UUID) -> None:
+        """Cut at the commit: the intent may be there, and we know that nothing was sent."""
+        with suppress(Overtaken):
+            await self._outcomes.nothing_bought(job_id, submission_id, "the intent could not be committed", NOT_REACHED)
+
+    async def _set_back(self, job_id: UUID) -> None:
+        async with self._bench.database.begin() as connection:
+            await schedule.set_back(connection, job_id, UNWRITABLE_SECONDS)
+
+    async def _divert(self, line: str, closed: set[str]) -> None:
+        """Nothing serves this model now: who named other models may wait for those instead."""
+        async with self._bench.database.read() as connection:
+            job_ids = await schedule.divertible(connection, line, DIVERT_BATCH)
+        for job_id in job_ids:
+            async with self._bench.database.begin() as connection:
+                job = await repository.lock(connection, job_id)
+                past = await ledger.past_of(connection, job_id)
+                turn = failover.next_turn(job, past, self._bench.registry.connections_of, closed) if job else None
+                if turn is not None and turn.model != line:
+                    await schedule.divert(connection, job_id, line, turn)
+                    log.info("job waits for another model", job=encode(Prefix.JOB, job_id), model=turn.model)

@@ -1,0 +1,96 @@
+"""Callbacks: a provider tells us that something happened. A hint, and nothing more: the provider is asked again.
+
+Each submission has a URL of its own, ``/v1/callbacks/{connection}/{token}``. The token names the submission and proves
+that we made it up for the provider; nothing about it is stored.
+"""
+
+import hashlib
+import hmac
+from base64 import b32encode
+from collections.abc import Mapping
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import Database
+from app.errors import InvalidRequest, NotFound
+from app.ids import Prefix, decode, encode
+from app.jobs import ledger, repository, schedule, watches
+from app.providers.base import Callback
+from app.providers.registry import Registry, UnknownConnection
+from app.queue import Bell, Lane
+
+PROOF_CHARACTERS = 32  # of base32: 160 bits
+NO_CALLBACK = "There is nothing to call back here."
+
+log = structlog.get_logger()
+
+
+class CallbackUrls:
+    """Makes the URLs and knows them again. ``public_url`` None: nobody can reach us, so there are none."""
+
+    def __init__(self, key: bytes, public_url: str | None) -> None:
+        self._key = key
+        self._public_url = public_url.rstrip("/") if public_url else None
+
+    def of(self, upstream: str, submission_id: UUID) -> str | None:
+        """Where a connection's provider reports on a submission."""
+        if self._public_url is None:
+            return None
+        return f"{self._public_url}/v1/callbacks/{upstream}/{self._token(upstream, submission_id)}"
+
+    def submission_of(self, upstream: str, token: str) -> UUID | None:
+        """The submission that a token names; None when we did not make it for this connection."""
+        submission_id = decode(Prefix.SUBMISSION, token.partition(".")[0])
+        if submission_id is None:
+            return None
+        ours = self._token(upstream, submission_id)
+        return submission_id if hmac.compare_digest(ours.encode(), token.encode()) else None
+
+    def _token(self, upstream: str, submission_id: UUID) -> str:
+        proof = hmac.digest(self._key, upstream.encode() + b"\0" + submission_id.bytes, hashlib.sha256)
+        return f"{encode(Prefix.SUBMISSION, submission_id)}.{b32encode(proof).decode().lower()[:PROOF_CHARACTERS]}"
+
+
+class CallbackService:
+    """Takes callbacks in. It changes no state: it notes a remote id, and has the job looked at now."""
+
+    def __init__(self, database: Database, registry: Registry, urls: CallbackUrls, bell: Bell) -> None:
+        self._database = database
+        self._registry = registry
+        self._urls = urls
+        self._bell = bell
+
+    async def receive(self, upstream: str, token: str, headers: Mapping[str, str], body: bytes) -> None:
+        """
+        Raises:
+            NotFound: no such connection, or a token that we did not make.
+            InvalidRequest: not signed as it must be, or not in the provider's shape.
+        """
+        submission_id = self._urls.submission_of(upstream, token)
+        if submission_id is None:
+            raise NotFound(NO_CALLBACK)
+        try:
+            provider = self._registry.provider(upstream)
+        except UnknownConnection:
+            raise NotFound(NO_CALLBACK) from None
+        callback = provider.read_callback(headers, body)
+        if callback is None:
+            log.warning("callback refused", connection=upstream, submission=encode(Prefix.SUBMISSION, submission_id))
+            raise InvalidRequest("The callback is not signed as it must be, or it is not in the provider's shape.", [])
+        async with self._database.begin() as connection:
+            await self._take(connection, submission_id, callback)
+        self._bell.ring(Lane.POLL, Lane.CONFIRM, Lane.WATCH)
+
+    async def _take(self, connection: AsyncConnection, submission_id: UUID, callback: Callback) -> None:
+        submission = await ledger.get(connection, submission_id)
+        job = await repository.lock(connection, submission.job_id) if submission else None
+        if submission is None or job is None:
+            raise NotFound(NO_CALLBACK)
+        if callback.remote_id is not None and submission.remote_id is None:
+            await ledger.take_hint(connection, submission_id, callback.remote_id)
+        if job.final:
+            await watches.look_now(connection, submission_id)
+        else:
+            await schedule.look_now(connection, job)

@@ -1,0 +1,113 @@
+"""Which way a job goes next: another connection, another model, or none. Decided from its ledger alone.
+
+A *way* is a model on a connection. The job's own model is tried first, its fallbacks after that, each on all of the
+connections that serve it. What a provider said decides which ways are closed for good (DESIGN §6):
+
+* a verdict on the order itself (a parameter refused) closes the model: another connection would say the same;
+* a safety refusal closes everything, unless the order says that its fallbacks may be asked as well;
+* any other definitive "no", and a render that failed, closes the way;
+* "not now" closes nothing: the way has its turn again, after the others.
+
+Money: a next purchase must fit into ``max_cost`` together with all that was, or may have been, charged before. Without
+a ``max_cost`` a job is bought anew only when everything before was free for certain.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from app.jobs.records import Choice, Job, Submission
+from app.jobs.states import ChargeCertainty, SubmissionState
+from app.providers.errors import Fault
+
+#: How often a way may say "not now" before the next model has its turn.
+TRIES = 2
+
+SAFETY = frozenset({Fault.PROMPT.value, Fault.OUTPUT_MODERATION.value})
+ABOUT_THE_ORDER = SAFETY | {Fault.INPUT.value}
+
+#: The connections that serve a model, in the order of the configuration.
+Serving = Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """In which model's line a job waits next, and which connections it does not want."""
+
+    model: str
+    avoid: tuple[str, ...] = ()
+
+
+def next_turn(job: Job, past: Sequence[Submission], serving: Serving, closed: Collection[str] = ()) -> Turn | None:
+    """The next way, or None when the job has come to its end.
+
+    ``past`` is the job's whole ledger; ``closed`` are connections that take no jobs now.
+    """
+    if not job.fallback_on_refusal and any(_fault(one) in SAFETY for one in past if _is_verdict(one)):
+        return None
+    spent = most_spent(past)
+    turns: list[tuple[tuple[bool, int, int], Turn]] = []
+    for place, choice in enumerate(job.choices):
+        if not _affordable(job, choice, spent) or _model_is_closed(choice.model, past):
+            continue
+        ways = serving(choice.model)
+        tries = {
+            name: _tries(choice.model, name, past) for name in ways if not _way_is_closed(choice.model, name, past)
+        }
+        if ways and not tries:
+            continue
+        fewest = min(tries.values(), default=0)
+        avoid = tuple(name for name in ways if tries.get(name, fewest + 1) > fewest)
+        waits = all(name in closed for name in tries)  # also when nothing serves the model at all, for the time being
+        turns.append(((waits, fewest // TRIES, place), Turn(choice.model, avoid)))
+    return min(turns, key=lambda ranked: ranked[0])[1] if turns else None
+
+
+def most_spent(past: Sequence[Submission]) -> Decimal | None:
+    """The most that some purchases can have cost, in USD; None when nobody can say."""
+    total = Decimal(0)
+    for one in past:
+        if one.charge_certainty is ChargeCertainty.NONE:
+            continue
+        known = next((cost for cost in (one.cost, one.cost_limit, one.estimated_cost) if cost is not None), None)
+        if known is None:
+            return None
+        total += known
+    return total
+
+
+def _affordable(job: Job, choice: Choice, spent: Decimal | None) -> bool:
+    if spent == 0 and (job.max_cost is None or choice.estimated_cost is None):
+        return True
+    if spent is None or job.max_cost is None or choice.estimated_cost is None:
+        return False
+    return spent + choice.estimated_cost <= job.max_cost
+
+
+def _is_verdict(one: Submission) -> bool:
+    """Whether the provider said no for good: to the request, or to the render."""
+    failed = one.failure is not None
+    return failed and (
+        one.state is SubmissionState.DONE or (one.state is SubmissionState.REJECTED and not _retryable(one))
+    )
+
+
+def _model_is_closed(model: str, past: Sequence[Submission]) -> bool:
+    return any(one.model == model and _is_verdict(one) and _fault(one) in ABOUT_THE_ORDER for one in past)
+
+
+def _way_is_closed(model: str, connection: str, past: Sequence[Submission]) -> bool:
+    return any(one.model == model and one.connection == connection and _is_verdict(one) for one in past)
+
+
+def _tries(model: str, connection: str, past: Sequence[Submission]) -> int:
+    turned_away = (SubmissionState.REJECTED, SubmissionState.ABSENT)
+    return sum(one.model == model and one.connection == connection and one.state in turned_away for one in past)
+
+
+def _fault(one: Submission) -> str | None:
+    return None if one.failure is None else str(one.failure["fault"])
+
+
+def _retryable(one: Submission) -> bool:
+    return one.failure is not None and bool(one.failure["retryable"])

@@ -1,0 +1,229 @@
+"""The watcher: looks on at purchases whose job has ended, until the truth about them is in the ledger.
+
+A time-out of ours, a lost reply and a provider's silence are no failures of the provider: it may still finish, and it
+may charge. A film that comes out late is kept for its job, if that has none; it is never bought again. The job's state
+stays as it is.
+"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.assets.errors import AssetError, StorageError
+from app.assets.records import Stored
+from app.assets.service import AssetService
+from app.checkpoints import Checkpoint, checkpoint
+from app.ids import Prefix, encode
+from app.jobs import billing, ledger, repository, watches
+from app.jobs.confirming import LOOKUPS_NEEDED, Finder
+from app.jobs.fetching import Fetcher, ResultUnavailable
+from app.jobs.outcomes import Outcomes
+from app.jobs.records import Job, Submission
+from app.jobs.states import State, SubmissionState
+from app.jobs.watches import Watch
+from app.jobs.workbench import Workbench, persist
+from app.lanes import Overtaken
+from app.providers.base import (
+    Absent,
+    Accepted,
+    Canceled,
+    Failed,
+    Finished,
+    Found,
+    Missing,
+    Provider,
+)
+from app.providers.errors import Billed
+from app.providers.transport import TransportError
+from app.queue import Lane
+from app.settings import AssetSettings
+
+#: Looks become rarer with the age of a purchase, but for this.
+LONGEST_PAUSE_SECONDS = 600
+AGE_SHARE = 0.1
+
+log = structlog.get_logger()
+
+
+class Watcher:
+    """Works in the `watch` lane."""
+
+    lane = Lane.WATCH
+
+    def __init__(self, bench: Workbench, assets: AssetService, settings: AssetSettings) -> None:
+        self._bench = bench
+        self._assets = assets
+        self._fetcher = Fetcher(bench, assets)
+        self._finder = Finder(bench)
+        self._outcomes = Outcomes(bench)
+        self._settings = settings
+
+    async def claim(self, limit: int) -> Sequence[Watch]:
+        async with self._bench.database.begin() as connection:
+            return await watches.claim(connection, limit, self._bench.lease)
+
+    async def next_due(self) -> float | None:
+        """Seconds until the next look."""
+        async with self._bench.database.read() as connection:
+            return await watches.next_due(connection)
+
+    async def advance(self, watch: Watch) -> None:
+        """One look at one purchase."""
+        await checkpoint(Checkpoint.WATCH_CLAIMED)
+        async with self._bench.database.read() as connection:
+            job = await repository.get(connection, watch.job_id)
+            submission = await ledger.get(connection, watch.submission_id)
+            now = await repository.now(connection)
+        if job is None or submission is None:
+            return
+        if watch.over or submission.state is not SubmissionState.ABANDONED:
+            async with self._bench.database.begin() as connection:
+                await watches.end(connection, watch)
+            return
+        provider = self._bench.provider(submission)
+        known = False
+        if provider is not None:
+            lease = self._bench.lease
+            async with self._bench.extending(lambda connection: watches.extend(connection, watch, lease)):
+                known = await self._look(watch, job, submission, provider)
+        if not known:
+            age = (now - submission.created_at).total_seconds()
+            pause = max(self._bench.poll_interval(submission.connection), age * AGE_SHARE)
+            async with self._bench.database.begin() as connection:
+                await watches.later(connection, watch, min(pause, LONGEST_PAUSE_SECONDS))
+
+    async def _look(self, watch: Watch, job: Job, submission: Submission, provider: Provider) -> bool:
+        """Whether the truth is known now."""
+        if submission.remote_id is None:
+            return await self._look_for(watch, job, submission, provider)
+        outcome = await provider.poll(submission.remote_id)
+        await checkpoint(Checkpoint.WATCH_ANSWERED)
+        match outcome:
+            case Finished():
+                return await self._finished(watch, job, submission, outcome)
+            case Failed():
+                await self._no_film(watch, submission, outcome.failure.billed, outcome.cost, outcome.raw)
+                return True
+            case Canceled():
+                await self._no_film(watch, submission, Billed.UNKNOWN, outcome.cost, outcome.raw)
+                return True
+            case Missing():
+                return await self._missing(watch, submission)
+            case _:
+                if job.state in {State.SUCCEEDED, State.CANCELED} and provider.traits.cancels:
+                    # Nobody wants this film: it may be stopped before it costs anything (more).
+                    await provider.cancel(submission.remote_id)
+                return False
+
+    async def _look_for(self, watch: Watch, job: Job, submission: Submission, provider: Provider) -> bool:
+        """The reply was lost: is there a record after all? Sending again is out of the question, the job has ended."""
+        outcome = await self._finder.find(provider, job, submission)
+        await checkpoint(Checkpoint.WATCH_ANSWERED)
+        if isinstance(outcome, Found):
+            try:
+                accepted = Accepted(outcome.remote_id)
+                await persist(lambda: self._outcomes.accepted(job.id, submission.id, accepted))
+            except ledger.TwinTookIt:
+                return False
+            self._bench.bell.ring(Lane.WATCH)
+            raise Overtaken  # the watch was renewed with the record's id
+        if not isinstance(outcome, Absent):
+            return False
+        if submission.lookups + 1 < LOOKUPS_NEEDED:
+            async with self._bench.database.begin() as connection:
+                await ledger.change(connection, submission.id, lookups=submission.lookups + 1)
+            return False
+        await self._outcomes.never_bought(submission)
+        async with self._bench.database.begin() as connection:
+            await watches.end(connection, watch)
+        return True
+
+    async def _missing(self, watch: Watch, submission: Submission) -> bool:
+        async with self._bench.database.begin() as connection:
+            missing_for = await ledger.mark_missing(connection, submission.id)
+            if missing_for < self._bench.settings.lost_after:
+                return False
+            await watches.end(connection, watch)
+        return True
+
+    async def _no_film(
+        self, watch: Watch, submission: Submission, billed: Billed, cost: Decimal | None, raw: Any
+    ) -> None:
+        certainty = billing.of_failure(submission, self._bench.bills_on(submission.connection), billed, cost)
+        async with self._bench.database.begin() as connection:
+            await self._lock(connection, watch)
+            await ledger.end(
+                connection,
+                submission.id,
+                SubmissionState.DONE,
+                cost=cost,
+                charge_certainty=certainty.value,
+                late=True,
+                raw=raw,
+            )
+            await self._bench.recorder.recount(connection, watch.job_id)
+            await watches.end(connection, watch)
+
+    async def _finished(self, watch: Watch, job: Job, submission: Submission, outcome: Finished) -> bool:
+        cost, certainty = billing.of_success(submission, self._bench.bills_on(submission.connection), outcome.cost)
+        async with self._bench.database.begin() as connection:
+            await self._lock(connection, watch)
+            if not submission.late:
+                await ledger.change(
+                    connection,
+                    submission.id,
+                    results=list(outcome.results),
+                    cost=cost,
+                    charge_certainty=certainty.value,
+                    late=True,
+                    raw=outcome.raw,
+                )
+                await self._bench.recorder.recount(connection, job.id)
+            wanted = job.final and not await self._assets.of_jobs(connection, [job.id])
+            finished = await ledger.get(connection, submission.id)
+        return await (self._adopt(watch, job, finished) if wanted and finished else self._leave(watch, job, submission))
+
+    async def _adopt(self, watch: Watch, job: Job, submission: Submission) -> bool:
+        try:
+            stored = await self._fetcher.take_in(job, submission)
+        except StorageError as error:
+            log.error("storage not usable", job=encode(Prefix.JOB, job.id), error=str(error))  # noqa: TRY400
+            return False
+        except (AssetError, TransportError, ResultUnavailable) as error:
+            tries = submission.fetches + 1
+            log.warning("late film not taken in", job=encode(Prefix.JOB, job.id), tries=tries, error=str(error))
+            if tries >= self._settings.fetch_tries:
+                return await self._leave(watch, job, submission)
+            async with self._bench.database.begin() as connection:
+                await ledger.change(connection, submission.id, fetches=tries)
+            return False
+        await persist(lambda: self._adopted(watch, submission, stored))
+        self._bench.bell.ring(Lane.DELIVER)
+        log.info("late film stored", job=encode(Prefix.JOB, job.id))
+        return True
+
+    async def _adopted(self, watch: Watch, submission: Submission, stored: Stored) -> None:
+        async with self._bench.database.begin() as connection:
+            await self._lock(connection, watch)
+            assets = await self._assets.record(connection, stored)
+            await ledger.end(connection, submission.id, SubmissionState.DONE, fetches=submission.fetches + 1)
+            ids = {asset.kind.value: encode(Prefix.ASSET, asset.id) for asset in assets}
+            await self._bench.recorder.film_late(connection, watch.job_id, ids)
+            await watches.end(connection, watch)
+
+    async def _leave(self, watch: Watch, job: Job, submission: Submission) -> bool:
+        """The job has its film already, or this one cannot be had: the ledger says what it cost."""
+        if not job.final:
+            return False  # it was bought anew, and may come to nothing yet
+        async with self._bench.database.begin() as connection:
+            await self._lock(connection, watch)
+            await ledger.end(connection, submission.id, SubmissionState.DONE)
+            await watches.end(connection, watch)
+        return True
+
+    async def _lock(self, connection: AsyncConnection, watch: Watch) -> None:
+        if await repository.lock(connection, watch.job_id) is None:
+            raise Overtaken
