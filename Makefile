@@ -13,7 +13,7 @@ export PROMPT DURATION SIZE
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo dev test check format lint types contracts deadcode openapi lock bench clean
+.PHONY: demo dev test check format lint types contracts deadcode openapi lock faults bench clean
 
 demo: $(READY)
 	@$(BIN)/filmgate demo --prompt="$$PROMPT" --seconds="$$DURATION" --size="$$SIZE"
@@ -44,6 +44,10 @@ deadcode: $(READY)
 
 openapi: $(READY)
 	$(BIN)/filmgate openapi --check
+
+# Kills, cuts and freezes everything, everywhere, and compares the provider's books with ours. SEED=n MINUTES=m
+faults: $(READY)
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 
 from app.jobs.failures import CODES as JOB_CODES
 from app.jobs.schemas import JobEvent
-from app.jobs.states import FINAL_EVENTS
+from app.jobs.states import FILM_LATE, WEBHOOK_EVENTS
 from app.problems import CODES as PROBLEM_CODES
 
 _INTRODUCTION = """
@@ -17,6 +17,7 @@ upstream provider **at most once**, and ends as a film in storage that you own, 
 
 * **202 means committed.** A retry with the same `Idempotency-Key` finds the same job.
 * **`succeeded` means stored, checked and playable.**
+* **`fallbacks`** let a job go on, under the same id, when a provider says no. Never silently, never above `max_cost`.
 * **`charge_certainty`** says what is known about money: `none`, `possible` or `certain`.
 
 Send `Authorization: Bearer fgk_…`. Times are RFC 3339, money is decimal strings in USD. Errors are RFC 9457 problems.
@@ -46,21 +47,25 @@ DESCRIPTION: dict[str, Any] = {
         {"name": "assets", "description": "The stored films."},
         {"name": "models", "description": "What can be ordered."},
         {"name": "webhooks", "description": "How we call you back."},
+        {"name": "callbacks", "description": "How providers call us: no customer needs this."},
         {"name": "operations", "description": "For operators."},
     ],
 }
 
 
+_OCCASIONS = {FILM_LATE: "The film of a job that had failed came out after all"}
+
+
 def install(app: FastAPI) -> None:
     """Describe the webhooks that we send."""
     webhooks = APIRouter()
-    for event_type in sorted(FINAL_EVENTS):
+    for event_type in sorted(WEBHOOK_EVENTS):
         webhooks.add_api_route(
             event_type,
             _receive,
             methods=["POST"],
             operation_id=f"on_{event_type.replace('.', '_')}",
-            summary=f"A job has ended: {event_type}",
+            summary=f"{_OCCASIONS.get(event_type, 'A job has ended')}: {event_type}",
             description=(
                 "Sent to the job's `webhook_url` until it answers 2xx, with the headers `webhook-id`, "
                 "`webhook-timestamp` and `webhook-signature` of Standard Webhooks 1.0.0. The same event may arrive "

@@ -16,6 +16,7 @@ from app.assets.errors import TooBig, TookTooLong, Truncated
 from app.assets.records import Incoming, Kind, NewAsset, Stored
 from app.assets.spool import Spool, Spooled
 from app.assets.storage import CHUNK_BYTES, Storage
+from app.checkpoints import Checkpoint, checkpoint
 from app.ids import Prefix, encode, new_id
 from app.metrics import STORED_BYTES
 from app.settings import AssetSettings
@@ -65,6 +66,7 @@ class Intake:
                 raise Truncated(
                     "The film did not arrive whole.", f"{spooled.size} of {incoming.expected_bytes} bytes came"
                 )
+            await checkpoint(Checkpoint.STORE_SPOOLED)
             film = await asyncio.to_thread(media.probe, spooled.path)
             poster = await asyncio.to_thread(media.poster, spooled.path)
             return await self._keep(incoming, spooled, film, poster)
@@ -90,6 +92,7 @@ class Intake:
         stored = Stored(film=_film_asset(incoming, spooled, film), poster=_poster_asset(incoming, poster))
         await self._storage.put(stored.film.object_key, spooled.path, stored.film.content_type)
         await self._storage.put(stored.poster.object_key, poster.jpeg, stored.poster.content_type)
+        await checkpoint(Checkpoint.STORE_PUT)
         STORED_BYTES.inc(stored.film.size_bytes + stored.poster.size_bytes)
         log.info(
             "film taken in",

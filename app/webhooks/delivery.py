@@ -12,6 +12,7 @@ from importlib.metadata import version
 
 import structlog
 
+from app.checkpoints import Checkpoint, checkpoint
 from app.clock import Clock, utc_now
 from app.db import Database
 from app.http import GuardedClient, GuardedReply, GuardError, InvalidUrl
@@ -95,6 +96,7 @@ class Deliverer:
         return outcome
 
     async def _attempt(self, due: Due) -> Outcome:
+        await checkpoint(Checkpoint.DELIVER_CLAIMED)
         headers = await self._headers(due)
         started_at, started = self._clock(), time.monotonic()
         reply: GuardedReply | GuardError
@@ -102,6 +104,7 @@ class Deliverer:
             reply = await self._client.post(due.url, headers, due.body.encode())
         except GuardError as error:
             reply = error
+        await checkpoint(Checkpoint.DELIVER_SENT)
         milliseconds = round((time.monotonic() - started) * 1000)
         number = due.attempts + 1
         if isinstance(reply, GuardedReply):
@@ -122,6 +125,7 @@ class Deliverer:
     async def _record(self, due: Due, attempt: Attempt, decision: Decision) -> Outcome:
         async with self._database.begin() as connection:
             recorded = await repository.record(connection, due, attempt, decision)
+            await checkpoint(Checkpoint.DELIVER_RECORDED)
         outcome = _OUTCOMES[type(decision)] if recorded else Outcome.LOST_LEASE
         log.info(
             "webhook attempted",
