@@ -135,7 +135,7 @@ class Resources:
             assets=assets,
             jobs=JobService(
                 database,
-                catalog=registry.catalog,
+                registry=registry,
                 recorder=recorder,
                 assets=assets,
                 events=events,

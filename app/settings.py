@@ -94,6 +94,8 @@ class WorkerSettings(Group):
 
 class JobSettings(Group):
     submit_timeout: Seconds = Field(default=30, description="absolute time-out of one paid request")
+    submit_margin: Seconds = Field(default=15, description="seconds to write its outcome down before the lease ends")
+    lookup_pause: Seconds = Field(default=5, description="seconds between two looks for a lost request")
     default_deadline: Seconds = Field(default=3600, description="seconds, when the request names none")
     max_deadline: Seconds = 86_400
     unknown_wait: Seconds = Field(default=900, description="seconds to look for the outcome of a lost reply")

@@ -28,12 +28,11 @@ from app.jobs.workbench import Workbench, persist
 from app.lanes import Overtaken
 from app.providers.transport import Call
 
-#: Between the end of the send deadline and the end of the lease.
-LEASE_MARGIN_SECONDS = 15
 MINUTE_SECONDS = 60
 #: A job that cannot be put into its provider's words is looked at again after so long: a fault of ours, not of the job.
 UNWRITABLE_SECONDS = 60
 DIVERT_BATCH = 100
+DIVERT_PAUSE_SECONDS = 10
 NOT_REACHED = "The provider could not be reached; nothing was sent. Trying again until the job's deadline."
 
 log = structlog.get_logger()
@@ -180,7 +179,7 @@ class Admission:
 
     @property
     def _lease(self) -> float:
-        return self._bench.settings.submit_timeout + LEASE_MARGIN_SECONDS
+        return self._bench.settings.submit_timeout + self._bench.settings.submit_margin
 
     async def _withdraw(self, job_id: UUID, submission_id: UUID) -> None:
         """Cut at the commit: the intent may be there, and we know that nothing was sent."""
@@ -203,3 +202,5 @@ class Admission:
                 if turn is not None and turn.model != line:
                     await schedule.divert(connection, job_id, line, turn)
                     log.info("job waits for another model", job=encode(Prefix.JOB, job_id), model=turn.model)
+                else:
+                    await schedule.set_back(connection, job_id, DIVERT_PAUSE_SECONDS)

@@ -35,9 +35,8 @@ from app.providers.base import (
 )
 from app.queue import Lane
 
-#: Look-ups that must all say "absent", and the pause between them.
+#: Look-ups that must all say "absent", one after the other.
 LOOKUPS_NEEDED = 2
-LOOKUP_PAUSE_SECONDS = 5
 LONGEST_PAUSE_SECONDS = 60
 ABSENT = "The provider holds no record of the lost request: it was not accepted. Trying again."
 
@@ -123,7 +122,7 @@ class Resolver:
             return
         async with self._bench.database.begin() as connection:
             await ledger.change(connection, submission.id, lookups=submission.lookups + 1)
-            await schedule.defer(connection, [(claim, LOOKUP_PAUSE_SECONDS)], only_mine=True)
+            await schedule.defer(connection, [(claim, self._bench.settings.lookup_pause)], only_mine=True)
 
     async def _inconclusive(
         self, claim: Claim, submission: Submission, provider: Provider, outcome: Inconclusive, now: datetime
@@ -136,7 +135,8 @@ class Resolver:
         async with self._bench.database.begin() as connection:
             # Absence must be seen twice running; this look saw nothing either way.
             await ledger.change(connection, submission.id, lookups=0, polls=submission.polls + 1)
-            pause = exponential(submission.polls + 1, first=LOOKUP_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
+            first = self._bench.settings.lookup_pause
+            pause = exponential(submission.polls + 1, first=first, longest=max(first, LONGEST_PAUSE_SECONDS))
             await schedule.defer(connection, [(claim, pause)], only_mine=True)
 
     def _may_call_back(self, provider: Provider, submission: Submission) -> bool:

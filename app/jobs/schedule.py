@@ -56,7 +56,8 @@ async def put(
         values: dict[str, Any] = {"lane": LANES[job.state].value, "next_at": due, "queue": None, "ready_at": None}
         if job.state is State.QUEUED:
             turn = turn or Turn(job.model)
-            values |= {"queue": turn.model, "avoid": list(turn.avoid), "ready_at": due, "next_at": job.deadline_at}
+            values |= {"queue": turn.model, "avoid": list(turn.avoid), "diverts": bool(job.fallbacks)}
+            values |= {"ready_at": due, "next_at": job.deadline_at}
         if fence is None:
             values["fence"] = schedule.c.fence + 1
         result = await connection.execute(update(schedule).where(mine).values(**values))
@@ -227,9 +228,11 @@ async def next_ready(connection: AsyncConnection) -> float | None:
 
 
 async def divertible(connection: AsyncConnection, queue: str, limit: int) -> list[UUID]:
-    """Jobs in a line that have another model to fall back to."""
+    """Jobs in a line that may start and have another model to fall back to."""
+    # As text, so that the partial index is seen to fit.
     rows = await connection.scalars(
-        select(schedule.c.job_id).where(schedule.c.queue == queue, schedule.c.diverts).limit(limit)
+        text(f"SELECT job_id FROM schedule WHERE queue = :queue AND diverts AND {_MAY_START} LIMIT :limit"),  # noqa: S608
+        {"queue": queue, "limit": limit},
     )
     return list(rows)
 

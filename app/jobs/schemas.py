@@ -108,7 +108,9 @@ class JobView(BaseModel):
     phase: Phase | None = Field(description="What is going on inside the status; null when the job has ended.")
     progress: int = Field(ge=0, le=100, description="Of the render, as far as the provider tells.")
     notice: str | None = Field(description="What a live job is waiting for, in words.")
-    queue: Waiting | None = Field(description="While the job is queued and some connection serves its model.")
+    queue: Waiting | None = Field(
+        description="Of a queued job that some connection serves; null in lists and in the answer to a create."
+    )
     estimated_finish_at: datetime | None = Field(description="Of a live job, learned from past renders.")
     priority: Priority
     model: str

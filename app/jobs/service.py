@@ -29,8 +29,9 @@ from app.jobs.states import State, Status, states_of
 from app.lanes import Overtaken
 from app.pagination import Page, Paging
 from app.providers.base import CancelOutcome
-from app.providers.catalog import Catalog, Model
+from app.providers.catalog import Model
 from app.providers.fitting import Fitted
+from app.providers.registry import Registry
 from app.queue import Bell, Lane
 from app.settings import JobSettings
 from app.webhooks.records import Delivery
@@ -67,7 +68,7 @@ class JobService:
         self,
         database: Database,
         *,
-        catalog: Catalog,
+        registry: Registry,
         recorder: Recorder,
         assets: AssetService,
         events: EventService,
@@ -77,7 +78,8 @@ class JobService:
         settings: JobSettings,
     ) -> None:
         self._database = database
-        self._catalog = catalog
+        self._registry = registry
+        self._catalog = registry.catalog
         self._recorder = recorder
         self._assets = assets
         self._events = events
@@ -129,8 +131,10 @@ class JobService:
         if new.webhook_url is not None:
             self._webhooks.check_url(new.webhook_url)
         fallbacks = self._fallbacks(new, chosen)
+        served = any(self._registry.connections_of(choice.model) for choice in (chosen, *fallbacks))
         values = {
             "model": chosen.model,
+            "notice": None if served else f"No configured connection serves {chosen.model} now.",
             "adjustments": chosen.adjustments,
             "fallbacks": [choice.stored() for choice in fallbacks],
             "fallback_on_refusal": new.fallback_on_refusal,
