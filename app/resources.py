@@ -144,7 +144,7 @@ class Resources:
                 bell=bell,
                 settings=settings.jobs,
             ),
-            callbacks=CallbackService(database, registry, urls, bell),
+            callbacks=CallbackService(database, registry, urls, bell, watch_for=settings.jobs.watch_for),
             times=times,
             bench=bench,
             steps=Steps(

@@ -40,6 +40,13 @@ def test_only_the_state_table_decides_what_a_move_is() -> None:
     assert [str(file) for file, text in sources() if writes.search(text)] == ["app/jobs/repository.py"]
 
 
+def test_no_decision_about_a_job_goes_by_a_clock_of_ours() -> None:
+    """A worker whose clock is ten minutes off takes nothing over early: leases and deadlines are the database's."""
+    clocks = re.compile(r"utc_now|datetime\.now|time\.time\(")
+    estimates = {"app/jobs/forecast.py", "app/jobs/render_times.py"}
+    assert {str(file) for file, text in sources() if file.parts[1] == "jobs" and clocks.search(text)} == estimates
+
+
 def test_every_module_says_what_it_is_for() -> None:
     silent = [str(file) for file, text in sources() if text.strip() and not text.startswith(('"""', "#!"))]
     assert not silent

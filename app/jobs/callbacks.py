@@ -17,6 +17,7 @@ from app.db import Database
 from app.errors import InvalidRequest, NotFound
 from app.ids import Prefix, decode, encode
 from app.jobs import ledger, repository, schedule, watches
+from app.jobs.states import LIVE_SUBMISSIONS
 from app.providers.base import Callback
 from app.providers.registry import Registry, UnknownConnection
 from app.queue import Bell, Lane
@@ -56,11 +57,14 @@ class CallbackUrls:
 class CallbackService:
     """Takes callbacks in. It changes no state: it notes a remote id, and has the job looked at now."""
 
-    def __init__(self, database: Database, registry: Registry, urls: CallbackUrls, bell: Bell) -> None:
+    def __init__(
+        self, database: Database, registry: Registry, urls: CallbackUrls, bell: Bell, *, watch_for: float
+    ) -> None:
         self._database = database
         self._registry = registry
         self._urls = urls
         self._bell = bell
+        self._watch_for = watch_for
 
     async def receive(self, upstream: str, token: str, headers: Mapping[str, str], body: bytes) -> None:
         """
@@ -88,9 +92,13 @@ class CallbackService:
         job = await repository.lock(connection, submission.job_id) if submission else None
         if submission is None or job is None:
             raise NotFound(NO_CALLBACK)
-        if callback.remote_id is not None and submission.remote_id is None:
+        hinted = callback.remote_id is not None and submission.remote_id is None
+        if callback.remote_id is not None and hinted:
             await ledger.take_hint(connection, submission_id, callback.remote_id)
-        if job.final:
-            await watches.look_now(connection, submission_id)
-        else:
+        if submission.state in LIVE_SUBMISSIONS:
             await schedule.look_now(connection, job)
+        elif hinted:
+            # It was taken for refused or absent, or given up: if the provider agrees, the money counts.
+            await watches.add(connection, submission_id, job.id, next_in=0, last=self._watch_for)
+        else:
+            await watches.look_now(connection, submission_id)

@@ -79,7 +79,7 @@ class Watcher:
             now = await repository.now(connection)
         if job is None or submission is None:
             return
-        if watch.over or submission.state is not SubmissionState.ABANDONED:
+        if watch.over or not _in_doubt(submission):
             async with self._bench.database.begin() as connection:
                 await watches.end(connection, watch)
             return
@@ -130,6 +130,12 @@ class Watcher:
                 return False
             self._bench.bell.ring(Lane.WATCH)
             raise Overtaken  # the watch was renewed with the record's id
+        if submission.state is not SubmissionState.ABANDONED:
+            # A callback named a record that the provider does not know: it was settled before, and stays so.
+            async with self._bench.database.begin() as connection:
+                await ledger.change(connection, submission.id, hint=None)
+                await watches.end(connection, watch)
+            return True
         if not isinstance(outcome, Absent):
             return False
         if submission.lookups + 1 < LOOKUPS_NEEDED:
@@ -227,3 +233,9 @@ class Watcher:
     async def _lock(self, connection: AsyncConnection, watch: Watch) -> None:
         if await repository.lock(connection, watch.job_id) is None:
             raise Overtaken
+
+
+def _in_doubt(submission: Submission) -> bool:
+    """Whether anything may still be learned of a purchase."""
+    settled = submission.state in {SubmissionState.ABSENT, SubmissionState.REJECTED}
+    return submission.state is SubmissionState.ABANDONED or (settled and submission.hint is not None)
