@@ -14,7 +14,6 @@ from functools import partial
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.checkpoints import Checkpoint, checkpoint
@@ -108,11 +107,11 @@ class Admission:
                     # Closed until now: this one finds out whether it works again, and the others wait for its outcome.
                     await connections.close(connection, upstream, self._lease)
                 await checkpoint(Checkpoint.SUBMIT_WRITTEN)
-        except (SQLAlchemyError, OSError) as error:
+        except Exception as error:
             for job_id, submission_id in intended:
                 await persist(partial(self._withdraw, job_id, submission_id))
             if intended and not is_outage(error):
-                # What the database refuses is about one job: the last. It must not keep the others waiting.
+                # What was refused is about one job: the last. It must not keep the others waiting.
                 await self._set_back(intended[-1][0])
             raise
         await checkpoint(Checkpoint.SUBMIT_COMMITTED)

@@ -13,6 +13,11 @@ def of_acceptance(bills_on: BillsOn) -> ChargeCertainty:
     return ChargeCertainty.CERTAIN if bills_on is BillsOn.ACCEPTANCE else ChargeCertainty.NONE
 
 
+def of_late_acceptance(bills_on: BillsOn) -> ChargeCertainty:
+    """Nobody may ever learn how it ends: until then it may have been charged."""
+    return ChargeCertainty.CERTAIN if bills_on is BillsOn.ACCEPTANCE else of_doubt(bills_on)
+
+
 def of_doubt(bills_on: BillsOn) -> ChargeCertainty:
     """Nobody knows whether the request was accepted."""
     return ChargeCertainty.NONE if bills_on is BillsOn.NEVER else ChargeCertainty.POSSIBLE

@@ -88,8 +88,9 @@ class CallbackService:
         self._bell.ring(Lane.POLL, Lane.CONFIRM, Lane.WATCH)
 
     async def _take(self, connection: AsyncConnection, submission_id: UUID, callback: Callback) -> None:
-        submission = await ledger.get(connection, submission_id)
-        job = await repository.lock(connection, submission.job_id) if submission else None
+        found = await ledger.get(connection, submission_id)
+        job = await repository.lock(connection, found.job_id) if found else None
+        submission = await ledger.get(connection, submission_id)  # as it is now that nobody else changes it
         if submission is None or job is None:
             raise NotFound(NO_CALLBACK)
         hinted = callback.remote_id is not None and submission.remote_id is None

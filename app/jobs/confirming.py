@@ -80,14 +80,11 @@ class Resolver:
             else:
                 await self._later(claim, LONGEST_PAUSE_SECONDS)
             return
-        pause = _visible_in(submission, provider, now) if submission.hint is None else 0
-        if pause > 0:
-            await self._later(claim, pause)
-            return
         async with self._bench.holding([claim]):
-            outcome = await self.finder.find(provider, job, submission)
-            if provider.traits.lookup is Lookup.REPLAY and not isinstance(outcome, Found):
-                outcome = await self._replay(provider, job, submission)
+            outcome = await self._look(provider, job, submission, _visible_in(submission, provider, now))
+        if isinstance(outcome, float):
+            await self._later(claim, outcome)
+            return
         await checkpoint(Checkpoint.CONFIRM_ANSWERED)
         log.info("looked for a lost submission", job=encode(Prefix.JOB, job.id), outcome=type(outcome).__name__)
         match outcome:
@@ -97,6 +94,19 @@ class Resolver:
                 await self._absent(claim, submission)
             case Inconclusive():
                 await self._inconclusive(claim, submission, provider, outcome, now)
+
+    async def _look(
+        self, provider: Provider, job: Job, submission: Submission, visible_in: float
+    ) -> FindOutcome | float:
+        """What a look came to; or the seconds until one can prove anything."""
+        hinted = await self.finder.hinted(provider, submission)
+        if hinted is not None:
+            return hinted
+        if visible_in > 0:
+            return visible_in
+        if provider.traits.lookup is Lookup.REPLAY:
+            return await self._replay(provider, job, submission)
+        return await self.finder.search(provider, job, submission)
 
     async def _replay(self, provider: Provider, job: Job, submission: Submission) -> FindOutcome:
         """Send the same bytes again: the provider knows them by their key, and answers as it did the first time."""
@@ -118,7 +128,8 @@ class Resolver:
 
     async def _absent(self, claim: Claim, submission: Submission) -> None:
         if submission.lookups + 1 >= LOOKUPS_NEEDED:
-            await self._outcomes.nothing_bought(submission.job_id, submission.id, submission.detail or "", ABSENT)
+            detail = submission.detail or ""
+            await self._outcomes.nothing_bought(submission.job_id, submission.id, detail, ABSENT, hint=submission.hint)
             return
         async with self._bench.database.begin() as connection:
             await ledger.change(connection, submission.id, lookups=submission.lookups + 1)
@@ -153,13 +164,18 @@ class Finder:
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
 
-    async def find(self, provider: Provider, job: Job, submission: Submission) -> FindOutcome:
-        """By what a callback named, where the provider itself agrees; else by the provider's own search."""
-        if submission.hint is not None:
-            # The token in the URL vouches for the callback; that there is such a record only the provider can say.
-            read = await provider.poll(submission.hint)
-            if not isinstance(read, Missing | Unreadable):
-                return Found(submission.hint)
+    async def hinted(self, provider: Provider, submission: Submission) -> Found | Inconclusive | None:
+        """What the provider itself says of the record that a callback named; None: it knows none, or none was named."""
+        if submission.hint is None:
+            return None
+        # The token in the URL vouches for the callback; that there is such a record only the provider can say.
+        read = await provider.poll(submission.hint)
+        if isinstance(read, Unreadable):
+            return Inconclusive(f"a callback named {submission.hint}, and {read.detail}")
+        return None if isinstance(read, Missing) else Found(submission.hint)
+
+    async def search(self, provider: Provider, job: Job, submission: Submission) -> FindOutcome:
+        """By the provider's own search: our reference, or its list."""
         return await provider.find(_search(job, submission), self._owned(submission))
 
     def _owned(self, submission: Submission) -> Callable[[Collection[str]], Awaitable[frozenset[str]]]:

@@ -48,11 +48,11 @@ class Outcomes:
                     log.error("a submission has two remote ids", submission=_name(submission), other=outcome.remote_id)
                 return
             await ledger.claim_remote_id(connection, submission, outcome.remote_id)
-            certainty = billing.of_acceptance(self._bench.bills_on(submission.connection))
+            bills_on = self._bench.bills_on(submission.connection)
             live = await ledger.live_of(connection, job_id)
             ours = live is not None and live.id == submission.id
             if (job.state in BUYING and ours) or (job.state is State.QUEUED and live is None):
-                await ledger.accept(connection, submission_id, outcome, certainty)
+                await ledger.accept(connection, submission_id, outcome, billing.of_acceptance(bills_on))
                 await self._bench.recorder.move(
                     connection,
                     job_id,
@@ -65,7 +65,7 @@ class Outcomes:
                 )
             else:
                 # The job has ended, or was bought anew after a proof of absence that was none: the money still counts.
-                await ledger.accept_late(connection, submission_id, outcome, certainty)
+                await ledger.accept_late(connection, submission_id, outcome, billing.of_late_acceptance(bills_on))
                 await self._bench.watch(connection, submission)
                 await self._bench.recorder.recount(connection, job_id)
                 log.error("accepted after the job had moved on", submission=_name(submission), job_state=job.state)
@@ -98,10 +98,17 @@ class Outcomes:
             await checkpoint(Checkpoint.SUBMIT_RECORDED)
         self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
 
-    async def nothing_bought(self, job_id: UUID, submission_id: UUID, detail: str, notice: str) -> None:
-        """Proven: no byte was sent, or the provider holds no record of it."""
+    async def nothing_bought(
+        self, job_id: UUID, submission_id: UUID, detail: str, notice: str, *, hint: str | None = None
+    ) -> None:
+        """Proven: no byte was sent, or the provider holds no record of it.
+
+        ``hint`` is what was looked into. A callback that came meanwhile is evidence, and stands against the proof.
+        """
         async with self._bench.database.begin() as connection:
-            job, _ = await self._still_buying(connection, job_id, submission_id)
+            job, submission = await self._still_buying(connection, job_id, submission_id)
+            if submission.hint != hint:
+                raise Overtaken
             await ledger.end(
                 connection,
                 submission_id,
@@ -167,7 +174,8 @@ class Outcomes:
         """Proven after the job had ended: it was not accepted, so it cost nothing."""
         async with self._bench.database.begin() as connection:
             _, now = await self._now(connection, submission.job_id, submission.id)
-            if now.state is not SubmissionState.ABANDONED or now.remote_id is not None:
+            meanwhile = now.remote_id is not None or now.hint != submission.hint
+            if now.state is not SubmissionState.ABANDONED or meanwhile:
                 raise Overtaken
             await ledger.change(
                 connection,

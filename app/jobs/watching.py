@@ -120,7 +120,10 @@ class Watcher:
 
     async def _look_for(self, watch: Watch, job: Job, submission: Submission, provider: Provider) -> bool:
         """The reply was lost: is there a record after all? Sending again is out of the question, the job has ended."""
-        outcome = await self._finder.find(provider, job, submission)
+        hinted = await self._finder.hinted(provider, submission)
+        if hinted is None and submission.state is not SubmissionState.ABANDONED:
+            return await self._unfounded(watch, submission)
+        outcome = hinted or await self._finder.search(provider, job, submission)
         await checkpoint(Checkpoint.WATCH_ANSWERED)
         if isinstance(outcome, Found):
             try:
@@ -130,12 +133,6 @@ class Watcher:
                 return False
             self._bench.bell.ring(Lane.WATCH)
             raise Overtaken  # the watch was renewed with the record's id
-        if submission.state is not SubmissionState.ABANDONED:
-            # A callback named a record that the provider does not know: it was settled before, and stays so.
-            async with self._bench.database.begin() as connection:
-                await ledger.change(connection, submission.id, hint=None)
-                await watches.end(connection, watch)
-            return True
         if not isinstance(outcome, Absent):
             return False
         if submission.lookups + 1 < LOOKUPS_NEEDED:
@@ -144,6 +141,16 @@ class Watcher:
             return False
         await self._outcomes.never_bought(submission)
         async with self._bench.database.begin() as connection:
+            await watches.end(connection, watch)
+        return True
+
+    async def _unfounded(self, watch: Watch, submission: Submission) -> bool:
+        """A callback named a record that the provider does not know: after a while it stays settled as it was."""
+        async with self._bench.database.begin() as connection:
+            missing_for = await ledger.mark_missing(connection, submission.id)
+            if missing_for < self._bench.settings.lost_after:
+                return False
+            await ledger.change(connection, submission.id, hint=None)
             await watches.end(connection, watch)
         return True
 
