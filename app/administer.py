@@ -22,14 +22,14 @@ from app.settings import Settings
 
 async def upgrade(settings: Settings) -> None:
     """Bring the schema up to date."""
-    with _explained():
+    with explained():
         await migrate.upgrade(settings.database.url.get_secret_value())
     typer.echo("the database is up to date")
 
 
 async def check(settings: Settings) -> None:
     """Fail unless the schema is the code's."""
-    with _explained():
+    with explained():
         differences = await migrate.check(settings.database.url.get_secret_value())
     if differences:
         raise CommandError("\n".join(differences))
@@ -85,14 +85,14 @@ def _state(info: KeyInfo) -> str:
 async def _keys(settings: Settings) -> AsyncIterator[KeyService]:
     database = Database.open(settings.database, application="filmgate keys")
     try:
-        with _explained():
+        with explained():
             yield KeyService(database)
     finally:
         await database.close()
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """What can go wrong with a database or an argument, as one line for the person at the terminal."""
     try:
         yield

@@ -165,6 +165,28 @@ def health(
 
 
 @app.command()
+def doctor(
+    upstream: Annotated[bool, typer.Option("--upstream", help="Ask the providers, too, what they hold.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Find what is stuck or was paid for in vain, and say what to do. Exits with 1 when there is a problem."""
+    settings = _settings()
+    from app.doctor import command as body
+
+    with _usable():
+        run(body.doctor(settings, ask_providers=upstream, for_programs=json))
+
+
+@app.command()
+def ledger(job_id: Annotated[str, typer.Argument(metavar="JOB_ID")]) -> None:
+    """Tell what happened to one job: its purchases with the providers' own words, its events, what it cost."""
+    settings = _settings()
+    from app.story import tell
+
+    run(tell(settings, job_id, Console()))
+
+
+@app.command()
 def openapi(check: Check = False, out: Annotated[Path, typer.Option(help="The file.")] = DOCUMENT) -> None:
     """Write the OpenAPI document."""
     from app.openapi import document, render

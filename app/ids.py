@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -30,6 +31,11 @@ def new_id() -> UUID:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return UUID(int=value)
+
+
+def earliest(moment: datetime) -> UUID:
+    """Less than every id that is made from a moment on, so that "since then" is a range of ids."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def encode(prefix: Prefix, value: UUID) -> str:

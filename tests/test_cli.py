@@ -29,7 +29,8 @@ def environment(postgres_url: str, redis_url: str) -> dict[str, str]:
 async def test_help_names_every_command(tmp_path: Path) -> None:
     help_ = await filmgate("--help", directory=tmp_path)
     assert help_.code == 0
-    for command in ("dev", "demo", "api", "worker", "migrate", "sandbox", "keys", "generate", "openapi"):
+    servers, tools = ("dev", "demo", "api", "worker", "sandbox"), ("keys", "generate", "doctor", "ledger", "openapi")
+    for command in (*servers, "migrate", *tools):
         assert f" {command} " in help_.out
 
 

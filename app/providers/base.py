@@ -7,7 +7,7 @@ here, once.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -26,6 +26,7 @@ from app.providers.outcomes import (
     FindOutcome,
     Finished,
     Found,
+    Holdings,
     Inconclusive,
     Listed,
     Missing,
@@ -59,6 +60,7 @@ __all__ = [
     "FindOutcome",
     "Finished",
     "Found",
+    "Holdings",
     "Inconclusive",
     "Listed",
     "Lookup",
@@ -295,14 +297,15 @@ class Provider(ABC):
         free = [record for record in candidates if record.remote_id not in taken]
         return verdict(free, search, complete=complete)
 
-    async def records(self, since: datetime) -> Sequence[Listed]:
+    async def records(self, since: datetime) -> Holdings:
         """What the provider holds from ``since`` on, as far as its list reaches: for an audit.
 
         Raises:
             Unlisted: it has no list, or did not hand it out.
         """
-        records, _ = await self._list(None, since)
-        return [record for record in records if record.created_at is None or record.created_at >= since]
+        records, complete = await self._list(None, since)
+        recent = (record for record in records if record.created_at is None or record.created_at >= since)
+        return Holdings(tuple(recent), complete)
 
     async def _look_up(self, ref: UUID) -> FindOutcome:
         call = self.reference_call(ref)

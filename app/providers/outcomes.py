@@ -178,6 +178,14 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class Holdings:
+    """What a provider holds from some time on. ``complete`` False: its list was too long to be read to that time."""
+
+    records: tuple[Listed, ...]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
     """What is known of a submission whose reply was lost.
 

@@ -343,5 +343,5 @@ class ProviderContract(ABC):
                 await provider.records(now)
             return
         records = await provider.records(now - timedelta(minutes=1))
-        assert {record.remote_id for record in records} == bought
-        assert await provider.records(now + timedelta(minutes=1)) == []
+        assert ({record.remote_id for record in records.records}, records.complete) == (bought, True)
+        assert (await provider.records(now + timedelta(minutes=1))).records == ()

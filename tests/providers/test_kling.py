@@ -337,7 +337,8 @@ async def test_list_is_followed_to_its_end(clients: Clients) -> None:
             ("POST /tasks HTTP/1.1", b'{"limit":100}'),
             ("POST /tasks HTTP/1.1", b'{"limit":100,"cursor":"c1"}'),
         ]
-    assert records == [Listed("2", MADE, None, REFERENCE), Listed("1", MADE, None, REFERENCE)]
+    assert records.records == (Listed("2", MADE, None, REFERENCE), Listed("1", MADE, None, REFERENCE))
+    assert records.complete
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""A report as text for people, and as JSON for programs."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from app.doctor.examination import Report
+from app.doctor.findings import Severity, counted
+
+INDENT = "  "
+
+
+def as_json(report: Report) -> str:
+    """``findings`` have ``code``, ``severity``, ``message``, ``advice`` and ``facts``."""
+    count = _count(report)
+    document = {
+        "problems": count[Severity.PROBLEM],
+        "notices": count[Severity.NOTICE],
+        "findings": [asdict(finding) for finding in report.findings],
+        "without_list": report.without_list,
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def as_text(report: Report) -> str:
+    """What is to be done first, what is to be known after that, and how much there is of both."""
+    return "\n".join(_lines(report))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    width = max((len(finding.code) for finding in report.findings), default=0)
+    for severity in Severity:
+        of_this = [finding for finding in report.findings if finding.severity is severity]
+        if of_this:
+            yield f"{severity}s"
+        for finding in of_this:
+            yield f"{INDENT}{finding.code:{width}}{INDENT}{finding.message}"
+            yield f"{INDENT}{'':{width}}{INDENT}→ {finding.advice}"
+        if of_this:
+            yield ""
+    if report.without_list:
+        yield f"not asked, since they have no list: {', '.join(report.without_list)}"
+    yield _summary(report)
+
+
+def _summary(report: Report) -> str:
+    count = _count(report)
+    words = [counted(count[severity], severity, f"{severity}s") for severity in Severity if count[severity]]
+    return ", ".join(words) or "nothing found"
+
+
+def _count(report: Report) -> Counter[Severity]:
+    return Counter(finding.severity for finding in report.findings)

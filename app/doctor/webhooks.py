@@ -1,0 +1,56 @@
+"""What receivers did not get."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.doctor.findings import LATE_SECONDS, START_WORKERS, Finding, counted, lasting, notice, problem, some
+from app.ids import earliest
+from app.jobs import audit, repository
+from app.resources import Resources
+from app.webhooks import audit as webhooks
+
+DAY_SECONDS = 86_400
+
+
+async def overdue_webhooks(resources: Resources, connection: AsyncConnection) -> list[Finding]:
+    del resources
+    hosts = await webhooks.overdue(connection, LATE_SECONDS)
+    if not hosts:
+        return []
+    count, oldest = sum(host.count for host in hosts), max(host.oldest for host in hosts)
+    return [
+        problem(
+            "webhook_overdue",
+            f"{counted(count, 'webhook is', 'webhooks are')} overdue, the oldest by {lasting(oldest)}: "
+            f"{_hosts(hosts)}.",
+            f"{START_WORKERS} A receiver that hangs holds up its own only.",
+            count=count,
+            oldest_seconds=round(oldest),
+            hosts={host.host: host.count for host in hosts},
+        )
+    ]
+
+
+async def webhooks_given_up(resources: Resources, connection: AsyncConnection) -> list[Finding]:
+    # What ends now was published at most so long ago, but for receivers that asked for longer pauses than ours.
+    lifetime = 1.2 * sum(resources.settings.webhooks.delays) + 2 * DAY_SECONDS
+    since = earliest(await repository.now(connection) - timedelta(seconds=lifetime))
+    hosts = await webhooks.given_up(connection, DAY_SECONDS, since)
+    if not hosts:
+        return []
+    count = sum(host.count for host in hosts)
+    return [
+        notice(
+            "webhook_given_up",
+            f"{counted(count, 'webhook was', 'webhooks were')} given up in the last 24 h: {_hosts(hosts)}.",
+            "Tell the owners of these receivers; GET /v1/jobs/{id}/deliveries shows every attempt.",
+            count=count,
+            hosts={host.host: host.count for host in hosts},
+        )
+    ]
+
+
+def _hosts(hosts: Sequence[webhooks.Undelivered]) -> str:
+    return some([f"{host.host} ({host.count})" for host in hosts[: audit.NAMED]], len(hosts))

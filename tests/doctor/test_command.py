@@ -1,0 +1,130 @@
+"""``filmgate doctor`` as a person and a program run it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from app import migrate
+from app.db import Database
+from app.ids import Prefix, encode, new_id
+from app.settings import Settings
+from tests.doctor.patient import Patient
+from tests.sandbox.server import connected
+from tests.support.commands import Ended, filmgate
+from tests.support.settings import SECRET
+
+MODEL = "sandbox/film"
+CONNECTIONS = """
+[connections.kling]
+provider = "kling"
+base_url = "{0}/kling"
+
+[connections.runway]
+provider = "runway"
+base_url = "{0}/runway"
+"""
+
+
+class Doctor:
+    """The command, with the settings of a production gateway."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._environment = environment
+
+    async def __call__(self, *options: str, **variables: str) -> Ended:
+        environment = {**self._environment, **variables}
+        return await filmgate("doctor", *options, directory=self._directory, environment=environment)
+
+
+@pytest.fixture
+def doctor(tmp_path: Path, settings: Settings, sandbox_url: str) -> Doctor:
+    (tmp_path / "filmgate.toml").write_text(CONNECTIONS.format(sandbox_url))
+    environment = {
+        "FILMGATE_DATABASE_URL": settings.database.url.get_secret_value(),
+        "FILMGATE_REDIS_URL": settings.redis.url.get_secret_value(),
+        "FILMGATE_SECRET_KEY": SECRET.removeprefix("dev-"),
+        "FILMGATE_ASSETS_STORE": settings.assets.store,
+        "FILMGATE_ASSETS_MIN_FREE_BYTES": "0",
+        "FILMGATE_CONNECTION_KLING_API_KEY": "sandbox-key",
+        "FILMGATE_CONNECTION_RUNWAY_API_KEY": "sandbox-key",
+    }
+    return Doctor(tmp_path, environment)
+
+
+async def contents(database: Database) -> Sequence[Any]:
+    """Every row of every table, with the transaction that wrote it."""
+    async with database.read() as connection:
+        return [
+            sorted(await connection.scalars(text(f"SELECT (xmin, t)::text FROM {table} AS t")))
+            for table in migrate.all_tables().sorted_tables
+        ]
+
+
+async def test_nothing_found_is_said_and_exits_with_0(doctor: Doctor) -> None:
+    ended = await doctor()
+    assert (ended.code, ended.out, ended.err) == (0, "nothing found\n", "")
+    ended = await doctor("--json")
+    assert (ended.code, ended.err) == (0, "")
+    assert json.loads(ended.out) == {"problems": 0, "notices": 0, "findings": [], "without_list": []}
+
+
+async def test_findings_are_grouped_with_what_to_do_and_exit_with_1(doctor: Doctor, patient: Patient) -> None:
+    job = encode(Prefix.JOB, await patient.order())
+    await patient.execute("UPDATE schedule SET next_at = clock_timestamp() - interval '5 min'")
+    await patient.execute("UPDATE jobs SET created_at = created_at - interval '5 min'")
+    await patient.execute("INSERT INTO connections (name, failures, trouble) VALUES ('kling', 1, 'no credit')")
+    before = await contents(patient.resources.database)
+    ended = await doctor()
+    assert ended.code == 1
+    assert ended.err == ""
+    assert ended.out.splitlines() == [
+        "problems",
+        f"  job_overdue          The submit lane has 1 job overdue, the oldest by 5 min: {job}.",
+        "                       → Start workers (filmgate worker); where they run, their logs say what holds them up.",
+        f"  line_unserved        The line of {MODEL} has 1 job that no connection takes, the oldest for 5 min: {job}.",
+        "                       → Configure a connection for this model, or cancel them: they fail at their deadline.",
+        "",
+        "notices",
+        "  connection_troubled  Connection kling failed 1 time in a row: no credit.",
+        "                       → Check its credential, its balance and the network.",
+        "",
+        "2 problems, 1 notice",
+    ]
+    read = json.loads((await doctor("--json")).out)
+    assert (read["problems"], read["notices"]) == (2, 1)
+    assert read["findings"][0].keys() == {"code", "severity", "message", "advice", "facts"}
+    assert read["findings"][0]["facts"]["jobs"] == [job]
+    assert await contents(patient.resources.database) == before
+
+
+async def test_upstream_asks_the_providers(doctor: Doctor, patient: Patient, sandbox_url: str) -> None:
+    async with connected(sandbox_url) as customer:
+        order = {"prompt": "[never]", "options": {"external_task_id": encode(Prefix.SUBMISSION, new_id())}}
+        await customer.post("kling/text-to-video/kling-3.0", json=order)
+    before = await patient.gateway.purchases()
+    ended = await doctor("--upstream")
+    assert ended.code == 1
+    assert "  remote_job_orphaned  Connection kling holds 1 job with a reference of ours" in ended.out
+    assert ended.out.splitlines()[-2:] == ["not asked, since they have no list: runway", "1 problem"]
+    assert await patient.gateway.purchases() == before
+
+
+async def test_wrong_settings_exit_with_2(doctor: Doctor) -> None:
+    ended = await doctor("--json", FILMGATE_CONNECTION_KLING_API_KEY="")
+    assert (ended.code, ended.out) == (2, "")
+    assert "connections.kling.api_key: is not set" in ended.err
+    ended = await doctor(FILMGATE_SECRET_KEY="short")
+    assert (ended.code, ended.out) == (2, "")
+
+
+async def test_a_database_that_is_away_is_a_finding(doctor: Doctor, unused_tcp_port: int) -> None:
+    away = f"postgresql://filmgate@127.0.0.1:{unused_tcp_port}/filmgate"
+    ended = await doctor("--json", FILMGATE_DATABASE_URL=away)
+    assert ended.code == 1
+    assert [finding["code"] for finding in json.loads(ended.out)["findings"]] == ["database_unusable"]
+    assert "Traceback" not in ended.err

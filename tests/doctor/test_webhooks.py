@@ -1,0 +1,49 @@
+"""Webhooks that do not get through are found by host."""
+
+from app.clock import utc_now
+from app.ids import new_id
+from app.webhooks import repository
+from app.webhooks.decision import GiveUp
+from app.webhooks.records import Attempt
+from tests.doctor.patient import Patient
+
+
+async def owe(patient: Patient, *urls: str) -> None:
+    async with patient.resources.database.begin() as connection:
+        account_id = (await connection.exec_driver_sql("SELECT id FROM accounts")).scalar_one()
+        for url in urls:
+            await patient.resources.webhooks.publish(
+                connection,
+                account_id=account_id,
+                subject_id=new_id(),
+                event_id=new_id(),
+                event_type="job.succeeded",
+                url=url,
+                payload={},
+            )
+
+
+async def test_webhooks_that_nobody_sends_are_found(patient: Patient) -> None:
+    await owe(patient, "https://a.example/1", "https://b.example/1", "https://b.example/2")
+    assert not await patient.examine()
+    await patient.execute("UPDATE webhook_deliveries SET next_at = next_at - interval '10 min'")
+    found = await patient.examine()
+    assert list(found) == ["webhook_overdue"]
+    assert found["webhook_overdue"].severity == "problem"
+    assert found["webhook_overdue"].message == (
+        "3 webhooks are overdue, the oldest by 10 min: b.example (2), a.example (1)."
+    )
+    assert found["webhook_overdue"].facts["hosts"] == {"b.example": 2, "a.example": 1}
+
+
+async def test_webhooks_that_were_given_up_today_are_a_notice(patient: Patient) -> None:
+    await owe(patient, "https://a.example/1")
+    async with patient.resources.database.begin() as connection:
+        (due,) = await repository.claim(connection, 1, lease=5, share=1, busy=())
+        assert await repository.record(connection, due, Attempt(1, utc_now(), 5, 410), GiveUp())
+    found = await patient.examine()
+    assert list(found) == ["webhook_given_up"]
+    assert found["webhook_given_up"].severity == "notice"
+    assert found["webhook_given_up"].message == "1 webhook was given up in the last 24 h: a.example (1)."
+    await patient.execute("UPDATE webhook_deliveries SET ended_at = ended_at - interval '25 h'")
+    assert not await patient.examine()
