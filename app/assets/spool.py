@@ -68,13 +68,15 @@ class Spool:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             left = [path for path in self.directory.glob(f"{PREFIX}*{SUFFIX}") if _remove_if_left(path)]
-            with self._locked_file():
-                return len(left)
+            proof = self._locked_file()
+            with suppress(FileNotFoundError):  # a worker that starts at the same moment may take it for a left one
+                proof.close()
         except OSError as error:
             raise SettingsError(
                 f"assets.spool: {self.directory} cannot be used: {error.strerror}; name a directory that the process "
                 "may write to"
             ) from error
+        return len(left)
 
     @contextmanager
     def file(self, expected_bytes: int) -> Iterator[Spooled]:

@@ -30,6 +30,7 @@ from app.providers.transport import Call
 MINUTE_SECONDS = 60
 #: A job that cannot be put into its provider's words is looked at again after so long: a fault of ours, not of the job.
 UNWRITABLE_SECONDS = 60
+UNWRITABLE = "The gateway could not put the order into its provider's words. It is tried again; its operator is told."
 DIVERT_BATCH = 100
 DIVERT_PAUSE_SECONDS = 10
 NOT_REACHED = "The provider could not be reached; nothing was sent. Trying again until the job's deadline."
@@ -41,7 +42,7 @@ log = structlog.get_logger()
 class Purchase:
     """One paid request, ready to be sent. ``deadline`` is event-loop time.
 
-    ``troubled``: the connection has failed before, so a success is news.
+    ``failures`` is how often the connection had failed in a row before: if it had, a success is news.
     """
 
     submission_id: UUID
@@ -49,7 +50,7 @@ class Purchase:
     connection: str
     call: Call
     deadline: float
-    troubled: bool
+    failures: int
 
 
 class Admission:
@@ -64,6 +65,13 @@ class Admission:
         async with self._bench.database.read() as connection:
             lines = await schedule.lines(connection)
             closed = await connections.closed(connection) if lines else set()
+            broken = await connections.closed(connection, self._bench.settings.break_after) if closed else set()
+        # Before anything is committed: nothing that goes wrong here may keep a purchase from being sent.
+        for line in list(lines):
+            try:
+                lines |= await self._divert(line, broken)
+            except Exception:
+                log.exception("jobs not diverted", line=line)
         purchases: list[Purchase] = []
         for upstream in self._bench.registry.connections:
             models = lines.intersection(self._bench.registry.models_of(upstream))
@@ -74,10 +82,6 @@ class Admission:
                     purchases += await self._admit(upstream, sorted(models), room)
                 except Exception:
                     log.exception("no jobs let in", connection=upstream)
-        for line in lines:
-            ways = self._bench.registry.connections_of(line)
-            if closed.issuperset(ways):
-                await self._divert(line, closed)
         return purchases
 
     async def next_due(self) -> float | None:
@@ -150,6 +154,7 @@ class Admission:
         except Exception:
             log.exception("order not written", job=encode(Prefix.JOB, job.id), connection=upstream)
             await schedule.set_back(connection, job.id, UNWRITABLE_SECONDS)
+            await self._bench.recorder.notice(connection, job.id, UNWRITABLE)
             return None
         await ledger.write_intent(
             connection,
@@ -174,7 +179,7 @@ class Admission:
             next_in=self._lease,
             model_used=model,
         )
-        return Purchase(submission_id, job.id, upstream, call, deadline, standing.troubled)
+        return Purchase(submission_id, job.id, upstream, call, deadline, standing.failures)
 
     @property
     def _lease(self) -> float:
@@ -189,17 +194,29 @@ class Admission:
         async with self._bench.database.begin() as connection:
             await schedule.set_back(connection, job_id, UNWRITABLE_SECONDS)
 
-    async def _divert(self, line: str, closed: set[str]) -> None:
-        """Nothing serves this model now: who named other models may wait for those instead."""
+    async def _divert(self, line: str, broken: set[str]) -> set[str]:
+        """Where none of the ways that jobs want is open, let them wait for others that they may take instead.
+
+        Returns the lines that they are in now.
+        """
+        ways = self._bench.registry.connections_of(line)
+        if ways and broken.isdisjoint(ways):
+            return set()
         async with self._bench.database.read() as connection:
-            job_ids = await schedule.divertible(connection, line, DIVERT_BATCH)
-        for job_id in job_ids:
-            async with self._bench.database.begin() as connection:
-                job = await repository.lock(connection, job_id)
-                past = await ledger.past_of(connection, job_id)
-                turn = failover.next_turn(job, past, self._bench.registry.connections_of, closed) if job else None
-                if turn is not None and turn.model != line:
-                    await schedule.divert(connection, job_id, line, turn)
-                    log.info("job waits for another model", job=encode(Prefix.JOB, job_id), model=turn.model)
-                else:
-                    await schedule.set_back(connection, job_id, DIVERT_PAUSE_SECONDS)
+            wanted = [name for name in ways if name not in broken]
+            job_ids = await schedule.stranded(connection, line, wanted, DIVERT_BATCH)
+        turns = [await self._turn_elsewhere(job_id, line, broken) for job_id in job_ids]
+        return {turn.model for turn in turns if turn is not None}
+
+    async def _turn_elsewhere(self, job_id: UUID, line: str, broken: set[str]) -> failover.Turn | None:
+        async with self._bench.database.begin() as connection:
+            job = await repository.lock(connection, job_id, skip_locked=True)
+            if job is None:
+                return None
+            past = await ledger.past_of(connection, job_id)
+            turn = failover.next_turn(job, past, self._bench.registry.connections_of, broken)
+            if turn is None or not await schedule.divert(connection, job, line, turn):
+                await schedule.set_back(connection, job_id, DIVERT_PAUSE_SECONDS)
+                return None
+        log.info("job waits for another way", job=encode(Prefix.JOB, job_id), model=turn.model, avoid=turn.avoid)
+        return turn

@@ -17,7 +17,7 @@ from app.db import Database
 from app.errors import InvalidRequest, NotFound
 from app.ids import Prefix, decode, encode
 from app.jobs import ledger, repository, schedule, watches
-from app.jobs.states import LIVE_SUBMISSIONS
+from app.jobs.states import LIVE_SUBMISSIONS, SubmissionState
 from app.providers.base import Callback
 from app.providers.registry import Registry, UnknownConnection
 from app.queue import Bell, Lane
@@ -98,8 +98,6 @@ class CallbackService:
             await ledger.take_hint(connection, submission_id, callback.remote_id)
         if submission.state in LIVE_SUBMISSIONS:
             await schedule.look_now(connection, job)
-        elif hinted:
-            # It was taken for refused or absent, or given up: if the provider agrees, the money counts.
+        elif hinted or submission.state is SubmissionState.ABANDONED:
+            # It was taken for refused or absent, or given up, perhaps even by the watch: what the provider says counts.
             await watches.add(connection, submission_id, job.id, next_in=0, last=self._watch_for)
-        else:
-            await watches.look_now(connection, submission_id)

@@ -100,13 +100,13 @@ class Resolver:
     ) -> FindOutcome | float:
         """What a look came to; or the seconds until one can prove anything."""
         hinted = await self.finder.hinted(provider, submission)
-        if hinted is not None:
+        if isinstance(hinted, Found):
             return hinted
         if visible_in > 0:
             return visible_in
         if provider.traits.lookup is Lookup.REPLAY:
             return await self._replay(provider, job, submission)
-        return await self.finder.search(provider, job, submission)
+        return await self.finder.search(provider, job, submission, hinted)
 
     async def _replay(self, provider: Provider, job: Job, submission: Submission) -> FindOutcome:
         """Send the same bytes again: the provider knows them by their key, and answers as it did the first time."""
@@ -127,13 +127,17 @@ class Resolver:
             log.info("the record found belongs to a twin", submission=encode(Prefix.SUBMISSION, submission.id))
 
     async def _absent(self, claim: Claim, submission: Submission) -> None:
-        if submission.lookups + 1 >= LOOKUPS_NEEDED:
+        async with self._bench.database.begin() as connection:
+            absent_for = await ledger.mark_missing(connection, submission.id)
+            # Whatever woke us, a callback or a cancel: two looks count as two only with the pause between them.
+            left = max(0, self._bench.settings.lookup_pause - absent_for)
+            proven = submission.lookups + 1 >= LOOKUPS_NEEDED and not left
+            if not proven:
+                await ledger.change(connection, submission.id, lookups=submission.lookups + 1)
+                await schedule.defer(connection, [(claim, left)], only_mine=True)
+        if proven:
             detail = submission.detail or ""
             await self._outcomes.nothing_bought(submission.job_id, submission.id, detail, ABSENT, hint=submission.hint)
-            return
-        async with self._bench.database.begin() as connection:
-            await ledger.change(connection, submission.id, lookups=submission.lookups + 1)
-            await schedule.defer(connection, [(claim, self._bench.settings.lookup_pause)], only_mine=True)
 
     async def _inconclusive(
         self, claim: Claim, submission: Submission, provider: Provider, outcome: Inconclusive, now: datetime
@@ -145,7 +149,8 @@ class Resolver:
             return
         async with self._bench.database.begin() as connection:
             # Absence must be seen twice running; this look saw nothing either way.
-            await ledger.change(connection, submission.id, lookups=0, polls=submission.polls + 1)
+            seen = {"lookups": 0, "missing_since": None, "polls": submission.polls + 1}
+            await ledger.change(connection, submission.id, **seen)
             first = self._bench.settings.lookup_pause
             pause = exponential(submission.polls + 1, first=first, longest=max(first, LONGEST_PAUSE_SECONDS))
             await schedule.defer(connection, [(claim, pause)], only_mine=True)
@@ -165,18 +170,24 @@ class Finder:
         self._bench = bench
 
     async def hinted(self, provider: Provider, submission: Submission) -> Found | Inconclusive | None:
-        """What the provider itself says of the record that a callback named; None: it knows none, or none was named."""
-        if submission.hint is None:
-            return None
+        """What the provider itself says of the record that a callback named; None: it has none that may be ours."""
+        if submission.hint is None or await self._owned(submission)([submission.hint]):
+            return None  # another submission's record is none of this one's, whoever named it
         # The token in the URL vouches for the callback; that there is such a record only the provider can say.
         read = await provider.poll(submission.hint)
         if isinstance(read, Unreadable):
             return Inconclusive(f"a callback named {submission.hint}, and {read.detail}")
         return None if isinstance(read, Missing) else Found(submission.hint)
 
-    async def search(self, provider: Provider, job: Job, submission: Submission) -> FindOutcome:
-        """By the provider's own search: our reference, or its list."""
-        return await provider.find(_search(job, submission), self._owned(submission))
+    async def search(
+        self, provider: Provider, job: Job, submission: Submission, hinted: Inconclusive | None
+    ) -> FindOutcome:
+        """By the provider's own search: our reference, or its list.
+
+        ``hinted`` is a record that was named and cannot be read just now: it stands against an absence.
+        """
+        outcome = await provider.find(_search(job, submission), self._owned(submission))
+        return hinted if hinted is not None and isinstance(outcome, Absent) else outcome
 
     def _owned(self, submission: Submission) -> Callable[[Collection[str]], Awaitable[frozenset[str]]]:
         async def owned(remote_ids: Collection[str]) -> frozenset[str]:

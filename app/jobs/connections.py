@@ -53,9 +53,10 @@ async def standings(connection: AsyncConnection) -> list[Standing]:
     return [Standing(*row) for row in await connection.execute(select(*_COLUMNS).order_by(connections.c.name))]
 
 
-async def closed(connection: AsyncConnection) -> set[str]:
-    """The connections that take no jobs now."""
-    return set(await connection.scalars(select(connections.c.name).where(connections.c.closed_until > NOW)))
+async def closed(connection: AsyncConnection, failures: int = 0) -> set[str]:
+    """The connections that take no jobs now, and failed so often in a row: others have only asked for a pause."""
+    now = (connections.c.closed_until > NOW, connections.c.failures >= failures)
+    return set(await connection.scalars(select(connections.c.name).where(*now)))
 
 
 async def next_opening(connection: AsyncConnection, names: Collection[str]) -> float | None:
@@ -78,9 +79,13 @@ async def note_success(connection: AsyncConnection, name: str) -> None:
 
 
 async def note_failure(
-    connection: AsyncConnection, name: str, trouble: str, *, break_after: int, pause: float, longest: float
+    connection: AsyncConnection, name: str, trouble: str, *, known: int, break_after: int, pause: float, longest: float
 ) -> int:
-    """One failure more; from the ``break_after``th on it is closed. Returns how many there were in a row."""
+    """One failure more; from the ``break_after``th on it is closed. Returns how many there were in a row.
+
+    ``known`` is how many there were when the request was let in. What was let in before it was closed says nothing new
+    after that: only who tries a closed one again makes its pause longer.
+    """
     failures: int | None = await connection.scalar(
         text(
             """
@@ -89,12 +94,13 @@ async def note_failure(
                 closed_until = CASE WHEN failures + 1 >= :break_after THEN clock_timestamp() + make_interval(
                     secs => least(:longest, :pause * power(2, least(failures + 1 - :break_after, 20)))
                 ) ELSE closed_until END
-            WHERE name = :name RETURNING failures
+            WHERE name = :name AND (failures < :break_after OR :known >= :break_after) RETURNING failures
             """
         ),
         {
             "name": name,
             "trouble": trouble[:TROUBLE_CHARACTERS],
+            "known": known,
             "break_after": break_after,
             "pause": float(pause),
             "longest": float(longest),

@@ -6,7 +6,7 @@ connections that serve it. What a provider said decides which ways are closed fo
 * a verdict on the order itself (a parameter refused) closes the model: another connection would say the same;
 * a safety refusal closes everything, unless the order says that its fallbacks may be asked as well;
 * any other definitive "no", and a render that failed, closes the way;
-* "not now" closes nothing: the way has its turn again, after the others.
+* "not now" closes nothing: the way has its turn again, after the others that take jobs.
 
 Money: a next purchase must fit into ``max_cost`` together with all that was, or may have been, charged before. Without
 a ``max_cost`` a job is bought anew only when everything before was free for certain.
@@ -56,9 +56,11 @@ def next_turn(job: Job, past: Sequence[Submission], serving: Serving, closed: Co
         }
         if ways and not tries:
             continue
-        fewest = min(tries.values(), default=0)
+        open_ = {name: tried for name, tried in tries.items() if name not in closed}
+        waits = not open_  # also when nothing serves the model at all, for the time being
+        # Whoever is closed may be so for long: an open way that was busy is asked again rather than that one awaited.
+        fewest = min((open_ or tries).values(), default=0)
         avoid = tuple(name for name in ways if tries.get(name, fewest + 1) > fewest)
-        waits = all(name in closed for name in tries)  # also when nothing serves the model at all, for the time being
         turns.append(((waits, fewest // TRIES, place), Turn(choice.model, avoid)))
     return min(turns, key=lambda ranked: ranked[0])[1] if turns else None
 
@@ -86,10 +88,10 @@ def _affordable(job: Job, choice: Choice, spent: Decimal | None) -> bool:
 
 def _is_verdict(one: Submission) -> bool:
     """Whether the provider said no for good: to the request, or to the render."""
-    failed = one.failure is not None
-    return failed and (
-        one.state is SubmissionState.DONE or (one.state is SubmissionState.REJECTED and not _retryable(one))
-    )
+    if one.failure is None:
+        return False
+    final = not one.failure["retryable"] or _fault(one) in SAFETY
+    return one.state is SubmissionState.DONE or (one.state is SubmissionState.REJECTED and final)
 
 
 def _model_is_closed(model: str, past: Sequence[Submission]) -> bool:
@@ -107,7 +109,3 @@ def _tries(model: str, connection: str, past: Sequence[Submission]) -> int:
 
 def _fault(one: Submission) -> str | None:
     return None if one.failure is None else str(one.failure["fault"])
-
-
-def _retryable(one: Submission) -> bool:
-    return one.failure is not None and bool(one.failure["retryable"])

@@ -76,6 +76,7 @@ async def write_intent(connection: AsyncConnection, intent: Intent) -> None:
             estimated_cost=intent.estimated_cost,
             state=SubmissionState.SENDING.value,
             body_hash=intent.body_hash,
+            created_at=NOW,  # and not when the transaction began: it may have waited long for the connection's row
             send_deadline=NOW + interval(intent.send_within),
             charge_certainty=ChargeCertainty.POSSIBLE.value,
         )
@@ -118,6 +119,7 @@ def _accepted(outcome: Accepted, certainty: ChargeCertainty) -> dict[str, Any]:
         "charge_certainty": certainty.value,
         "raw": outcome.raw,
         "accepted_at": NOW,
+        "missing_since": None,  # whatever was not found until now, this record is there
     }
 
 
@@ -203,7 +205,7 @@ async def owned_of(connection: AsyncConnection, upstream: str, remote_ids: Colle
 
 
 async def mark_missing(connection: AsyncConnection, submission_id: UUID) -> float:
-    """Note that the provider does not know the remote id; returns for how many seconds it has not."""
+    """Note that the provider does not know of the purchase; returns for how many seconds it has not."""
     since = await connection.scalar(
         update(submissions)
         .where(submissions.c.id == submission_id)

@@ -53,13 +53,15 @@ class Outcomes:
             ours = live is not None and live.id == submission.id
             if (job.state in BUYING and ours) or (job.state is State.QUEUED and live is None):
                 await ledger.accept(connection, submission_id, outcome, billing.of_acceptance(bills_on))
+                # A callback that came before we knew the record may have been its last.
+                called_back = submission.hint is not None
                 await self._bench.recorder.move(
                     connection,
                     job_id,
                     State.RUNNING,
                     from_=(*BUYING, State.QUEUED),
                     fence=None,
-                    next_in=self._bench.poll_interval(submission.connection),
+                    next_in=0 if called_back else self._bench.poll_interval(submission.connection),
                     started_at=NOW,
                     model_used=submission.model,
                 )
@@ -114,6 +116,7 @@ class Outcomes:
                 submission_id,
                 SubmissionState.ABSENT,
                 charge_certainty=ChargeCertainty.NONE.value,
+                missing_since=None,
                 detail=detail[:DETAIL_CHARACTERS],
             )
             await self._turns.go_on(
@@ -161,6 +164,7 @@ class Outcomes:
                 charge_certainty=billing.of_doubt(self._bench.bills_on(submission.connection)).value,
                 failure=failures.UNKNOWN,
                 lookups=0,
+                missing_since=None,
                 detail=f"{submission.detail or ''}; {detail}"[:DETAIL_CHARACTERS],
             )
             await self._bench.watch(connection, submission)

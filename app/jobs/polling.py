@@ -135,11 +135,13 @@ class Poller:
         if isinstance(outcome, Missing):
             return await self._missing(one)
         if one.late:
-            await self._timed_out(one, provider)
+            await self._timed_out(one, provider, outcome)
             return None
+        if isinstance(outcome, Unreadable):
+            return self._unreadable(one, outcome)
         if one.job.cancel_requested_at is not None and one.job.cancel_outcome is None:
             return await self._cancel(one, provider)
-        return await self._pending(one, outcome) if isinstance(outcome, Pending) else self._unreadable(one, outcome)
+        return await self._pending(one, outcome)
 
     async def _not_configured(self, one: Watched) -> float | None:
         if one.late:
@@ -196,8 +198,9 @@ class Poller:
             await self._verdicts.cancel_answered(one.claim, outcome)
         return CANCEL_PAUSE_SECONDS
 
-    async def _timed_out(self, one: Watched, provider: Provider) -> None:
+    async def _timed_out(self, one: Watched, provider: Provider, seen: Pending | Unreadable) -> None:
         assert one.submission.remote_id is not None
-        outcome = await provider.cancel(one.submission.remote_id)
-        log.info("deadline passed; cancel asked upstream", job=encode(Prefix.JOB, one.job.id), outcome=outcome.value)
+        # What nobody could read may be a film that was just finished, which a cancel would delete at some providers.
+        outcome = await provider.cancel(one.submission.remote_id) if isinstance(seen, Pending) else None
+        log.info("deadline passed", job=encode(Prefix.JOB, one.job.id), cancel=outcome)
         await self._verdicts.given_up(one.claim, one.submission, failures.TIMEOUT)

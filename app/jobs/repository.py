@@ -50,9 +50,13 @@ async def get(connection: AsyncConnection, job_id: UUID, *, account_id: UUID | N
     return _job(row) if row else None
 
 
-async def lock(connection: AsyncConnection, job_id: UUID) -> Job | None:
-    """One job, which nobody else changes until the transaction ends."""
-    row = (await connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update())).mappings().one_or_none()
+async def lock(connection: AsyncConnection, job_id: UUID, *, skip_locked: bool = False) -> Job | None:
+    """One job, which nobody else changes until the transaction ends.
+
+    ``skip_locked``: None too when somebody else is changing it just now.
+    """
+    mine = select(jobs).where(jobs.c.id == job_id).with_for_update(skip_locked=skip_locked)
+    row = (await connection.execute(mine)).mappings().one_or_none()
     return _job(row) if row else None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, select, text, update
+from sqlalchemy import delete, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW, interval
@@ -30,7 +30,7 @@ async def add(connection: AsyncConnection, job: Job) -> None:
             lane=Lane.SUBMIT.value,
             queue=job.model,
             priority=job.priority,
-            diverts=bool(job.fallbacks),
+            diverts=_diverts(job, Turn(job.model)),
             next_at=job.deadline_at,
         )
     )
@@ -41,10 +41,10 @@ async def put(
 ) -> None:
     """Hand a job that was moved to its new lane, due in so many seconds; or take it off the schedule at its end.
 
-    ``turn`` is where a job that is queued again waits.
+    Every claim on it is over then. ``turn`` is where a job that is queued again waits.
 
     Raises:
-        Overtaken: the claim with this fence is over. None marks evidence, which ends every claim.
+        Overtaken: the claim with this fence is over already. None marks evidence, which needs no claim.
     """
     mine = schedule.c.job_id == job.id
     if fence is not None:
@@ -54,12 +54,12 @@ async def put(
     else:
         due = NOW + interval(next_in)
         values: dict[str, Any] = {"lane": LANES[job.state].value, "next_at": due, "queue": None, "ready_at": None}
+        # The claim is over: a sign of life for others of its batch must not move the new lane's date, or a deadline.
+        values["fence"] = schedule.c.fence + 1
         if job.state is State.QUEUED:
             turn = turn or Turn(job.model)
-            values |= {"queue": turn.model, "avoid": list(turn.avoid), "diverts": bool(job.fallbacks)}
+            values |= {"queue": turn.model, "avoid": list(turn.avoid), "diverts": _diverts(job, turn)}
             values |= {"ready_at": due, "next_at": job.deadline_at}
-        if fence is None:
-            values["fence"] = schedule.c.fence + 1
         result = await connection.execute(update(schedule).where(mine).values(**values))
     if result.rowcount != 1:
         raise Overtaken
@@ -165,6 +165,8 @@ _LINES = """
         ) AS following
     )
 """
+#: How many submissions of a connection tell which account had its turn how long ago.
+REMEMBERED = 200
 _MAY_START = "next_at > statement_timestamp() AND (ready_at IS NULL OR ready_at <= statement_timestamp())"
 
 _FAIREST = text(
@@ -173,9 +175,14 @@ _FAIREST = text(
         SELECT account_id, count(*) AS slots FROM submissions
         WHERE connection = :connection AND state IN ('sending', 'unknown', 'accepted') AND results IS NULL
         GROUP BY account_id
+    ), served AS (
+        SELECT account_id, max(created_at) AS last FROM (
+            SELECT account_id, created_at FROM submissions WHERE connection = :connection
+            ORDER BY created_at DESC LIMIT {REMEMBERED}
+        ) AS latest GROUP BY account_id
     ), ranked AS (
         SELECT job_id, row_number() OVER (PARTITION BY lines.account_id ORDER BY priority DESC, job_id)
-            + coalesce(taken.slots, 0) AS turn
+            + coalesce(taken.slots, 0) AS turn, served.last
         FROM lines
         CROSS JOIN LATERAL (
             SELECT job_id, priority FROM schedule
@@ -184,9 +191,10 @@ _FAIREST = text(
             ORDER BY priority DESC, job_id LIMIT :limit
         ) AS waiting
         LEFT JOIN taken ON taken.account_id = lines.account_id
+        LEFT JOIN served ON served.account_id = lines.account_id
         WHERE lines.queue = ANY(cast(:queues AS text[]))
     )
-    SELECT job_id FROM ranked ORDER BY turn, job_id LIMIT :limit
+    SELECT job_id FROM ranked ORDER BY turn, last NULLS FIRST, job_id LIMIT :limit
     """  # noqa: S608  # only our own constants are put in
 )
 
@@ -199,8 +207,8 @@ async def lines(connection: AsyncConnection) -> set[str]:
 async def fairest(connection: AsyncConnection, upstream: str, models: Collection[str], limit: int) -> list[UUID]:
     """Whose turn it is on a connection: at most so many jobs, the fairest choice first.
 
-    Every job counts for its account as one slot more than those before it: so who holds the fewest slots is next, and
-    inside an account priority decides, then age.
+    Every job counts for its account as one slot more than those before it: so who holds the fewest slots is next; among
+    equals, who was served longest ago; and inside an account priority decides, then age.
     """
     fields = {"connection": upstream, "queues": list(models), "limit": limit}
     return list(await connection.scalars(_FAIREST, fields))
@@ -227,23 +235,32 @@ async def next_ready(connection: AsyncConnection) -> float | None:
     return None if value is None else float(value)
 
 
-async def divertible(connection: AsyncConnection, queue: str, limit: int) -> list[UUID]:
-    """Jobs in a line that may start and have another model to fall back to."""
+async def stranded(connection: AsyncConnection, queue: str, ways: Collection[str], limit: int) -> list[UUID]:
+    """Jobs in a line that may start, want none of the ways that are left, and may have others."""
     # As text, so that the partial index is seen to fit.
     rows = await connection.scalars(
-        text(f"SELECT job_id FROM schedule WHERE queue = :queue AND diverts AND {_MAY_START} LIMIT :limit"),  # noqa: S608
-        {"queue": queue, "limit": limit},
+        text(
+            "SELECT job_id FROM schedule WHERE queue = :queue AND diverts "  # noqa: S608
+            f"AND avoid @> cast(:ways AS text[]) AND {_MAY_START} LIMIT :limit"
+        ),
+        {"queue": queue, "ways": list(ways), "limit": limit},
     )
     return list(rows)
 
 
-async def divert(connection: AsyncConnection, job_id: UUID, queue: str, turn: Turn) -> None:
-    """Let a job of a line wait in another one; there it stays until its next refusal."""
-    await connection.execute(
+async def divert(connection: AsyncConnection, job: Job, queue: str, turn: Turn) -> bool:
+    """Let a job of a line wait for another way; False when that is no other, or the job is no longer there."""
+    other = or_(schedule.c.queue != turn.model, schedule.c.avoid != list(turn.avoid))
+    result = await connection.execute(
         update(schedule)
-        .where(schedule.c.job_id == job_id, schedule.c.queue == queue)
-        .values(queue=turn.model, avoid=list(turn.avoid), diverts=False)
+        .where(schedule.c.job_id == job.id, schedule.c.queue == queue, other)
+        .values(queue=turn.model, avoid=list(turn.avoid), diverts=_diverts(job, turn))
     )
+    return result.rowcount == 1
+
+
+def _diverts(job: Job, turn: Turn) -> bool:
+    return bool(job.fallbacks or turn.avoid)
 
 
 @dataclass(frozen=True, slots=True)

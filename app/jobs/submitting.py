@@ -4,6 +4,7 @@ The intent is committed before a byte leaves (:mod:`app.jobs.admission`); the re
 deadline; what it ended in decides the next state (DESIGN §5). A lease that runs out means *unknown*, never "again".
 """
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -55,10 +56,13 @@ class Submitter:
 
     async def _buy(self, purchase: Purchase) -> None:
         provider = self._bench.registry.provider(purchase.connection)
+        in_time = asyncio.get_running_loop().time() < purchase.deadline
         outcome = await provider.submit(purchase.call, purchase.deadline)
         await checkpoint(Checkpoint.SUBMIT_ANSWERED)
         SUBMISSIONS.labels(connection=purchase.connection, outcome=type(outcome).__name__.lower()).inc()
         await persist(lambda: self._record(purchase, outcome))
+        if not in_time:
+            return  # we were too slow to send it: that says nothing of the connection
         try:
             await self._judge(purchase, outcome)
         except (SQLAlchemyError, OSError) as error:
@@ -86,7 +90,7 @@ class Submitter:
         """What the outcome says of the connection: a circuit breaker that all workers share."""
         name, settings = purchase.connection, self._bench.settings
         trouble = _trouble(outcome)
-        if trouble is None and not purchase.troubled and not isinstance(outcome, Rejected):
+        if trouble is None and not purchase.failures and not isinstance(outcome, Rejected):
             return
         async with self._bench.database.begin() as connection:
             if trouble is not None:
@@ -94,13 +98,14 @@ class Submitter:
                     connection,
                     name,
                     trouble,
+                    known=purchase.failures,
                     break_after=settings.break_after,
                     pause=settings.break_pause,
                     longest=settings.longest_break,
                 )
                 if failures_in_a_row == settings.break_after:
                     log.error("connection closed to new jobs", connection=name, trouble=trouble)
-            elif purchase.troubled:
+            elif purchase.failures:
                 await connections.note_success(connection, name)
             if isinstance(outcome, Rejected) and outcome.failure.retry_after is not None:
                 pause = min(outcome.failure.retry_after.total_seconds(), settings.longest_break)

@@ -89,7 +89,7 @@ schedule = Table(
     Column("priority", SmallInteger, nullable=False, server_default="0"),
     Column("ready_at", DateTime(timezone=True)),
     Column("avoid", ARRAY(Text), nullable=False, server_default=text("'{}'")),
-    Column("diverts", Boolean, nullable=False, server_default=text("false")),  # has another model to fall back to
+    Column("diverts", Boolean, nullable=False, server_default=text("false")),  # may have another way
     CheckConstraint("lane in ('submit', 'confirm', 'poll', 'store')", name="lane"),
     CheckConstraint("(queue is not null) = (lane = 'submit')", name="queued_in_a_line"),
     Index("ix_schedule_lane_next_at", "lane", "next_at"),

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.backoff import exponential
 from app.ids import Prefix, encode
-from app.jobs import connections, failover, ledger
+from app.jobs import connections, failover, ledger, repository
 from app.jobs.records import Job, Submission
 from app.jobs.states import State, SubmissionState
 from app.jobs.workbench import Workbench
@@ -44,6 +44,8 @@ class Turns:
         past = await ledger.past_of(connection, job.id)
         closed = await connections.closed(connection)
         turn = failover.next_turn(job, past, self._bench.registry.connections_of, closed)
+        if State.RUNNING in from_ and await repository.now(connection) >= job.deadline_at:
+            turn = None  # a render that failed is the reason to tell, and not that there was no time for another one
         if job.cancel_requested_at is None and turn is None:
             await self._bench.recorder.move(
                 connection, job.id, State.FAILED, from_=from_, fence=fence, error=error, **values
@@ -52,18 +54,29 @@ class Turns:
         turn = turn or failover.Turn(job.model)
         pause = self._pause(past, turn, at_least)
         await self._bench.recorder.move(
-            connection, job.id, State.QUEUED, from_=from_, fence=fence, next_in=pause, turn=turn, notice=notice
+            connection,
+            job.id,
+            State.QUEUED,
+            from_=from_,
+            fence=fence,
+            next_in=pause,
+            turn=turn,
+            notice=notice,
+            progress=0,
         )
         if job.cancel_requested_at is not None:
             await self._bench.recorder.move(connection, job.id, State.CANCELED, from_=(State.QUEUED,), fence=None)
         log.info("job goes on", job=encode(Prefix.JOB, job.id), model=turn.model, avoid=turn.avoid, pause=pause)
 
     def _pause(self, past: list[Submission], turn: failover.Turn, at_least: float) -> float:
-        """Seconds until the next purchase: none on a way that has not said no yet."""
+        """Seconds until the next purchase: none on a way that has not said no yet.
+
+        ``at_least`` counts where the job can only go back to the connection that asked for it.
+        """
         turned_away = [one for one in past if one.state in {SubmissionState.ABSENT, SubmissionState.REJECTED}]
         wanted = [name for name in self._bench.registry.connections_of(turn.model) if name not in turn.avoid]
         here = [one for one in turned_away if one.model == turn.model and one.connection in wanted]
         if not here:
             return 0
         pause = exponential(len(turned_away), first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
-        return max(pause, at_least)
+        return max(pause, at_least) if wanted == [past[-1].connection] else pause

@@ -101,6 +101,7 @@ class Verdicts:
         async with self._bench.database.begin() as connection:
             await self._rendering(connection, claim)
             await self._end(connection, submission, SubmissionState.ABANDONED, error=error)
+            await ledger.change(connection, submission.id, missing_since=None)  # the watch counts anew
             await self._bench.watch(connection, submission)
             await self._bench.recorder.move(
                 connection, claim.job_id, State.FAILED, from_=(State.RUNNING,), fence=claim.fence, error=error

@@ -79,13 +79,6 @@ async def later(connection: AsyncConnection, watch: Watch, delay: float) -> None
     )
 
 
-async def look_now(connection: AsyncConnection, submission_id: UUID) -> None:
-    """There may be news: looking twice does no harm."""
-    await connection.execute(
-        update(watches).where(watches.c.submission_id == submission_id).values(next_at=NOW, fence=watches.c.fence + 1)
-    )
-
-
 async def end(connection: AsyncConnection, watch: Watch) -> None:
     """The truth is known, or nobody waits for it any longer.
 

@@ -31,10 +31,13 @@ from app.providers.base import (
     Accepted,
     Canceled,
     Failed,
+    FindOutcome,
     Finished,
     Found,
     Missing,
+    Pending,
     Provider,
+    Unreadable,
 )
 from app.providers.errors import Billed
 from app.providers.transport import TransportError
@@ -105,25 +108,29 @@ class Watcher:
             case Finished():
                 return await self._finished(watch, job, submission, outcome)
             case Failed():
-                await self._no_film(watch, submission, outcome.failure.billed, outcome.cost, outcome.raw)
-                return True
+                return await self._no_film(watch, submission, outcome.failure.billed, outcome.cost, outcome.raw)
             case Canceled():
-                await self._no_film(watch, submission, Billed.UNKNOWN, outcome.cost, outcome.raw)
-                return True
+                return await self._no_film(watch, submission, Billed.UNKNOWN, outcome.cost, outcome.raw)
             case Missing():
                 return await self._missing(watch, submission)
-            case _:
+            case Pending():
                 if job.state in {State.SUCCEEDED, State.CANCELED} and provider.traits.cancels:
                     # Nobody wants this film: it may be stopped before it costs anything (more).
                     await provider.cancel(submission.remote_id)
-                return False
+                async with self._bench.database.begin() as connection:
+                    await ledger.note_polls(connection, [submission.id])
+            case Unreadable():
+                pass
+        return False
 
     async def _look_for(self, watch: Watch, job: Job, submission: Submission, provider: Provider) -> bool:
         """The reply was lost: is there a record after all? Sending again is out of the question, the job has ended."""
         hinted = await self._finder.hinted(provider, submission)
-        if hinted is None and submission.state is not SubmissionState.ABANDONED:
+        outcome: FindOutcome | None = hinted
+        if submission.state is SubmissionState.ABANDONED and not isinstance(hinted, Found):
+            outcome = await self._finder.search(provider, job, submission, hinted)
+        if outcome is None:
             return await self._unfounded(watch, submission)
-        outcome = hinted or await self._finder.search(provider, job, submission)
         await checkpoint(Checkpoint.WATCH_ANSWERED)
         if isinstance(outcome, Found):
             try:
@@ -133,11 +140,10 @@ class Watcher:
                 return False
             self._bench.bell.ring(Lane.WATCH)
             raise Overtaken  # the watch was renewed with the record's id
-        if not isinstance(outcome, Absent):
-            return False
-        if submission.lookups + 1 < LOOKUPS_NEEDED:
+        lookups = submission.lookups + 1 if isinstance(outcome, Absent) else 0
+        if lookups < LOOKUPS_NEEDED:
             async with self._bench.database.begin() as connection:
-                await ledger.change(connection, submission.id, lookups=submission.lookups + 1)
+                await ledger.change(connection, submission.id, lookups=lookups)
             return False
         await self._outcomes.never_bought(submission)
         async with self._bench.database.begin() as connection:
@@ -150,7 +156,7 @@ class Watcher:
             missing_for = await ledger.mark_missing(connection, submission.id)
             if missing_for < self._bench.settings.lost_after:
                 return False
-            await ledger.change(connection, submission.id, hint=None)
+            await ledger.change(connection, submission.id, hint=None, missing_since=None)
             await watches.end(connection, watch)
         return True
 
@@ -164,7 +170,7 @@ class Watcher:
 
     async def _no_film(
         self, watch: Watch, submission: Submission, billed: Billed, cost: Decimal | None, raw: Any
-    ) -> None:
+    ) -> bool:
         certainty = billing.of_failure(submission, self._bench.bills_on(submission.connection), billed, cost)
         async with self._bench.database.begin() as connection:
             await self._lock(connection, watch)
@@ -179,6 +185,7 @@ class Watcher:
             )
             await self._bench.recorder.recount(connection, watch.job_id)
             await watches.end(connection, watch)
+        return True
 
     async def _finished(self, watch: Watch, job: Job, submission: Submission, outcome: Finished) -> bool:
         cost, certainty = billing.of_success(submission, self._bench.bills_on(submission.connection), outcome.cost)
@@ -205,7 +212,12 @@ class Watcher:
         except StorageError as error:
             log.error("storage not usable", job=encode(Prefix.JOB, job.id), error=str(error))  # noqa: TRY400
             return False
-        except (AssetError, TransportError, ResultUnavailable) as error:
+        except Overtaken:
+            raise
+        except Exception as error:
+            # Also what nobody foresaw counts as a try, as in the storer.
+            if not isinstance(error, AssetError | TransportError | ResultUnavailable):
+                log.exception("late film not taken in", job=encode(Prefix.JOB, job.id))
             tries = submission.fetches + 1
             log.warning("late film not taken in", job=encode(Prefix.JOB, job.id), tries=tries, error=str(error))
             if tries >= self._settings.fetch_tries:
