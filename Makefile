@@ -7,6 +7,8 @@ PROMPT ?= a purple elephant dancing on a blue beach ball
 DURATION ?= 4
 SIZE ?= 1280x720
 PYTHON ?= python3
+# Most tests wait for something: more processes than cores are of use, each with servers of its own.
+PROCESSES ?= 3
 # What a film shows is text: neither make nor the shell may read anything into it.
 override PROMPT := $(value PROMPT)
 export PROMPT DURATION SIZE
@@ -22,10 +24,10 @@ dev: $(READY)
 	@$(BIN)/filmgate dev
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile
 
 check: $(READY) format lint types contracts deadcode openapi
-	$(BIN)/pytest --cov=app --cov-report=term:skip-covered --cov-fail-under=85
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --cov=app --cov-report=term:skip-covered --cov-fail-under=85
 
 format: $(READY)
 	$(BIN)/ruff format --check .

@@ -43,7 +43,9 @@ class Cost(BaseModel):
     """Money, in USD, as decimal strings."""
 
     estimated: str | None = Field(description="The catalogue's price for the order; null when it is not known.")
-    charged: str | None = Field(description="What providers charged so far; null when they have not said.")
+    charged: str | None = Field(
+        description="What providers said that they charged so far; more where one has not said, null where none has."
+    )
     certainty: ChargeCertainty = Field(
         description="`none`: nothing was charged. `possible`: nobody can say. `certain`: charged, or will be."
     )

@@ -238,7 +238,9 @@ class JobService:
         for _ in range(CANCEL_TRIES):
             with suppress(Overtaken):
                 async with self._database.begin() as connection:
-                    job = await repository.get(connection, identifier, account_id=account_id)
+                    known = await repository.get(connection, identifier, account_id=account_id)
+                    # Under its lock: a request noted while a worker queues the job again would never be seen.
+                    job = await repository.lock(connection, identifier) if known else None
                     if job is None:
                         raise NotFound(NO_JOB)
                     job = await self._cancel(connection, job)

@@ -48,7 +48,7 @@ async def test_a_remote_job_with_our_reference_that_nobody_knows_is_an_orphan(
     assert found["remote_job_orphaned"].facts == {"connection": "sandbox-kling", "count": 1, "remote_ids": [orphan]}
 
 
-@pytest.mark.parametrize("external_id", [None, "theirs-1", encode(Prefix.JOB, new_id())])
+@pytest.mark.parametrize("external_id", [None, "theirs-1", "job_01h455vb4pex5vsknk084sn02q"])
 async def test_what_carries_no_reference_of_ours_is_somebody_elses(
     patient: Patient, customer: Client, external_id: str | None
 ) -> None:
