@@ -1,0 +1,82 @@
+"""A gateway in a hurry: every wait of the product as short as it can be made and still mean something."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from app.embedded.processes import LOCALHOST
+from app.settings import Settings
+from tests.support.settings import MODEL, gateway_settings
+
+LEASE = 1.0
+CALLBACK_SECRET = "whsec_" + "Zm9yIHRoZSBmYXVsdCBzdWl0ZSwgYW5kIG5vYm9keSBlbHNl"
+#: Longer than any lease: of a claim, of a paid request, of a webhook.
+PAST_EVERY_LEASE = 4.5
+
+GROUPS: dict[str, dict[str, Any]] = {
+    "database": {"command_timeout": 3, "connect_timeout": 2, "pool_timeout": 3},
+    "redis": {"socket_timeout": 0.3},
+    "worker": {"sweep_interval": 0.2, "lease": LEASE, "shutdown_grace": 5}
+    | {"submissions": 4, "polls": 8, "stores": 2, "deliveries": 4},
+    "jobs": {"submit_timeout": 1, "submit_margin": 1, "lookup_pause": 0.3, "unknown_wait": 20}
+    | {"lost_after": 1, "watch_for": 4, "break_after": 10, "break_pause": 0.3, "longest_break": 1},
+    "webhooks": {"delays": (0, 0.2, 0.2, 0.3, 0.5, 0.5, 1, 1, 1, 2, 2, 2, 4, 4, 4), "timeout": 1},
+}
+UPSTREAM = {
+    "api_key": "sandbox-key",
+    "poll_interval": 0.1,
+    "max_concurrent": 30,
+    "visibility_delay": 2,  # a request that arrives late does so before this is over, also on a busy machine
+    "timeout": 1,
+}
+#: Waits that no setting shortens, because in production nobody needs to.
+HASTE = {
+    "app.jobs.turns.FIRST_RETRY_SECONDS": 0.2,
+    "app.jobs.turns.LONGEST_RETRY_SECONDS": 2,
+    "app.jobs.confirming.LONGEST_PAUSE_SECONDS": 1,
+    "app.jobs.storing.FIRST_RETRY_SECONDS": 0.2,
+    "app.jobs.storing.LONGEST_RETRY_SECONDS": 1,
+    "app.jobs.polling.CANCEL_PAUSE_SECONDS": 0.2,
+    "app.jobs.polling.LONGEST_PAUSE_SECONDS": 1,
+    "app.webhooks.delivery.LEASE_MARGIN_SECONDS": 1,
+}
+
+
+def hurry() -> None:
+    """Shorten the waits of this process that are no settings."""
+    for path, seconds in HASTE.items():
+        module, _, name = path.rpartition(".")
+        holder = import_module(module)
+        assert hasattr(holder, name), f"{path} is gone: shorten what has taken its place"
+        setattr(holder, name, seconds)
+
+
+def settings(*, postgres_url: str, redis_url: str, sandbox_url: str, api_port: int, directory: Path) -> Settings:
+    """Of API and workers."""
+    connections = {
+        "sandbox": {
+            "provider": "openai_compatible",
+            "profile": "openai",
+            "base_url": f"{sandbox_url}/openai/v1",
+            "models": ["sandbox/film"],
+            **UPSTREAM,
+        },
+        "sandbox-runway": {"provider": "runway", "base_url": f"{sandbox_url}/runway", **UPSTREAM},
+        "sandbox-kling": {
+            "provider": "kling",
+            "base_url": f"{sandbox_url}/kling",
+            "callback_secret": CALLBACK_SECRET,
+            **UPSTREAM,
+        },
+    }
+    return gateway_settings(
+        postgres_url=postgres_url,
+        redis_url=redis_url,
+        sandbox_url=sandbox_url,
+        directory=directory,
+        **GROUPS,
+        api={"port": api_port, "shutdown_grace": 2, "public_url": f"http://{LOCALHOST}:{api_port}"},
+        assets={"spool": directory / "spool", "fetch_tries": 4},
+        connections=connections,
+        models={"sandbox/film": MODEL},
+    )

@@ -1,0 +1,64 @@
+"""A run: rounds of a plan, an audit after each, and what it all came to."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.checkpoints import Checkpoint
+from tests.faults.arena import running_arena
+from tests.faults.auditor import Auditor, Findings
+from tests.faults.plan import Fault, kinds
+from tests.faults.rounds import Round, Tally
+from tests.faults.traffic import Customer
+
+ROUND_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run came to so far: of the rounds that were audited, which are in ``rounds`` by their numbers."""
+
+    tally: Tally = field(default_factory=Tally)
+    findings: Findings = field(default_factory=Findings)
+    rounds: dict[int, Sequence[Fault]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def kinds(self) -> list[str]:
+        return kinds(self.rounds.values())
+
+    def unreached(self, times: int) -> list[Checkpoint]:
+        """The places at which processes died or were paused less often than that."""
+        return [place for place in Checkpoint if self.tally.places[place] < times]
+
+
+async def run(
+    directory: Path,
+    seed: int,
+    rounds: Iterable[tuple[int, Sequence[Fault]]],
+    enough: Callable[[Result], bool],
+    say: Callable[[str], None],
+    result: Result,
+) -> None:
+    """Play rounds until there are no more, or it is enough, or a promise is broken; ``result`` grows meanwhile."""
+    began = time.monotonic()
+    async with running_arena(directory) as arena, Customer(arena, random.Random(seed)) as customer:
+        auditor = Auditor(arena, customer)
+        for number, faults in rounds:
+            say(f"round {number}: {len(faults)} faults")
+            tally = Tally()
+            try:
+                async with asyncio.timeout(ROUND_SECONDS):
+                    await Round(arena, customer, tally, say).play(faults)
+            except TimeoutError:
+                arena.broken.append(f"round {number} was not over after {ROUND_SECONDS:.0f} s")
+            result.findings = await auditor.audit()
+            result.rounds[number] = faults
+            result.tally.add(tally)
+            result.seconds = time.monotonic() - began
+            say(f"{result.tally.total} faults, {len(customer.orders)} orders, {result.seconds:.0f} s")
+            if result.findings.broken or enough(result):
+                break
