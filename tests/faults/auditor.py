@@ -63,6 +63,7 @@ class Auditor:
             _count(order, by_key[order.key], findings)
         if books.watched:
             findings.broken.append(f"{books.watched} purchases are watched without an end")
+        findings.broken += [f"the database does not guard: {name} is not there" for name in books.unguarded]
         for sale in books.strays:
             findings.broken.append(f"the sandbox sold {sale.remote_id} ({sale.prompt}); no submission of ours knows it")
         for entry in books.entries:

@@ -27,6 +27,16 @@ UNSETTLED = """
     select exists (select from jobs where finished_at is null) or exists (select from watches)
         or exists (select from webhook_deliveries where state = 'pending')
 """
+# What the database itself must refuse: unique indexes that hold, and triggers that fire.
+GUARDS = """
+    select indexrelid::regclass::text from pg_index where indisunique and indisvalid
+    union all
+    select tgname::text from pg_trigger where tgenabled = 'O' and not tgisinternal
+"""
+REFUSALS = frozenset(
+    {"uq_submissions_live", "uq_submissions_remote", "jobs_end_is_final"}
+    | {"jobs_scheduled_when_made", "jobs_not_scheduled_at_the_end", "schedule_is_of_live_jobs"}
+)
 LOOK_AGAIN_SECONDS = 0.1
 
 
@@ -93,12 +103,14 @@ class Entry:
 class Books:
     """Both, at one moment. ``strays`` are sales that none of our submissions can explain.
 
-    ``watched``: how many purchases are still looked at after their job has ended.
+    ``watched``: how many purchases are still looked at after their job has ended. ``unguarded``: the database's own guards
+    that are not there.
     """
 
     entries: list[Entry]
     strays: list[Sale]
     watched: int
+    unguarded: list[str]
 
 
 async def settled(postgres_url: str, longest: float) -> None:
@@ -131,10 +143,11 @@ async def open_books(postgres_url: str, sandbox_url: str) -> Books:
             for row in await connection.fetch(DELIVERIES):
                 entries[row["subject_id"]].deliveries.append(row)
             watched: int = await connection.fetchval(WATCHED)
+            guards = {row[0] for row in await connection.fetch(GUARDS)}
     finally:
         await connection.close()
     strays = _attribute(sales, submissions, entries)
-    return Books(list(entries.values()), strays, watched)
+    return Books(list(entries.values()), strays, watched, sorted(REFUSALS - guards))
 
 
 def _attribute(
