@@ -103,7 +103,7 @@ class Entry:
 class Books:
     """Both, at one moment. ``strays`` are sales that none of our submissions can explain.
 
-    ``watched``: how many purchases are still looked at after their job has ended. ``unguarded``: the database's own guards
+    ``watched``: how many purchases are still looked at after their job has ended. ``unguarded``: guards of the database
     that are not there.
     """
 
