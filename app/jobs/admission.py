@@ -31,6 +31,8 @@ MINUTE_SECONDS = 60
 #: A job that cannot be put into its provider's words is looked at again after so long: a fault of ours, not of the job.
 UNWRITABLE_SECONDS = 60
 UNWRITABLE = "The gateway could not put the order into its provider's words. It is tried again; its operator is told."
+#: Whoever is next may be in somebody else's hands just now: the ones behind must not wait for that.
+SPARE = 8
 DIVERT_BATCH = 100
 DIVERT_PAUSE_SECONDS = 10
 NOT_REACHED = "The provider could not be reached; nothing was sent. Trying again until the job's deadline."
@@ -100,9 +102,9 @@ class Admission:
                 if free <= 0:
                     return []
                 await checkpoint(Checkpoint.SUBMIT_CLAIMED)
-                turns = await schedule.fairest(connection, upstream, models, free)
+                turns = await schedule.fairest(connection, upstream, models, free + SPARE)
                 purchases = []
-                for job, model in await repository.lock_waiting(connection, upstream, turns):
+                for job, model in (await repository.lock_waiting(connection, upstream, turns))[:free]:
                     submission_id = new_id()
                     intended.append((job.id, submission_id))
                     purchase = await self._intend(connection, job, model, submission_id, standing)
