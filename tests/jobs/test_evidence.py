@@ -9,10 +9,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from app.ids import Prefix, decode
-from app.jobs import ledger
+from app.ids import Prefix, decode, encode
+from app.jobs import ledger, repository
 from app.jobs.outcomes import Outcomes
-from app.jobs.states import SubmissionState
+from app.jobs.states import State, SubmissionState
 from app.providers.base import Accepted, Rejected, Unknown
 from app.providers.errors import Billed, Failure, Fault
 from app.settings import Settings
@@ -230,3 +230,18 @@ async def test_what_no_database_can_hold_is_refused_by_name(gateway: Gateway, fi
 async def test_a_filter_that_is_none_is_refused(gateway: Gateway, query: str) -> None:
     reply = await gateway.client.get(f"/v1/jobs?{query}")
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
+
+
+async def test_a_cancel_that_meets_a_requeue_ends_the_job(served: Gateway, upstream: Upstream) -> None:
+    job_id, submission_id = await unknown_purchase(served, upstream)
+    bench = served.resources.bench
+    async with bench.database.begin() as connection:
+        await repository.lock(connection, job_id)
+        canceling = asyncio.create_task(served.client.post(f"/v1/jobs/{encode(Prefix.JOB, job_id)}/cancel"))
+        async with bench.database.read() as other:
+            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            while not await other.scalar(waiting):  # noqa: ASYNC110  # nobody but the database knows
+                await asyncio.sleep(0.01)
+        await ledger.end(connection, submission_id, SubmissionState.ABSENT, charge_certainty="none")
+        await bench.recorder.move(connection, job_id, State.QUEUED, from_=(State.SUBMITTING,), fence=None)
+    assert (await canceling).json()["status"] == "canceled"
