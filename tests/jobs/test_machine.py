@@ -59,7 +59,9 @@ LIMIT = st.sampled_from((None, "0.10", "0.20", "9"))
 ENDS = (Phase.FINISHED, Phase.FINISHED, Phase.FREE, Phase.FREE, Phase.BILLED, Phase.CANCELED)
 CANCELS = (CancelOutcome.REQUESTED, CancelOutcome.NOT_CANCELLABLE, CancelOutcome.FAILED)
 DEADLINES = (3600, 300)
-PAUSES = (0, 6, 6, 25, 60, 130, 700, 4000)
+MOMENTS = (0, 6, 6, 25)
+WHILES = (60, 130, 130, 700, 4000)
+WORKS = st.sampled_from((LANES, LANES, *((lane,) for lane in LANES), ()))
 
 
 def chosen(candidates: Sequence[T], pick: int) -> Sequence[T]:
@@ -180,9 +182,13 @@ class Machine(RuleBasedStateMachine):
         for step in chosen(self.over, pick):
             self.run(self.floor.start("again", NOWHERE, step))
 
-    @rule(seconds=st.sampled_from(PAUSES), works=st.sampled_from((LANES, LANES, *((lane,) for lane in LANES), ())))
-    def pass_time(self, seconds: int, works: tuple[Lane, ...]) -> None:
+    @rule(seconds=st.sampled_from(MOMENTS))
+    def pass_a_moment(self, seconds: int) -> None:
         """And let other workers do what is due then."""
+        self.run(self._pass(seconds, LANES))
+
+    @rule(seconds=st.sampled_from(WHILES), works=WORKS)
+    def pass_a_while(self, seconds: int, works: tuple[Lane, ...]) -> None:
         self.run(self._pass(seconds, works))
 
     async def _pass(self, seconds: int, works: tuple[Lane, ...]) -> None:
@@ -249,7 +255,7 @@ def test_our_ledger_is_the_providers_whatever_happens(postgres_url: str, tmp_pat
             run_state_machine_as_test(
                 Machine,
                 settings=settings(
-                    max_examples=40,
+                    max_examples=50,
                     stateful_step_count=25,
                     derandomize=True,
                     database=None,
