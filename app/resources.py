@@ -29,20 +29,20 @@ from app.providers.registry import Registry
 from app.providers.transport import Clients
 from app.queue import Bell, Redis, open_redis
 from app.sealing import Sealer
-from app.settings import Settings, credential_variable
+from app.settings import Settings, callback_variable, credential_variable
 from app.webhooks.delivery import Deliverer
 from app.webhooks.service import WebhookService
 
 SIGNED_URLS = "signed asset URLs"
 CALLBACK_URLS = "callback URLs"
-CREDENTIAL = re.compile(r"FILMGATE_CONNECTION_\w+_API_KEY")
+CREDENTIAL = re.compile(r"FILMGATE_CONNECTION_\w+_(API_KEY|CALLBACK_SECRET)")
 
 log = structlog.get_logger()
 
 
 def warn_of_strays(settings: Settings) -> None:
-    """Name the variables that hold the credential of a connection that is not configured: misspelt, perhaps."""
-    known = {credential_variable(name) for name in settings.connections}
+    """Name the variables that hold a secret of a connection that is not configured: misspelt, perhaps."""
+    known = {variable(name) for name in settings.connections for variable in (credential_variable, callback_variable)}
     if strays := sorted(name for name in os.environ if CREDENTIAL.fullmatch(name) and name not in known):
         log.warning("credentials of no connection; check the names", variables=strays)
 
