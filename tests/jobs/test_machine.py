@@ -232,7 +232,7 @@ class Machine(RuleBasedStateMachine):
         await self.workshop.work(Lane.WATCH)
         for job in await audited(self.workshop):
             check(job, self.workshop.books)
-            check_end(job, self.workshop.books)
+            check_end(job, self.workshop.books, self.workshop.resources.settings.assets.fetch_tries)
             check_order(await self.workshop.states(job.id))
 
     # Looking around ---------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ class Purchase:
     connection: str
     remote_id: str | None
     cost: Decimal | None
+    fetches: int
     certainty: ChargeCertainty
     bought: Record | None
 
@@ -55,7 +56,8 @@ async def audited(workshop: Workshop) -> list[Audited]:
     records = {record.ref: record for books in workshop.books.values() for record in books.records.values()}
     ledger: defaultdict[UUID, list[Purchase]] = defaultdict(list)
     for job_id, id_, state, *rest, certainty in await workshop.rows(
-        "SELECT job_id, id, state, connection, remote_id, cost, charge_certainty FROM submissions ORDER BY number"
+        "SELECT job_id, id, state, connection, remote_id, cost, fetches, charge_certainty "
+        "FROM submissions ORDER BY number"
     ):
         facts = (id_, SubmissionState(state), *rest, ChargeCertainty(certainty), records.get(id_))
         ledger[job_id].append(Purchase(*facts))
@@ -122,7 +124,7 @@ def check_order(states: list[State]) -> None:
     assert all(move in ALLOWED for move in pairwise(states)), states
 
 
-def check_end(job: Audited, books: Mapping[str, Books]) -> None:
+def check_end(job: Audited, books: Mapping[str, Books], fetch_tries: int) -> None:
     """What holds when nothing more will happen: our ledger is the provider's."""
     assert job.state in FINAL, "every job ends"
     assert not job.watched
@@ -138,4 +140,4 @@ def check_end(job: Audited, books: Mapping[str, Books]) -> None:
         assert one.cost in {None, owed}, "our cost is the provider's"
         if record.phase is Phase.FINISHED:
             assert (one.cost, one.certainty) == (owed, ChargeCertainty.CERTAIN), "a film that was made is on the bill"
-            assert job.films, "a film that was paid for is kept"
+            assert job.films or one.fetches >= fetch_tries, "a film that was paid for is kept, where it can be had"
