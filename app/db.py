@@ -22,6 +22,16 @@ metadata = MetaData(
     }
 )
 
+#: Storage of tables that keep growing: vacuumed before a fifth of all there ever was is dead.
+VACUUMED_IN_TIME = {"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_analyze_scale_factor": 0.02}
+#: Storage of small tables whose every row changes every few seconds: vacuumed by number, at full speed, never cut.
+ALL_THE_TIME = {
+    "autovacuum_vacuum_scale_factor": 0,
+    "autovacuum_vacuum_threshold": 1000,
+    "autovacuum_vacuum_cost_delay": 0,
+    "vacuum_truncate": "off",
+}
+
 
 #: The database's clock, as it goes on inside a transaction: the only one that workers agree on.
 NOW = func.clock_timestamp()
@@ -84,10 +94,19 @@ class Database:
 # operator intervention (shutdown, time-out), lock not available.
 _AWAY = ("08", "40", "53", "57", "55P03")
 
+# Data, constraints, and a lock that somebody holds for too long.
+_REFUSED = ("22", "23", "55P03")
+
 
 def lacks_tables(error: BaseException) -> bool:
     """Whether a statement failed because the database was never migrated."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "42P01"
+
+
+def left_nothing(error: BaseException) -> bool:
+    """Whether the server itself refused a transaction for what was in it: then nothing of it is there, for certain."""
+    sqlstate = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return sqlstate is not None and sqlstate.startswith(_REFUSED)
 
 
 def is_outage(error: BaseException) -> bool:

@@ -59,7 +59,7 @@ class DatabaseSettings(Group):
 class RedisSettings(Group):
     url: SecretStr
     socket_timeout: Seconds = Field(default=2, description="a frozen server must not hang us")
-    poll_delay: Seconds = Field(default=0.02, description="seconds between two looks of the worker at the queue")
+    poll_delay: Seconds = Field(default=0.05, description="seconds between two looks of the worker at the queue")
 
     @field_validator("url")
     @classmethod
@@ -86,7 +86,7 @@ class WorkerSettings(Group):
     submissions: int = Field(default=32, ge=1, description="paid requests under way at once")
     polls: int = Field(default=100, ge=1, description="status requests under way at once")
     stores: int = Field(default=4, ge=1, description="films copied at once")
-    deliveries: int = Field(default=32, ge=1, description="webhooks sent at once")
+    deliveries: int = Field(default=256, ge=1, description="webhooks sent at once")
     sweep_interval: Seconds = Field(default=1, description="seconds between two looks at Postgres with no ring")
     lease: Seconds = Field(default=30, description="seconds a step may go without a sign of life")
     shutdown_grace: Seconds = Field(default=40, description="seconds that steps under way get when told to stop")
@@ -132,6 +132,16 @@ class WebhookSettings(Group):
     allow_http: bool = Field(default=False, description="plain http:// receivers; dev only")
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
         default=(), description="otherwise private networks that receivers may live in"
+    )
+
+
+class RetentionSettings(Group):
+    """How long what is over is kept. Films have ``assets.retention_days``, keys ``jobs.idempotency_days``."""
+
+    events_days: int = Field(default=30, ge=1, description="events of jobs that have ended")
+    deliveries_days: int = Field(default=30, ge=1, description="webhooks that arrived or were given up, with attempts")
+    jobs_days: int | None = Field(
+        default=None, ge=30, description="ended jobs with their ledger and all else; for ever by default"
     )
 
 
@@ -216,6 +226,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     assets: AssetSettings = AssetSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    retention: RetentionSettings = RetentionSettings()
     connections: dict[Name, ConnectionSettings] = Field(default_factory=dict)
     models: dict[str, ModelSettings] = Field(default_factory=dict)
     aliases: dict[str, str] = Field(default_factory=dict)
@@ -253,6 +264,19 @@ class Settings(BaseSettings):
                 f"worker.shutdown_grace: must be at least {needed:g}, which is jobs.submit_timeout and {STOP_MARGIN} "
                 "seconds: a paid request that is cut off leaves a purchase in doubt"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _jobs_outlive_what_is_theirs(self) -> Self:
+        parts = {
+            "retention.events_days": self.retention.events_days,
+            "retention.deliveries_days": self.retention.deliveries_days,
+            "jobs.idempotency_days": self.jobs.idempotency_days,
+            "assets.retention_days": self.assets.retention_days,
+        }
+        longest = max(parts, key=lambda name: parts[name])
+        if self.retention.jobs_days is not None and self.retention.jobs_days < parts[longest]:
+            raise ValueError(f"retention.jobs_days: must be at least {parts[longest]}, which is {longest}")
         return self
 
     @model_validator(mode="after")

@@ -4,14 +4,14 @@ from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Identity, Index
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.db import metadata
+from app.db import VACUUMED_IN_TIME, metadata
 
 events = Table(
     "events",
     metadata,
     # The cursor. Rows of one subject are appended under that subject's row lock, so their order is their truth.
     Column("seq", BigInteger, Identity(), primary_key=True),
-    Column("id", Uuid, nullable=False, unique=True),
+    Column("id", Uuid, nullable=False),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
     Column("subject_id", Uuid, nullable=False),
     Column("type", Text, nullable=False),
@@ -20,4 +20,5 @@ events = Table(
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Unique("subject_id", "type", "version"),
     Index("ix_events_subject_id_seq", "subject_id", "seq"),
+    postgresql_with=VACUUMED_IN_TIME,
 )

@@ -26,9 +26,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.db import metadata
+from app.db import ALL_THE_TIME, VACUUMED_IN_TIME, metadata
 
 Money = Numeric(20, 6)
+#: Rows that change a few times: most updates find room beside the row, and then touch no index.
+WITH_ROOM = {"fillfactor": 70, **VACUUMED_IN_TIME}
 
 jobs = Table(
     "jobs",
@@ -67,9 +69,13 @@ jobs = Table(
     CheckConstraint(
         "(finished_at is not null) = (state in ('succeeded', 'failed', 'canceled'))", name="finished_when_final"
     ),
-    Index("ix_jobs_account_id_id", "account_id", text("id desc")),
-    Index("ix_jobs_live", "state", postgresql_where=text("finished_at is null")),
+    # No index on what changes with every move (state, version): the row is changed in place, and no index with it.
+    Index("ix_jobs_account_id_id", "account_id", "id"),
+    Index("ix_jobs_live", "id", postgresql_where=text("finished_at is null")),
+    Index("ix_jobs_failed", "account_id", "id", postgresql_where=text("error is not null")),
+    Index("ix_jobs_cancel_requested", "account_id", "id", postgresql_where=text("cancel_requested_at is not null")),
     Index("ix_jobs_metadata", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
+    postgresql_with=WITH_ROOM,
 )
 
 # One narrow row per live job: this is the queue. Claimed in batches, so every byte of it is paid for on each claim.
@@ -103,7 +109,7 @@ schedule = Table(
     ),
     Index("ix_schedule_ready_at", "ready_at", postgresql_where=text("queue is not null and ready_at is not null")),
     Index("ix_schedule_diverts", "queue", postgresql_where=text("queue is not null and diverts")),
-    postgresql_with={"fillfactor": 70},
+    postgresql_with={"fillfactor": 70, **ALL_THE_TIME},
 )
 
 LIVE = "state in ('sending', 'unknown', 'accepted')"
@@ -134,7 +140,7 @@ submissions = Table(
     Column("raw", JSONB(none_as_null=True)),  # the provider's last word, as it was
     Column("lookups", SmallInteger, nullable=False, server_default="0"),
     Column("missing_since", DateTime(timezone=True)),
-    Column("polls", Integer, nullable=False, server_default="0"),
+    Column("polls", Integer, nullable=False, server_default="0"),  # looks at a hint that said nothing
     Column("fetches", SmallInteger, nullable=False, server_default="0"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("accepted_at", DateTime(timezone=True)),
@@ -150,6 +156,7 @@ submissions = Table(
     Index("uq_submissions_number", "job_id", "number", unique=True),
     Index("ix_submissions_live_connection", "connection", postgresql_where=text(LIVE)),
     Index("ix_submissions_connection_created_at", "connection", "created_at"),
+    postgresql_with=WITH_ROOM,
 )
 
 # Purchases whose job has ended and whose truth may still come: a film after our deadline, a lost reply's record.
@@ -162,6 +169,8 @@ watches = Table(
     Column("fence", BigInteger, nullable=False, server_default="0"),
     Column("until", DateTime(timezone=True), nullable=False),
     Index("ix_watches_next_at", "next_at"),
+    Index("ix_watches_job_id", "job_id"),  # looked at when a job is removed
+    postgresql_with=ALL_THE_TIME,
 )
 
 # What the workers have learned about a connection. The row's lock is the right to hand out its slots.
@@ -191,4 +200,5 @@ idempotency_keys = Table(
     Column("body_hash", LargeBinary, nullable=False),
     Column("job_id", Uuid, nullable=False),  # written before the job, in the same transaction
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
+    postgresql_with=VACUUMED_IN_TIME,
 )

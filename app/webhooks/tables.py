@@ -18,7 +18,7 @@ from sqlalchemy import (
     text,
 )
 
-from app.db import metadata
+from app.db import VACUUMED_IN_TIME, metadata
 
 webhook_secrets = Table(
     "webhook_secrets",
@@ -49,6 +49,7 @@ deliveries = Table(
     UniqueConstraint("event_id", "url"),
     Index("ix_webhook_deliveries_due", "next_at", postgresql_where=text("state = 'pending'")),
     Index("ix_webhook_deliveries_subject_id", "subject_id"),
+    postgresql_with=VACUUMED_IN_TIME,
 )
 
 attempts = Table(
