@@ -63,11 +63,14 @@ class Authenticator:
         Raises:
             Unauthenticated: no header, another scheme, not a key, or not a live one.
         """
-        digest = keys.digest(_key_in(authorization_header))
+        text = _text_in(authorization_header)
+        digest = keys.digest(text)
         now = self._clock()
         entry = self._entries.get(digest)
         # A clock that was set back must not prolong an entry's life.
         if entry is None or not timedelta() <= now - entry.read_at < CACHE_AGE:
+            if not keys.is_well_formed(text):
+                raise Unauthenticated(MALFORMED)
             entry = await self._read(digest, now)
         else:
             self._entries.move_to_end(digest)
@@ -91,15 +94,13 @@ class Authenticator:
         return entry
 
 
-def _key_in(header: str | None) -> str:
+def _text_in(header: str | None) -> str:
     if header is None:
         raise Unauthenticated(MISSING)
     scheme, _, text = header.strip().partition(" ")
     text = text.strip()
     if scheme.lower() != "bearer" or not text:
         raise Unauthenticated(NOT_BEARER)
-    if not keys.is_well_formed(text):
-        raise Unauthenticated(MALFORMED)
     return text
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from app import problems
 from app.accounts.auth import Caller, optional, require
 from app.assets import content, schemas
-from app.assets.media import Container
+from app.assets.films import Container
 from app.assets.records import StoredAsset
 from app.assets.service import AssetService
 from app.errors import Unauthenticated
@@ -27,7 +27,7 @@ CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _assets(request: Request) -> AssetService:
+async def _assets(request: Request) -> AssetService:
     service: AssetService = request.app.state.assets
     return service
 

@@ -1,15 +1,28 @@
 """SQL of the event log."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events.tables import events
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What is to be written: an event without its place in the log. ``data`` is ready for JSON."""
+
+    id: UUID
+    account_id: UUID
+    subject_id: UUID
+    type: str
+    version: int
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +49,30 @@ _COLUMNS = (
 )
 
 
-async def append(
-    connection: AsyncConnection,
-    *,
-    event_id: UUID,
-    account_id: UUID,
-    subject_id: UUID,
-    event_type: str,
-    version: int,
-    data: Mapping[str, Any],
-) -> None:
-    """Write one event in the caller's transaction, which holds the subject's row lock."""
-    await connection.execute(
-        insert(events).values(
-            id=event_id,
-            account_id=account_id,
-            subject_id=subject_id,
-            type=event_type,
-            version=version,
-            data=data,
-        )
-    )
+_APPEND = text(
+    """
+    INSERT INTO events (id, account_id, subject_id, type, version, data)
+    SELECT id, account_id, subject_id, type, version, data
+    FROM jsonb_to_recordset(cast(:facts AS jsonb))
+        AS fact (id uuid, account_id uuid, subject_id uuid, type text, version integer, data jsonb)
+    """
+)
+
+
+async def append(connection: AsyncConnection, facts: Sequence[Fact]) -> None:
+    """Write events in the caller's transaction, which holds their subjects' row locks."""
+    await connection.execute(_APPEND, {"facts": json.dumps([_columns(fact) for fact in facts])})
+
+
+def _columns(fact: Fact) -> dict[str, Any]:
+    return {
+        "id": str(fact.id),
+        "account_id": str(fact.account_id),
+        "subject_id": str(fact.subject_id),
+        "type": fact.type,
+        "version": fact.version,
+        "data": fact.data,
+    }
 
 
 async def after(

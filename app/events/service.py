@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 from uuid import UUID
 
 import structlog
@@ -13,8 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import Database
 from app.events import repository
-from app.events.repository import Event
-from app.ids import new_id
+from app.events.repository import Event, Fact
 
 BEAT_SECONDS = 0.1
 
@@ -47,28 +45,9 @@ class EventService:
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    async def append(
-        self,
-        connection: AsyncConnection,
-        *,
-        account_id: UUID,
-        subject_id: UUID,
-        event_type: str,
-        version: int,
-        data: Mapping[str, Any],
-    ) -> UUID:
-        """Write one event in the caller's transaction; returns its id."""
-        event_id = new_id()
-        await repository.append(
-            connection,
-            event_id=event_id,
-            account_id=account_id,
-            subject_id=subject_id,
-            event_type=event_type,
-            version=version,
-            data=data,
-        )
-        return event_id
+    async def append(self, connection: AsyncConnection, facts: Sequence[Fact]) -> None:
+        """Write events in the caller's transaction."""
+        await repository.append(connection, facts)
 
     async def after(self, account_id: UUID, subject_id: UUID, seq: int) -> list[Event]:
         """The subject's events behind ``seq``, oldest first, at most 100."""

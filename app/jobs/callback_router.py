@@ -10,7 +10,7 @@ from app.jobs.callbacks import CallbackService
 router = APIRouter(prefix="/callbacks", tags=["callbacks"])
 
 
-def callbacks(request: Request) -> CallbackService:
+async def callbacks(request: Request) -> CallbackService:
     service: CallbackService = request.app.state.callbacks
     return service
 

@@ -3,44 +3,35 @@
 from datetime import timedelta
 
 from app.clock import Clock, utc_now
-from app.db import Database
-from app.jobs import schedule
-from app.jobs.records import Job, Outlook
+from app.jobs.records import NO_OUTLOOK, Job, Outlook
 from app.jobs.render_times import RenderTimes
+from app.jobs.schedule import Place
 from app.jobs.states import State
 from app.providers.registry import Registry
-
-#: How many of an account's own jobs before this one are counted.
-LONGEST_COUNT = 1000
 
 
 class Forecast:
     """Looks at the line and at what was learned."""
 
-    def __init__(self, database: Database, registry: Registry, times: RenderTimes, clock: Clock = utc_now) -> None:
-        self._database = database
+    def __init__(self, registry: Registry, times: RenderTimes, clock: Clock = utc_now) -> None:
         self._registry = registry
         self._times = times
         self._clock = clock
 
-    async def of(self, job: Job) -> Outlook:
-        """The outlook of a job; nothing of one that has ended."""
+    async def of(self, job: Job, place: Place | None) -> Outlook:
+        """The outlook of a job that stands at a place in its line; nothing of one that has ended."""
         if job.final:
-            return Outlook()
+            return NO_OUTLOOK
         if job.state is State.QUEUED:
-            return await self._of_waiting(job)
+            return await self._of_waiting(place) if place else NO_OUTLOOK
         begun = job.started_at or self._clock()
         takes = await self._typical(job.model_used or job.model)
         return Outlook(finish_at=max(self._clock(), begun + takes))
 
-    async def _of_waiting(self, job: Job) -> Outlook:
-        async with self._database.read() as connection:
-            place = await schedule.place(connection, job.id, LONGEST_COUNT)
-        if place is None:
-            return Outlook()
+    async def _of_waiting(self, place: Place) -> Outlook:
         slots = sum(map(self._registry.max_concurrent, self._registry.connections_of(place.queue)))
         if slots == 0:
-            return Outlook()
+            return NO_OUTLOOK
         takes = await self._typical(place.queue)
         start = self._clock() + takes * (place.ahead // slots)
         return Outlook(position=place.ahead + 1, start_at=start, finish_at=start + takes)

@@ -1,22 +1,25 @@
 """SQL of the submissions: what we tried to buy, what we bought, what it cost."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, func, insert, select, text, update
+from sqlalchemy import ARRAY, Uuid, any_, bindparam, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW, interval
 from app.jobs.records import Submission
-from app.jobs.states import LIVE_SUBMISSIONS, ChargeCertainty, SubmissionState
-from app.jobs.tables import submissions
+from app.jobs.states import ChargeCertainty, State, SubmissionState
+from app.jobs.tables import LIVE, jobs, submissions
 from app.providers.base import Accepted
 
-_LIVE = submissions.c.state.in_([state.value for state in LIVE_SUBMISSIONS])
+# As text, so that the partial indexes are seen to fit whatever the parameters: planned once, not at each execution.
+_LIVE = text(f"submissions.{LIVE}")
+# All but the provider's own words: they may be long, and nothing is decided by them.
+_COLUMNS = [column for column in submissions.c if column.name != "raw"]
 
 
 class TwinTookIt(Exception):
@@ -135,22 +138,54 @@ async def end(connection: AsyncConnection, submission_id: UUID, state: Submissio
 
 async def get(connection: AsyncConnection, submission_id: UUID) -> Submission | None:
     """One submission."""
-    row = await connection.execute(select(submissions).where(submissions.c.id == submission_id))
+    row = await connection.execute(select(*_COLUMNS).where(submissions.c.id == submission_id))
     found = row.mappings().one_or_none()
     return _submission(found) if found else None
 
 
 async def live_of(connection: AsyncConnection, job_id: UUID) -> Submission | None:
     """The job's live submission; there is at most one."""
-    row = await connection.execute(select(submissions).where(submissions.c.job_id == job_id, _LIVE))
+    row = await connection.execute(select(*_COLUMNS).where(submissions.c.job_id == job_id, _LIVE))
     found = row.mappings().one_or_none()
     return _submission(found) if found else None
 
 
-async def live_of_many(connection: AsyncConnection, job_ids: Sequence[UUID]) -> dict[UUID, Submission]:
-    """The live submission of each of these jobs."""
-    rows = await connection.execute(select(submissions).where(submissions.c.job_id.in_(job_ids), _LIVE))
-    return {row["job_id"]: _submission(row) for row in rows.mappings()}
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """A purchase that a provider is working on, with what a look at it needs to know of its job."""
+
+    submission: Submission
+    progress: int
+    cancel_requested: bool
+    cancel_outcome: str | None
+    overdue: bool  # the job's deadline has passed
+
+
+_RENDERING = (
+    select(
+        *_COLUMNS,
+        jobs.c.progress,
+        jobs.c.cancel_requested_at.is_not(None).label("cancel_requested"),
+        jobs.c.cancel_outcome,
+        (jobs.c.deadline_at <= NOW).label("overdue"),
+    )
+    .join(jobs, jobs.c.id == submissions.c.job_id)
+    .where(
+        submissions.c.job_id == any_(bindparam("job_ids", type_=ARRAY(Uuid))),
+        _LIVE,
+        jobs.c.state == State.RUNNING.value,
+    )
+)
+
+
+async def rendering(connection: AsyncConnection, job_ids: Sequence[UUID]) -> list[Rendering]:
+    """Those of some jobs that are with a provider. Read at every poll, so it reads no prompt and no answer."""
+    found = []
+    for row in (await connection.execute(_RENDERING, {"job_ids": list(job_ids)})).mappings():
+        fields = dict(row)
+        looks = [fields.pop(name) for name in ("progress", "cancel_requested", "cancel_outcome", "overdue")]
+        found.append(Rendering(_submission(fields), *looks))
+    return found
 
 
 async def connections_of(connection: AsyncConnection, job_ids: Sequence[UUID]) -> dict[UUID, str]:
@@ -164,7 +199,7 @@ async def connections_of(connection: AsyncConnection, job_ids: Sequence[UUID]) -
 async def of_job(connection: AsyncConnection, account_id: UUID, job_id: UUID) -> list[Submission]:
     """A job's whole ledger, in order."""
     rows = await connection.execute(
-        select(submissions)
+        select(*_COLUMNS)
         .where(submissions.c.job_id == job_id, submissions.c.account_id == account_id)
         .order_by(submissions.c.number)
     )
@@ -174,7 +209,7 @@ async def of_job(connection: AsyncConnection, account_id: UUID, job_id: UUID) ->
 async def past_of(connection: AsyncConnection, job_id: UUID) -> list[Submission]:
     """A job's whole ledger, in order, for the worker."""
     rows = await connection.execute(
-        select(submissions).where(submissions.c.job_id == job_id).order_by(submissions.c.number)
+        select(*_COLUMNS).where(submissions.c.job_id == job_id).order_by(submissions.c.number)
     )
     return [_submission(row) for row in rows.mappings()]
 
@@ -215,17 +250,17 @@ async def mark_missing(connection: AsyncConnection, submission_id: UUID) -> floa
     return float(since or 0)
 
 
-async def note_polls(connection: AsyncConnection, submission_ids: Sequence[UUID]) -> None:
-    """Count a look at each of these remote jobs, all of which are still known upstream."""
-    if submission_ids:
-        await connection.execute(
-            text("UPDATE submissions SET polls = polls + 1, missing_since = NULL WHERE id = ANY(cast(:ids AS uuid[]))"),
-            {"ids": list(submission_ids)},
-        )
+async def found_again(connection: AsyncConnection, submission_ids: Sequence[UUID]) -> None:
+    """Note that a provider knows of these purchases, should it have missed some of them before."""
+    await connection.execute(
+        update(submissions)
+        .where(submissions.c.id.in_(submission_ids), submissions.c.missing_since.is_not(None))
+        .values(missing_since=None)
+    )
 
 
-def _submission(row: RowMapping) -> Submission:
-    fields = {name: value for name, value in row.items() if name != "raw"}
+def _submission(row: Mapping[Any, Any]) -> Submission:
+    fields = dict(row)
     fields["state"] = SubmissionState(fields["state"])
     fields["charge_certainty"] = ChargeCertainty(fields["charge_certainty"])
     fields["results"] = tuple(fields["results"] or ())

@@ -4,16 +4,17 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import structlog
 
 from app.backoff import exponential, jittered
 from app.checkpoints import Checkpoint, checkpoint
 from app.ids import Prefix, encode
-from app.jobs import failures, ledger, repository, schedule
-from app.jobs.records import Claim, Job, Submission
+from app.jobs import failures, ledger, schedule
+from app.jobs.ledger import Rendering
+from app.jobs.records import Claim, Submission
 from app.jobs.render_times import RenderTimes
-from app.jobs.states import State
 from app.jobs.verdicts import Verdicts
 from app.jobs.workbench import Workbench, persist
 from app.lanes import Overtaken
@@ -39,13 +40,23 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A claimed job with its live submission and the provider that renders it."""
+    """A claimed job, its purchase, and the provider that renders it."""
 
     claim: Claim
-    job: Job
-    submission: Submission
+    rendering: Rendering
     provider: Provider | None  # none: its connection is no longer configured
-    late: bool  # the job's deadline has passed
+
+    @property
+    def submission(self) -> Submission:
+        return self.rendering.submission
+
+    @property
+    def job_id(self) -> UUID:
+        return self.claim.job_id
+
+    @property
+    def overdue(self) -> bool:
+        return self.rendering.overdue
 
 
 class Poller:
@@ -78,20 +89,15 @@ class Poller:
                 (one, delay) for one, delay in await self._look_at_all(await self._watched(batch)) if delay is not None
             ]
         async with self._bench.database.begin() as connection:
-            await ledger.note_polls(connection, [one.submission.id for one, _ in unchanged])
+            if missed := [one.submission.id for one, _ in unchanged if one.submission.missing_since is not None]:
+                await ledger.found_again(connection, missed)
             await schedule.defer(connection, [(one.claim, delay) for one, delay in unchanged])
 
     async def _watched(self, batch: Sequence[Claim]) -> list[Watched]:
-        ids = [claim.job_id for claim in batch]
+        claims = {claim.job_id: claim for claim in batch}
         async with self._bench.database.read() as connection:
-            jobs = await repository.get_many(connection, ids)
-            submissions = await ledger.live_of_many(connection, ids)
-            now = await repository.now(connection)
-        return [
-            Watched(claim, job, submission, self._bench.provider(submission), now >= job.deadline_at)
-            for claim in batch
-            if (submission := submissions.get(claim.job_id)) and (job := jobs[claim.job_id]).state is State.RUNNING
-        ]
+            found = await ledger.rendering(connection, list(claims))
+        return [Watched(claims[one.submission.job_id], one, self._bench.provider(one.submission)) for one in found]
 
     async def _look_at_all(self, watched: Sequence[Watched]) -> list[tuple[Watched, float | None]]:
         """The seconds until the next look at each; None where it has moved on, or must wait for its lease to end."""
@@ -103,8 +109,8 @@ class Poller:
             elif isinstance(delay, asyncio.CancelledError):
                 raise delay
             elif not isinstance(delay, Overtaken):
-                log.error("poll failed", job=encode(Prefix.JOB, one.job.id), exc_info=delay)
-                if one.late:
+                log.error("poll failed", job=encode(Prefix.JOB, one.job_id), exc_info=delay)
+                if one.overdue:
                     await self._verdicts.given_up(one.claim, one.submission, failures.TIMEOUT)
         return looked
 
@@ -134,32 +140,32 @@ class Poller:
     ) -> float | None:
         if isinstance(outcome, Missing):
             return await self._missing(one)
-        if one.late:
+        if one.overdue:
             await self._timed_out(one, provider, outcome)
             return None
         if isinstance(outcome, Unreadable):
             return self._unreadable(one, outcome)
-        if one.job.cancel_requested_at is not None and one.job.cancel_outcome is None:
+        if one.rendering.cancel_requested and one.rendering.cancel_outcome is None:
             return await self._cancel(one, provider)
         return await self._pending(one, outcome)
 
     async def _not_configured(self, one: Watched) -> float | None:
-        if one.late:
+        if one.overdue:
             await self._verdicts.given_up(one.claim, one.submission, failures.TIMEOUT)
             return None
         words = (
             f"The connection {one.submission.connection} renders this film and is no longer configured; put it back."
         )
         async with self._bench.database.begin() as connection:
-            await self._bench.recorder.notice(connection, one.job.id, words)
+            await self._bench.recorder.notice(connection, one.job_id, words)
         return LONGEST_PAUSE_SECONDS
 
     async def _pending(self, one: Watched, outcome: Pending) -> float:
         if outcome.oddity:
             log.warning("unknown status word", connection=one.submission.connection, word=outcome.oddity)
-        if outcome.progress is not None and outcome.progress > one.job.progress:
+        if outcome.progress is not None and outcome.progress > one.rendering.progress:
             async with self._bench.database.begin() as connection:
-                await self._bench.recorder.amend(connection, one.job.id, "job.progress", progress=outcome.progress)
+                await self._bench.recorder.amend(connection, one.job_id, "job.progress", progress=outcome.progress)
         interval = self._bench.poll_interval(one.submission.connection)
         asked = outcome.poll_after.total_seconds() if outcome.poll_after else 0
         return min(max(jittered(interval), asked), max(interval, LONGEST_PAUSE_SECONDS))
@@ -171,15 +177,15 @@ class Poller:
         return min(max(exponential(2, first=interval, longest=LONGEST_PAUSE_SECONDS), asked), LONGEST_PAUSE_SECONDS)
 
     async def _missing(self, one: Watched) -> float | None:
-        if one.job.cancel_outcome in (CancelOutcome.REQUESTED, CancelOutcome.CONFIRMED):
+        if one.rendering.cancel_outcome in (CancelOutcome.REQUESTED, CancelOutcome.CONFIRMED):
             # Some providers forget a canceled job.
             await self._verdicts.canceled(one.claim, one.submission, Canceled())
             return None
         async with self._bench.database.begin() as connection:
             missing_for = await ledger.mark_missing(connection, one.submission.id)
             words = "The provider does not know the job just now; it is asked again before the job is given up."
-            await self._bench.recorder.notice(connection, one.job.id, words)
-            if missing_for < self._bench.settings.lost_after and not one.late:
+            await self._bench.recorder.notice(connection, one.job_id, words)
+            if missing_for < self._bench.settings.lost_after and not one.overdue:
                 pause = max(self._bench.poll_interval(one.submission.connection), missing_for / 4)
                 await schedule.defer(connection, [(one.claim, min(pause, LONGEST_PAUSE_SECONDS))])
                 return None
@@ -189,7 +195,7 @@ class Poller:
     async def _cancel(self, one: Watched, provider: Provider) -> float | None:
         assert one.submission.remote_id is not None
         outcome = await provider.cancel(one.submission.remote_id)
-        log.info("cancel asked upstream", job=encode(Prefix.JOB, one.job.id), outcome=outcome.value)
+        log.info("cancel asked upstream", job=encode(Prefix.JOB, one.job_id), outcome=outcome.value)
         await checkpoint(Checkpoint.UPSTREAM_CANCELED)
         if outcome is CancelOutcome.CONFIRMED:
             await persist(lambda: self._verdicts.canceled(one.claim, one.submission, Canceled()))
@@ -202,5 +208,5 @@ class Poller:
         assert one.submission.remote_id is not None
         # What nobody could read may be a film that was just finished, which a cancel would delete at some providers.
         outcome = await provider.cancel(one.submission.remote_id) if isinstance(seen, Pending) else None
-        log.info("deadline passed", job=encode(Prefix.JOB, one.job.id), cancel=outcome)
+        log.info("deadline passed", job=encode(Prefix.JOB, one.job_id), cancel=outcome)
         await self._verdicts.given_up(one.claim, one.submission, failures.TIMEOUT)

@@ -6,7 +6,9 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.events.repository import Fact
 from app.events.service import EventService
+from app.ids import new_id
 from app.jobs import repository, schemas
 from app.jobs.failover import Turn
 from app.jobs.records import Job
@@ -21,9 +23,9 @@ class Recorder:
         self._events = events
         self._webhooks = webhooks
 
-    async def created(self, connection: AsyncConnection, job: Job) -> None:
-        """Note a job that was just inserted."""
-        await self._note(connection, job, EVENTS[State.QUEUED])
+    async def created(self, connection: AsyncConnection, jobs: Collection[Job]) -> None:
+        """Note jobs that were just inserted."""
+        await self._events.append(connection, [_fact(job, EVENTS[State.QUEUED]) for job in jobs])
 
     async def move(
         self,
@@ -70,22 +72,19 @@ class Recorder:
     async def _note(
         self, connection: AsyncConnection, job: Job, event_type: str, assets: Mapping[str, str] | None = None
     ) -> None:
-        data = schemas.describe(job, assets)
-        event_id = await self._events.append(
-            connection,
-            account_id=job.account_id,
-            subject_id=job.id,
-            event_type=event_type,
-            version=job.version,
-            data=data,
-        )
+        fact = _fact(job, event_type, assets)
+        await self._events.append(connection, [fact])
         if event_type in WEBHOOK_EVENTS and job.webhook_url is not None:
             await self._webhooks.publish(
                 connection,
                 account_id=job.account_id,
                 subject_id=job.id,
-                event_id=event_id,
+                event_id=fact.id,
                 event_type=event_type,
                 url=job.webhook_url,
-                payload=data,
+                payload=fact.data,
             )
+
+
+def _fact(job: Job, event_type: str, assets: Mapping[str, str] | None = None) -> Fact:
+    return Fact(new_id(), job.account_id, job.id, event_type, job.version, schemas.describe(job, assets))

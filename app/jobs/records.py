@@ -68,6 +68,59 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Draft:
+    """An order that was accepted and is not written down yet; ``deadline_seconds`` count from when it is.
+
+    ``key`` is the caller's idempotency key, ``body_hash`` of what it was sent with: both or neither.
+    """
+
+    id: UUID
+    account_id: UUID
+    chosen: Choice
+    fallbacks: tuple[Choice, ...]
+    fallback_on_refusal: bool
+    max_cost: Decimal | None
+    priority: int
+    metadata: Mapping[str, str]
+    webhook_url: str | None
+    notice: str | None
+    deadline_seconds: float
+    key: str | None = None
+    body_hash: bytes | None = None
+
+    def job(self, created_at: datetime, deadline_at: datetime) -> "Job":
+        """The job that the database made of it."""
+        return Job(
+            id=self.id,
+            account_id=self.account_id,
+            state=State.QUEUED,
+            version=1,
+            model=self.chosen.model,
+            ordered=self.chosen.ordered,
+            adjustments=self.chosen.adjustments,
+            fallbacks=self.fallbacks,
+            fallback_on_refusal=self.fallback_on_refusal,
+            max_cost=self.max_cost,
+            priority=self.priority,
+            model_used=None,
+            metadata=self.metadata,
+            webhook_url=self.webhook_url,
+            notice=self.notice,
+            progress=0,
+            estimated_cost=self.chosen.estimated_cost,
+            cost=None,
+            charge_certainty=ChargeCertainty.NONE,
+            error=None,
+            cancel_requested_at=None,
+            cancel_outcome=None,
+            created_at=created_at,
+            deadline_at=deadline_at,
+            started_at=None,
+            finished_at=None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A row of ``jobs``."""
 

@@ -1,19 +1,20 @@
 """SQL of jobs and of their schedule. Callers own the transaction; a query for callers carries the account."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import all_, case, func, insert, literal, select, text, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy import ARRAY, Uuid, all_, and_, bindparam, case, cast, func, literal, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW
+from app.ids import earliest
 from app.jobs import schedule
 from app.jobs.failover import Turn
-from app.jobs.records import Choice, Job, Ordered
+from app.jobs.records import Choice, Draft, Job, Ordered
 from app.jobs.states import ALLOWED, FINAL, ChargeCertainty, State
 from app.jobs.tables import idempotency_keys, jobs, submissions
 from app.jobs.tables import schedule as schedule_table
@@ -31,14 +32,68 @@ async def now(connection: AsyncConnection) -> datetime:
 # Jobs ------------------------------------------------------------------------------------------------------------
 
 
-async def create(connection: AsyncConnection, job_id: UUID, values: Mapping[str, Any], ordered: Ordered) -> Job:
-    """Insert a queued job and its schedule row."""
-    statement = (
-        insert(jobs).values(id=job_id, state=State.QUEUED.value, request=asdict(ordered), **values).returning(*jobs.c)
+# A batch in one statement, so that a job costs a share of a round trip. Keys are taken in one order everywhere: two
+# batches that hold each other's keys would wait for ever.
+_CREATE = text(
+    """
+    WITH draft AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(cast(:drafts AS jsonb)) AS draft (
+            id uuid, account_id uuid, model text, request jsonb, adjustments jsonb, metadata jsonb, fallbacks jsonb,
+            fallback_on_refusal boolean, max_cost numeric, priority smallint, webhook_url text, notice text,
+            estimated_cost numeric, deadline_seconds float8, diverts boolean, key text, body_hash bytea
+        )
+    ), kept AS (
+        INSERT INTO idempotency_keys (account_id, key, body_hash, job_id)
+        SELECT account_id, key, body_hash, id FROM draft WHERE key IS NOT NULL ORDER BY account_id, key
+        ON CONFLICT DO NOTHING RETURNING job_id
+    ), made AS (
+        INSERT INTO jobs (id, account_id, state, model, request, adjustments, metadata, fallbacks, fallback_on_refusal,
+            max_cost, priority, webhook_url, notice, estimated_cost, deadline_at)
+        SELECT id, account_id, 'queued', model, request, adjustments, metadata, fallbacks, fallback_on_refusal,
+            max_cost, priority, webhook_url, notice, estimated_cost,
+            clock_timestamp() + make_interval(secs => deadline_seconds)
+        FROM draft WHERE key IS NULL OR id IN (SELECT job_id FROM kept)
+        RETURNING id, created_at, deadline_at
+    ), scheduled AS (
+        INSERT INTO schedule (job_id, account_id, lane, queue, priority, diverts, next_at)
+        SELECT id, account_id, 'submit', model, priority, diverts, deadline_at FROM made JOIN draft USING (id)
     )
-    job = _job((await connection.execute(statement)).mappings().one())
-    await schedule.add(connection, job)
-    return job
+    SELECT id, created_at, deadline_at FROM made
+    """
+)
+
+
+async def create(connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[UUID, Job]:
+    """Insert queued jobs, their schedule rows and their idempotency keys.
+
+    A draft whose key was taken before, or by another of the drafts, makes no job and is not in the result. A concurrent
+    transaction with the same key is waited for.
+    """
+    rows = await connection.execute(_CREATE, {"drafts": json.dumps([_columns(draft) for draft in drafts])})
+    times = {job_id: (created_at, deadline_at) for job_id, created_at, deadline_at in rows}
+    return {draft.id: draft.job(*times[draft.id]) for draft in drafts if draft.id in times}
+
+
+def _columns(draft: Draft) -> dict[str, Any]:
+    return {
+        "id": str(draft.id),
+        "account_id": str(draft.account_id),
+        "model": draft.chosen.model,
+        "request": asdict(draft.chosen.ordered),
+        "adjustments": draft.chosen.adjustments,
+        "metadata": draft.metadata,
+        "fallbacks": [choice.stored() for choice in draft.fallbacks],
+        "fallback_on_refusal": draft.fallback_on_refusal,
+        "max_cost": None if draft.max_cost is None else str(draft.max_cost),
+        "priority": draft.priority,
+        "webhook_url": draft.webhook_url,
+        "notice": draft.notice,
+        "estimated_cost": None if draft.chosen.estimated_cost is None else str(draft.chosen.estimated_cost),
+        "deadline_seconds": draft.deadline_seconds,
+        "diverts": bool(draft.fallbacks),
+        "key": draft.key,
+        "body_hash": None if draft.body_hash is None else f"\\x{draft.body_hash.hex()}",
+    }
 
 
 async def get(connection: AsyncConnection, job_id: UUID, *, account_id: UUID | None = None) -> Job | None:
@@ -48,6 +103,21 @@ async def get(connection: AsyncConnection, job_id: UUID, *, account_id: UUID | N
         statement = statement.where(jobs.c.account_id == account_id)
     row = (await connection.execute(statement)).mappings().one_or_none()
     return _job(row) if row else None
+
+
+_asked = (
+    func.unnest(cast(bindparam("ids"), ARRAY(Uuid)), cast(bindparam("account_ids"), ARRAY(Uuid)))
+    .table_valued("id", "account_id", name="asked")
+    .render_derived()
+)
+_OWNED = select(jobs).join(_asked, and_(jobs.c.id == _asked.c.id, jobs.c.account_id == _asked.c.account_id))
+
+
+async def owned(connection: AsyncConnection, asked: Sequence[tuple[UUID, UUID]]) -> dict[UUID, Job]:
+    """Jobs that callers asked for, as pairs of account and job: those that are the account's."""
+    fields = {"account_ids": [account for account, _ in asked], "ids": [job_id for _, job_id in asked]}
+    rows = await connection.execute(_OWNED, fields)
+    return {row["id"]: _job(row) for row in rows.mappings()}
 
 
 async def lock(connection: AsyncConnection, job_id: UUID, *, skip_locked: bool = False) -> Job | None:
@@ -85,10 +155,8 @@ async def lock_waiting(connection: AsyncConnection, upstream: str, job_ids: Sequ
     return [found[job_id] for job_id in job_ids if job_id in found]
 
 
-async def get_many(connection: AsyncConnection, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
-    """Jobs by id, for the worker."""
-    rows = await connection.execute(select(jobs).where(jobs.c.id.in_(job_ids)))
-    return {row["id"]: _job(row) for row in rows.mappings()}
+FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)  # less and more than every id
+CLOCKS_APART = timedelta(hours=1)  # an id is made by a clock of ours, a date by the database's
 
 
 async def page(
@@ -104,21 +172,39 @@ async def page(
     created_before: datetime | None,
 ) -> list[Job]:
     """An account's jobs, newest first. Ids are UUIDv7, so their order is the order of creation."""
-    statement = select(jobs).where(jobs.c.account_id == account_id)
-    if before is not None:
-        statement = statement.where(jobs.c.id < before)
-    if states:
-        statement = statement.where(jobs.c.state.in_([state.value for state in states]))
+    first, last = FIRST_ID, before or LAST_ID
+    conditions = _in_states(states)
     if model is not None:
-        statement = statement.where(jobs.c.model == model)
+        conditions.append(jobs.c.model == model)
     if metadata:
-        statement = statement.where(jobs.c.metadata.contains(dict(metadata)))
+        conditions.append(jobs.c.metadata.contains(dict(metadata)))
     if created_after is not None:
-        statement = statement.where(jobs.c.created_at >= created_after)
+        first = max(first, earliest(created_after - CLOCKS_APART))
+        conditions.append(jobs.c.created_at >= created_after)
     if created_before is not None:
-        statement = statement.where(jobs.c.created_at < created_before)
-    rows = await connection.execute(statement.order_by(jobs.c.id.desc()).limit(limit))
-    return [_job(row) for row in rows.mappings()]
+        last = min(last, earliest(created_before + CLOCKS_APART))
+        conditions.append(jobs.c.created_at < created_before)
+    # A range of pairs, for which only their index is of use: in the order of ids, the few jobs of an account would be
+    # looked for among all there are.
+    begin, end = (tuple_(literal(account_id, Uuid), literal(job_id, Uuid)) for job_id in (first, last))
+    conditions += [tuple_(jobs.c.account_id, jobs.c.id) >= begin, tuple_(jobs.c.account_id, jobs.c.id) < end]
+    statement = select(jobs).where(*conditions).order_by(jobs.c.account_id.desc(), jobs.c.id.desc()).limit(limit)
+    return [_job(row) for row in (await connection.execute(statement)).mappings()]
+
+
+def _in_states(states: Collection[State]) -> list[Any]:
+    """With what a partial index holds in its own words, where there is one for them."""
+    wanted = set(states)
+    if not wanted:
+        return []
+    conditions: list[Any] = [jobs.c.state.in_([state.value for state in states])]
+    if wanted.isdisjoint(FINAL):
+        conditions.append(jobs.c.finished_at.is_(None))
+    if wanted == {State.FAILED}:
+        conditions.append(jobs.c.error.is_not(None))
+    if wanted == {State.CANCELED}:
+        conditions.append(jobs.c.cancel_requested_at.is_not(None))
+    return conditions
 
 
 def _over_submissions(figure: Any) -> Any:
@@ -230,42 +316,15 @@ async def notice(connection: AsyncConnection, job_id: UUID, words: str) -> Job |
 # Idempotency -------------------------------------------------------------------------------------------------------
 
 
-async def reserve_key(
-    connection: AsyncConnection, account_id: UUID, key: str, body_hash: bytes, job_id: UUID
-) -> tuple[bytes, UUID] | None:
-    """Take an idempotency key for a job; None when it was free, else what it was taken for.
-
-    A concurrent request with the same key waits here for the other's commit.
-    """
-    taken = await connection.execute(
-        postgres_insert(idempotency_keys)
-        .values(account_id=account_id, key=key, body_hash=body_hash, job_id=job_id)
-        .on_conflict_do_nothing()
-    )
-    if taken.rowcount == 1:
-        return None
+async def taken_for(connection: AsyncConnection, account_id: UUID, key: str) -> tuple[bytes, UUID] | None:
+    """What an idempotency key was taken for: the hash of the body, and the job. None when it is free."""
     found = await connection.execute(
         select(idempotency_keys.c.body_hash, idempotency_keys.c.job_id).where(
             idempotency_keys.c.account_id == account_id, idempotency_keys.c.key == key
         )
     )
-    return found.one()
-
-
-async def forget_keys(connection: AsyncConnection, days: int, limit: int = 1000) -> int:
-    """Remove idempotency keys older than so many days."""
-    result = await connection.execute(
-        text(
-            """
-            DELETE FROM idempotency_keys WHERE (account_id, key) IN (
-                SELECT account_id, key FROM idempotency_keys
-                WHERE created_at < clock_timestamp() - make_interval(days => :days) LIMIT :limit
-            )
-            """
-        ),
-        {"days": days, "limit": limit},
-    )
-    return result.rowcount
+    row = found.one_or_none()
+    return None if row is None else (row.body_hash, row.job_id)
 
 
 # Figures -----------------------------------------------------------------------------------------------------------

@@ -47,48 +47,44 @@ def _in_utc(value: datetime) -> datetime:
 Time = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
-def jobs(request: Request) -> JobService:
+async def jobs(request: Request) -> JobService:
     service: JobService = request.app.state.jobs
     return service
 
 
-def events(request: Request) -> EventService:
+async def events(request: Request) -> EventService:
     service: EventService = request.app.state.events
     return service
 
 
-def idempotency_key(
-    value: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            min_length=1,
-            max_length=MAX_KEY_LENGTH,
-            description="Any text of yours, new for each job. The same key and body, sent again, give the same job.",
-        ),
-    ] = None,
-) -> str | None:
-    if value is not None and not value.isprintable():
-        message = "must be printable text"
-        raise InvalidRequest(
-            f"`Idempotency-Key` {message}.", [FieldError("header.idempotency-key", "invalid", message)]
-        )
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be printable text")
     return value
 
 
-def preferred_wait(
-    request: Request,
-    prefer: Annotated[
-        str | None, Header(description="`wait=30` holds the answer for up to 30 seconds, until the job has ended.")
-    ] = None,
-) -> float:
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=MAX_KEY_LENGTH,
+        description="Any text of yours, new for each job. The same key and body, sent again, give the same job.",
+    ),
+    AfterValidator(lambda value: value if value is None else _printable(value)),
+]
+Prefer = Annotated[
+    str | None, Header(description="`wait=30` holds the answer for up to 30 seconds, until the job has ended.")
+]
+
+
+def preferred_wait(prefer: str | None, longest: float) -> float:
     """Seconds to hold the answer: RFC 7240, as far as it goes, and never longer than the settings allow."""
     found = WAIT.search(prefer or "")
-    longest: float = request.app.state.settings.api.max_wait
     return min(float(found[1]), longest) if found else 0.0
 
 
-def wanted(
+async def wanted(
     request: Request,
     status: Status | None = None,
     model: Annotated[Text | None, Query(max_length=200, description="A model or an alias.")] = None,
@@ -159,7 +155,7 @@ async def create_job(
     caller: Writer,
     service: Jobs,
     response: Response,
-    key: Annotated[str | None, Depends(idempotency_key)],
+    key: IdempotencyKey = None,
 ) -> JobView:
     created = await service.create(caller.account_id, new, key)
     response.headers["Location"] = f"/v1/jobs/{created.job.id}"
@@ -190,9 +186,8 @@ async def list_jobs(
     summary="Get a job, or wait for its end",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
 )
-async def get_job(
-    job_id: str, caller: Reader, service: Jobs, wait: Annotated[float, Depends(preferred_wait)]
-) -> JobView:
+async def get_job(request: Request, job_id: str, caller: Reader, service: Jobs, prefer: Prefer = None) -> JobView:
+    wait = preferred_wait(prefer, request.app.state.settings.api.max_wait)
     return await service.wait(caller.account_id, job_id, wait)
 
 

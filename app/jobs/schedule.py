@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, insert, or_, select, text, update
+from sqlalchemy import delete, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW, interval
@@ -19,21 +19,6 @@ from app.jobs.states import LANES, State
 from app.jobs.tables import schedule
 from app.lanes import Overtaken
 from app.queue import Lane
-
-
-async def add(connection: AsyncConnection, job: Job) -> None:
-    """A new job, in the line of its model."""
-    await connection.execute(
-        insert(schedule).values(
-            job_id=job.id,
-            account_id=job.account_id,
-            lane=Lane.SUBMIT.value,
-            queue=job.model,
-            priority=job.priority,
-            diverts=_diverts(job, Turn(job.model)),
-            next_at=job.deadline_at,
-        )
-    )
 
 
 async def put(
@@ -271,21 +256,10 @@ class Place:
     ahead: int
 
 
-_PLACE = text(
+_PLACES = text(
     f"""
-    {_LINES}, me AS (
-        SELECT schedule.queue, account_id, priority, job_id FROM schedule WHERE job_id = :job_id AND queue IS NOT NULL
-    ), mine AS (
-        SELECT count(*) AS ahead FROM (
-            (SELECT FROM schedule, me WHERE schedule.queue = me.queue AND schedule.account_id = me.account_id
-                AND schedule.priority > me.priority LIMIT :cap)
-            UNION ALL
-            (SELECT FROM schedule, me WHERE schedule.queue = me.queue AND schedule.account_id = me.account_id
-                AND schedule.priority = me.priority AND schedule.job_id < me.job_id LIMIT :cap)
-            LIMIT :cap
-        ) AS before
-    )
-    SELECT me.queue, mine.ahead + coalesce((
+    {_LINES}
+    SELECT me.job_id, me.queue, mine.ahead + coalesce((
         SELECT sum(others.jobs) FROM lines CROSS JOIN LATERAL (
             SELECT count(*) AS jobs FROM (
                 SELECT FROM schedule WHERE queue = lines.queue AND account_id = lines.account_id LIMIT mine.ahead + 1
@@ -293,18 +267,28 @@ _PLACE = text(
         ) AS others
         WHERE lines.queue = me.queue AND lines.account_id <> me.account_id
     ), 0) AS ahead
-    FROM me, mine
+    FROM schedule AS me CROSS JOIN LATERAL (
+        SELECT count(*) AS ahead FROM (
+            (SELECT FROM schedule WHERE schedule.queue = me.queue AND schedule.account_id = me.account_id
+                AND schedule.priority > me.priority LIMIT :cap)
+            UNION ALL
+            (SELECT FROM schedule WHERE schedule.queue = me.queue AND schedule.account_id = me.account_id
+                AND schedule.priority = me.priority AND schedule.job_id < me.job_id LIMIT :cap)
+            LIMIT :cap
+        ) AS before
+    ) AS mine
+    WHERE me.job_id = ANY(cast(:job_ids AS uuid[])) AND me.queue IS NOT NULL
     """  # noqa: S608
 )
 
 
-async def place(connection: AsyncConnection, job_id: UUID, cap: int) -> Place | None:
-    """Where a job stands in its line; None when it waits in none. ``ahead`` is exact up to ``cap`` in its account.
+async def places(connection: AsyncConnection, job_ids: Sequence[UUID], cap: int) -> dict[UUID, Place]:
+    """Where jobs stand; those that wait in no line are left out. ``ahead`` is exact up to ``cap`` of the own account.
 
     Accounts take turns, so of every other account as many jobs go before it as of its own, and one more.
     """
-    row = (await connection.execute(_PLACE, {"job_id": job_id, "cap": cap})).one_or_none()
-    return None if row is None else Place(row.queue, int(row.ahead))
+    rows = await connection.execute(_PLACES, {"job_ids": list(job_ids), "cap": cap})
+    return {row.job_id: Place(row.queue, int(row.ahead)) for row in rows}
 
 
 async def oldest_overdue(connection: AsyncConnection) -> dict[Lane, float]:

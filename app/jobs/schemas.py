@@ -1,6 +1,6 @@
 """What callers see. Nothing here knows the tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Self
@@ -141,7 +141,7 @@ class JobView(BaseModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, job: Job, assets: list[Asset], outlook: Outlook = NO_OUTLOOK) -> Self:
+    def of(cls, job: Job, assets: Sequence[Asset], outlook: Outlook = NO_OUTLOOK) -> Self:
         status, phase = PUBLIC[job.state]
         ordered = job.ordered
         return cls(
@@ -291,7 +291,7 @@ def _cost(job: Job) -> Cost:
     return Cost(estimated=money(job.estimated_cost), charged=money(job.cost), certainty=job.charge_certainty)
 
 
-def _files(assets: list[Asset]) -> JobAssets | None:
+def _files(assets: Sequence[Asset]) -> JobAssets | None:
     by_kind = {asset.kind: asset for asset in assets}
     film = by_kind.get(Kind.FILM)
     return JobAssets(film=film, poster=by_kind.get(Kind.POSTER)) if film else None

@@ -40,7 +40,6 @@ class Verdicts:
                 results=list(outcome.results),
                 cost=cost,
                 charge_certainty=certainty.value,
-                polls=submission.polls + 1,
                 raw=outcome.raw,
             )
             await self._bench.recorder.move(
@@ -144,5 +143,4 @@ class Verdicts:
             failure=error,
             detail=detail,
             raw=raw,
-            polls=submission.polls + 1,
         )

@@ -118,7 +118,7 @@ class Watcher:
                     # Nobody wants this film: it may be stopped before it costs anything (more).
                     await provider.cancel(submission.remote_id)
                 async with self._bench.database.begin() as connection:
-                    await ledger.note_polls(connection, [submission.id])
+                    await ledger.found_again(connection, [submission.id])
             case Unreadable():
                 pass
         return False

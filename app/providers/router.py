@@ -10,7 +10,7 @@ from app.providers.registry import Registry
 from app.providers.schemas import ModelList, ModelView
 
 
-def registry(request: Request) -> Registry:
+async def registry(request: Request) -> Registry:
     opened: Registry = request.app.state.registry
     return opened
 

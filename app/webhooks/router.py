@@ -12,7 +12,7 @@ from app.webhooks.service import WebhookService
 router = APIRouter(tags=["webhooks"])
 
 
-def _webhooks(request: Request) -> WebhookService:
+async def _webhooks(request: Request) -> WebhookService:
     service: WebhookService = request.app.state.webhooks
     return service
 

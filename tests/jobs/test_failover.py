@@ -7,14 +7,14 @@ from uuid import UUID
 
 import pytest
 
-from app.db import NOW, Database, interval
+from app.db import Database
 from app.embedded.processes import free_port
 from app.ids import new_id
 from app.jobs import ledger, repository
-from app.jobs.records import Ordered
 from app.jobs.schemas import money
 from app.jobs.states import SubmissionState
 from tests.support.desk import Office, asked, shop
+from tests.support.drafts import a_draft
 from tests.support.studio import BAD_INPUT, BROKE, BUSY, DENIED, FAILED_FREE, MAIN, OTHER, RUNNING, Studio, busy_for
 from tests.support.upstream import Say
 
@@ -184,9 +184,8 @@ async def test_the_cost_of_a_job_is_the_sum_and_as_sure_as_the_least_sure_purcha
     database: Database, account_id: UUID, purchases: list[tuple[str | None, str]], charged: str | None, certainty: str
 ) -> None:
     job_id = new_id()
-    values = {"account_id": account_id, "model": MAIN, "deadline_at": NOW + interval(60)}
     async with database.begin() as connection:
-        await repository.create(connection, job_id, values, Ordered("a film", 1, 128, 96))
+        await repository.create(connection, [a_draft(job_id, account_id, MAIN)])
         for cost, sure in purchases:
             intent = ledger.Intent(new_id(), job_id, account_id, "first", MAIN, "main", None, b"", send_within=1)
             amount = None if cost is None else Decimal(cost)

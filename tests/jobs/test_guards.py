@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from app.db import NOW, Database, interval
+from app.db import Database
 from app.ids import new_id
 from app.jobs import repository
-from app.jobs.records import Ordered
+from tests.support.drafts import a_draft
 
 NO_SCHEDULE_ROW = "DELETE FROM schedule WHERE job_id = :job"
 SUBMISSION = """
@@ -24,9 +24,8 @@ SUBMISSION = """
 async def made(database: Database, account_id: UUID) -> UUID:
     """A job that waits."""
     job_id = new_id()
-    values = {"account_id": account_id, "model": "m", "deadline_at": NOW + interval(60)}
     async with database.begin() as connection:
-        await repository.create(connection, job_id, values, Ordered("a film", 1, 128, 96))
+        await repository.create(connection, [a_draft(job_id, account_id, "m")])
     return job_id
 
 
