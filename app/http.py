@@ -1,7 +1,8 @@
 """The one client for every URL that a customer gives us.
 
 It decides about the *address*, at the moment the socket is made and after DNS, so no spelling, no rebinding and no
-record of the customer's name server gets around it. It follows no redirect, takes no proxy, cookie or password from its
+record of the customer's name server gets around it. A connection that was permitted is kept for a while: its other end
+cannot change. It follows no redirect, takes no proxy, cookie or password from its
 surroundings, never unpacks a reply and reads only its beginning, all within one deadline.
 
     GuardError
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -32,6 +34,8 @@ from app.settings import WebhookSettings
 
 MAX_URL_LENGTH = 2048
 LOOKUPS = 32
+#: A connection that nobody uses is closed after so long.
+KEEP_SECONDS = 15.0
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,254}}$){_LABEL}(\.{_LABEL})*\.?")
@@ -131,7 +135,7 @@ class GuardedClient:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,
-                force_close=True,
+                keepalive_timeout=KEEP_SECONDS,
                 use_dns_cache=False,
                 resolver=self._resolver,
                 socket_factory=self._open_socket,
@@ -141,12 +145,15 @@ class GuardedClient:
             trust_env=False,
             auto_decompress=False,
             headers={"accept-encoding": "identity"},
+            trace_configs=[_noting_reuse()],
         )
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> GuardedReply:
-        """Send one POST, once, within ``settings.timeout`` seconds from DNS to the last byte read.
+        """Send one POST within ``settings.timeout`` seconds from DNS to the last byte read.
 
-        Any status is an answer, a redirect too. Of the reply at most ``settings.max_reply_bytes`` are read.
+        Any status is an answer, a redirect too. Of the reply at most ``settings.max_reply_bytes`` are read. A kept
+        connection may have been closed by the other side just then; the POST is sent again over another one, so the
+        receiver must be able to know a second copy for what it is.
 
         Raises:
             InvalidUrl, ForbiddenAddress: nothing was sent.
@@ -154,16 +161,26 @@ class GuardedClient:
         """
         target = _parse(url, self._settings)
         try:
-            async with (
-                asyncio.timeout(self._settings.timeout),
-                self._session.post(target, data=body, headers=headers, allow_redirects=False) as response,
-            ):
-                excerpt = await _beginning(response, self._settings.max_reply_bytes)
-                return GuardedReply(response.status, _lower(response.headers), excerpt)
+            async with asyncio.timeout(self._settings.timeout):
+                while True:
+                    use = _Use()
+                    try:
+                        return await self._post(target, headers, body, use)
+                    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                        if not use.kept:
+                            raise
         except TimeoutError as error:
             raise TimedOut(f"no complete answer within {self._settings.timeout:g} seconds") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _explained(error) from error
+
+    async def _post(self, url: URL, headers: Mapping[str, str], body: bytes, use: "_Use") -> GuardedReply:
+        async with self._session.post(
+            url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=use
+        ) as response:
+            use.kept = False  # there is an answer: what breaks from now on is not the connection's age
+            excerpt = await _beginning(response, self._settings.max_reply_bytes)
+            return GuardedReply(response.status, _lower(response.headers), excerpt)
 
     async def close(self) -> None:
         await self._session.close()
@@ -174,6 +191,22 @@ class GuardedClient:
         if not permitted(ip_address(address[0]), self._settings.allowed_networks):
             raise _Refused
         return socket.socket(family, kind, protocol)
+
+
+@dataclass(slots=True)
+class _Use:
+    """Of a connection, by one POST. ``kept``: another POST went over it before."""
+
+    kept: bool = False
+
+
+def _noting_reuse() -> aiohttp.TraceConfig:
+    async def note(_session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: object) -> None:
+        context.trace_request_ctx.kept = True
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(note)
+    return trace
 
 
 class _Refused(OSError):

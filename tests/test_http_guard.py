@@ -231,9 +231,22 @@ async def test_rebinding_after_a_good_look_up_is_refused() -> None:
         names = Names(["127.0.0.2"], ["127.0.0.1"])
         async with guarded(settings, names) as client:
             url = f"http://hooks.example:{receiver.port}/"
+            receiver.will_answer(Answer(headers={"Connection": "close"}))
             assert (await client.post(url, {}, b"{}")).status == 200
             with pytest.raises(ForbiddenAddress):
                 await client.post(url, {}, b"{}")
+        assert await wire.visits() == 0
+
+
+async def test_rebinding_while_a_connection_is_kept_leads_nowhere_else() -> None:
+    settings = WebhookSettings(allow_http=True, allowed_networks=(IPv4Network("127.0.0.2/32"),))
+    async with running_receiver("127.0.0.2") as receiver, tripwire(receiver.port) as wire:
+        names = Names(["127.0.0.2"], ["127.0.0.1"])
+        async with guarded(settings, names) as client:
+            url = f"http://hooks.example:{receiver.port}/"
+            for _ in range(3):
+                assert (await client.post(url, {}, b"{}")).status == 200
+        assert len(receiver.received) == 3
         assert await wire.visits() == 0
 
 
@@ -289,6 +302,67 @@ async def test_body_and_headers_arrive_as_given_and_the_reply_comes_back() -> No
     assert request.path == "/hook/%41/../b?token=a%2Fb%41+"
     assert request.body == b'{"a":1}'
     assert request.headers["webhook-id"] == "evt_1"
+
+
+class Scripted:
+    """A server whose connections answer so many requests each, and then break when the next one has come."""
+
+    def __init__(self, *answers: int) -> None:
+        self._answers = list(answers)
+        self.requests: list[int] = []  # of each connection
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(self.requests)
+        self.requests.append(0)
+        while True:
+            try:
+                await reader.readuntil(b"{}")
+            except asyncio.IncompleteReadError:
+                break
+            self.requests[number] += 1
+            if self.requests[number] > self._answers[number]:
+                break
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+
+@asynccontextmanager
+async def scripted(*answers: int) -> AsyncIterator[tuple[Scripted, str]]:
+    script = Scripted(*answers)
+    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
+    async with server:
+        yield script, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+async def test_connection_is_kept_for_the_next_post() -> None:
+    async with scripted(3) as (server, url), guarded(loopback_settings()) as client:
+        for _ in range(3):
+            assert (await client.post(url, {}, b"{}")).status == 204
+        assert server.requests == [3]
+
+
+async def test_kept_connection_that_breaks_before_it_answers_is_replaced() -> None:
+    async with scripted(1, 2) as (server, url), guarded(loopback_settings()) as client:
+        for _ in range(3):
+            assert (await client.post(url, {}, b"{}")).status == 204
+        assert server.requests == [2, 2]
+
+
+async def test_new_connection_that_breaks_before_it_answers_is_no_reply() -> None:
+    async with scripted(1, 0, 9) as (server, url), guarded(loopback_settings()) as client:
+        await client.post(url, {}, b"{}")
+        with pytest.raises(NoReply):
+            await client.post(url, {}, b"{}")
+        assert server.requests == [2, 1]
+
+
+async def test_reply_that_breaks_off_on_a_kept_connection_is_not_asked_for_again() -> None:
+    async with running_receiver() as receiver, guarded(loopback_settings()) as client:
+        receiver.will_answer(200, Answer(body=Body.CUT))
+        await client.post(receiver.url, {}, b"{}")
+        with pytest.raises(NoReply):
+            await client.post(receiver.url, {}, b"{}")
+        assert len(receiver.received) == 2
 
 
 async def test_endless_reply_is_read_up_to_the_cap_and_cut() -> None:

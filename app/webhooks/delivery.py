@@ -4,8 +4,8 @@ At least once: a row stays pending until an attempt is recorded, so when a worke
 worker sends the same bytes under the same ``webhook-id``.
 """
 
+import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from importlib.metadata import version
@@ -18,17 +18,17 @@ from app.db import Database
 from app.http import GuardedClient, GuardedReply, GuardError, InvalidUrl
 from app.ids import Prefix, encode
 from app.settings import WebhookSettings
-from app.webhooks import repository
+from app.webhooks import lane
 from app.webhooks.decision import Decision, Delivered, GiveUp, RetryIn, decide, read_retry_after
-from app.webhooks.records import Attempt, Due
+from app.webhooks.recorder import AttemptRecorder
+from app.webhooks.records import Attempt, Attempted, Due
 from app.webhooks.service import WebhookService
 from app.webhooks.signing import signed_headers
+from app.webhooks.slots import Slots
 
 USER_AGENT = f"Filmgate/{version('filmgate')}"
-#: What an attempt needs beside its POST: reading the secret and recording the outcome.
+#: What an attempt needs beside its POST: perhaps a first secret, and recording the outcome.
 LEASE_MARGIN_SECONDS = 30.0
-#: Attempts under way to one host in one process. A host that hangs costs so many slots and no more.
-HOST_SHARE = 8
 REPLY_CHARACTERS = 1000
 
 log = structlog.get_logger()
@@ -60,40 +60,36 @@ class Deliverer:
         self._webhooks = webhooks
         self._settings = settings
         self._clock = clock
-        self._under_way: Counter[str] = Counter()
+        self._recorder = AttemptRecorder(database)
+        self._slots = Slots()
+        self._limit = 1  # of the lane, as the last claim told
 
     async def claim(self, limit: int) -> list[Due]:
         """Take up to ``limit`` due deliveries; each must be given to :meth:`attempt` at once, in a task of its own.
 
         Fewer than ``limit`` does not mean that nothing else is due: no host gets more than its share of the slots.
         """
-        busy = self._busy()
+        await asyncio.sleep(0)  # what was claimed a moment ago begins, and counts
+        self._limit = limit + self._slots.under_way
         lease = self._settings.timeout + LEASE_MARGIN_SECONDS
         async with self._database.begin() as connection:
-            return await repository.claim(connection, limit, lease=lease, share=HOST_SHARE, busy=busy)
+            return await lane.claim(connection, limit, lease=lease, shares=self._slots.shares(self._limit))
 
     async def next_due(self) -> float | None:
         """Seconds until the next attempt that may be claimed is due; None when none is owed."""
+        await asyncio.sleep(0)
         async with self._database.read() as connection:
-            return await repository.next_due(connection, self._busy())
-
-    def _busy(self) -> list[str]:
-        return [host for host, number in self._under_way.items() if number >= HOST_SHARE]
+            return await lane.next_due(connection, self._slots.full(self._limit))
 
     async def attempt(self, due: Due) -> Outcome:
         """Make one attempt and record it. Never raises but for cancellation."""
-        self._under_way[due.host] += 1
         try:
-            outcome = await self._attempt(due)
+            with self._slots.taken(due.host):
+                return await self._attempt(due)
         except Exception:
             # One delivery must not take the lane down, and its lease brings it back.
             log.exception("webhook attempt broken off", delivery=encode(Prefix.DELIVERY, due.id))
             return Outcome.BROKEN
-        finally:
-            self._under_way[due.host] -= 1
-            if not self._under_way[due.host]:
-                del self._under_way[due.host]
-        return outcome
 
     async def _attempt(self, due: Due) -> Outcome:
         await checkpoint(Checkpoint.DELIVER_CLAIMED)
@@ -104,8 +100,10 @@ class Deliverer:
             reply = await self._client.post(due.url, headers, due.body.encode())
         except GuardError as error:
             reply = error
+        seconds = time.monotonic() - started
+        self._note(due.host, reply, seconds)
         await checkpoint(Checkpoint.DELIVER_SENT)
-        milliseconds = round((time.monotonic() - started) * 1000)
+        milliseconds = round(seconds * 1000)
         number = due.attempts + 1
         if isinstance(reply, GuardedReply):
             retry_after = read_retry_after(reply.headers.get("retry-after"), self._clock())
@@ -115,18 +113,23 @@ class Deliverer:
         else:
             decision = decide(None, None, number, self._settings.delays)
             attempt = Attempt(number, started_at, milliseconds, error=_said(reply))
-        return await self._record(due, attempt, decision)
+        return await self._record(Attempted(due, attempt, decision))
+
+    def _note(self, host: str, reply: GuardedReply | GuardError, seconds: float) -> None:
+        if isinstance(reply, GuardedReply):
+            self._slots.answered(host, seconds)
+        else:
+            self._slots.unanswered(host)
 
     async def _headers(self, due: Due) -> Mapping[str, str]:
-        secret = await self._webhooks.secret(due.account_id)
+        secret = await self._webhooks.unsealed(due.account_id, due.sealed_secret)
         signed = signed_headers([secret], encode(Prefix.EVENT, due.event_id), self._clock(), due.body)
         return {**signed, "content-type": "application/json", "user-agent": USER_AGENT}
 
-    async def _record(self, due: Due, attempt: Attempt, decision: Decision) -> Outcome:
-        async with self._database.begin() as connection:
-            recorded = await repository.record(connection, due, attempt, decision)
-            await checkpoint(Checkpoint.DELIVER_RECORDED)
-        outcome = _OUTCOMES[type(decision)] if recorded else Outcome.LOST_LEASE
+    async def _record(self, made: Attempted) -> Outcome:
+        recorded = await self._recorder.record(made)
+        due, attempt = made.due, made.attempt
+        outcome = _OUTCOMES[type(made.decision)] if recorded else Outcome.LOST_LEASE
         log.info(
             "webhook attempted",
             delivery=encode(Prefix.DELIVERY, due.id),

@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from app.webhooks.decision import Decision
+
 State = Literal["pending", "delivered", "failed"]
 
 
@@ -13,6 +15,7 @@ class Due:
     """A claimed delivery: the right to make its next attempt until the lease is over.
 
     ``attempts`` counts those already made; ``host`` is the receiver's host and port; ``body`` is sent as it stands.
+    ``sealed_secret`` is the account's signing secret, None when it has none yet.
     """
 
     id: UUID
@@ -24,6 +27,7 @@ class Due:
     body: str = field(repr=False)
     attempts: int
     fence: int
+    sealed_secret: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,20 @@ class Attempt:
     status_code: int | None = None
     error: str | None = None
     reply: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """An attempt that was made, and what follows from it."""
+
+    due: Due
+    attempt: Attempt
+    decision: Decision
+
+    @property
+    def key(self) -> tuple[UUID, int]:
+        """Which claim it was made under."""
+        return self.due.id, self.due.fence
 
 
 @dataclass(frozen=True, slots=True)

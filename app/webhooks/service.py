@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -21,6 +22,8 @@ from app.webhooks.records import Delivery
 from app.webhooks.signing import new_secret
 
 SECRET_PURPOSE = "webhook secret"
+#: Secrets of accounts that are kept unsealed in memory.
+OPENED_SECRETS = 1024
 
 
 class WebhookService:
@@ -31,6 +34,8 @@ class WebhookService:
         self._sealer = sealer
         self._settings = settings
         self._clock = clock
+        # A sealed value never changes its meaning, so this can never be out of date.
+        self._open = lru_cache(OPENED_SECRETS)(self._unseal)
 
     def check_url(self, url: str) -> None:
         """Refuse a ``webhook_url`` that can never be called.
@@ -52,8 +57,19 @@ class WebhookService:
         """
         async with self._database.read() as connection:
             sealed = await repository.sealed_secret(connection, account_id)
+        return await self.unsealed(account_id, sealed)
+
+    async def unsealed(self, account_id: UUID, sealed: bytes | None) -> str:
+        """The account's signing secret, where its row has just been read; None: it has none yet, so one is made.
+
+        Raises:
+            SealingError: it was stored with another ``secret_key``.
+        """
         if sealed is None:
             sealed = await self._first_secret(account_id)
+        return self._open(account_id, sealed)
+
+    def _unseal(self, account_id: UUID, sealed: bytes) -> str:
         return self._sealer.open(SECRET_PURPOSE, sealed, account_id.bytes).decode()
 
     async def _first_secret(self, account_id: UUID) -> bytes:

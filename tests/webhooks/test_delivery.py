@@ -4,11 +4,14 @@ import asyncio
 import json
 import logging
 import sys
+from collections import Counter
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
@@ -17,14 +20,20 @@ from app.http import GuardedClient
 from app.ids import Prefix, encode
 from app.sealing import Sealer
 from app.settings import DatabaseSettings, WebhookSettings
-from app.webhooks import repository, schemas
-from app.webhooks.delivery import HOST_SHARE, USER_AGENT, Deliverer, Outcome
+from app.webhooks import lane, schemas
+from app.webhooks.decision import Delivered, RetryIn
+from app.webhooks.delivery import USER_AGENT, Deliverer, Outcome
+from app.webhooks.recorder import AttemptRecorder
+from app.webhooks.records import Attempt, Attempted
 from app.webhooks.service import WebhookService
+from app.webhooks.slots import HOST_SHARE, Shares
 from app.webhooks.tables import deliveries
 from tests.support.receiver import Answer, Body, Receiver, loopback_settings, running_receiver
 from tests.webhooks.owing import SECRET_KEY, attempt_next, make_due, only_delivery, owe, seconds_until_next
 
 DELAYS = WebhookSettings().delays
+NOTHING_KNOWN = Shares([], 0, [])
+LANE = 8 * HOST_SHARE
 
 
 async def test_receiver_gets_the_stored_bytes_signed(
@@ -175,12 +184,12 @@ async def test_two_workers_never_claim_the_same_delivery(
         await owe(database, webhooks, account_id, f"http://127.0.0.1:{number + 1}/")
     async with database.begin() as one, database.begin() as other:
         # Both transactions are open at the same time, and neither waits for the other.
-        first = await repository.claim(one, 6, lease=60, share=8, busy=[])
-        second = await repository.claim(other, 6, lease=60, share=8, busy=[])
+        first = await lane.claim(one, 6, lease=60, shares=NOTHING_KNOWN)
+        second = await lane.claim(other, 6, lease=60, shares=NOTHING_KNOWN)
     assert (len(first), len(second)) == (6, 4)
     assert not {due.id for due in first} & {due.id for due in second}
     async with database.begin() as connection:
-        assert await repository.claim(connection, 6, lease=60, share=8, busy=[]) == []
+        assert await lane.claim(connection, 6, lease=60, shares=NOTHING_KNOWN) == []
 
 
 async def test_lease_outlasts_the_attempt(
@@ -234,26 +243,105 @@ async def test_worker_killed_between_post_and_record_delivers_again_under_the_sa
     assert [attempt.number for attempt in (await only_delivery(webhooks, account_id)).attempts] == [1]
 
 
-async def test_hanging_host_holds_up_no_other(
+async def test_unheard_of_host_gets_one_slot_until_it_answers(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
+) -> None:
+    for _ in range(HOST_SHARE + 4):
+        await owe(database, webhooks, account_id, receiver.url)
+    (first,) = await deliverer.claim(LANE)
+    assert await deliverer.attempt(first) is Outcome.DELIVERED
+    assert len(await deliverer.claim(LANE)) == HOST_SHARE
+
+
+async def test_hanging_host_that_used_to_answer_holds_up_no_other(
     database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
 ) -> None:
     async with running_receiver() as hanging:
-        hanging.will_answer(*[Answer(body=Body.HANGING)] * 40)
-        for _ in range(40):
+        for _ in range(2 * HOST_SHARE):
             await owe(database, webhooks, account_id, hanging.url)
+        assert await attempt_next(deliverer) is Outcome.DELIVERED
         await owe(database, webhooks, account_id, receiver.url)
-        under_way = [asyncio.create_task(deliverer.attempt(due)) for due in await deliverer.claim(32)]
-        assert len(under_way) <= HOST_SHARE + 1
-        await hanging.wait_for(HOST_SHARE)
-        under_way += [asyncio.create_task(deliverer.attempt(due)) for due in await deliverer.claim(32)]
+        hanging.will_answer(*[Answer(body=Body.HANGING)] * HOST_SHARE)
+        claimed = await deliverer.claim(LANE)
+        assert Counter(due.host for due in claimed) == {
+            f"127.0.0.1:{hanging.port}": HOST_SHARE,
+            f"127.0.0.1:{receiver.port}": 1,
+        }
+        under_way = [asyncio.create_task(deliverer.attempt(due)) for due in claimed]
         await receiver.wait_for(1)
-        assert await deliverer.claim(32) == []
-        assert len(hanging.received) == HOST_SHARE
+        await hanging.wait_for(1 + HOST_SHARE)
+        assert await deliverer.claim(LANE - len(under_way)) == []
+        assert (await deliverer.next_due() or 1) > 0
         hanging.release()
-        outcomes = await asyncio.gather(*under_way)
-    assert outcomes.count(Outcome.DELIVERED) == HOST_SHARE + 1
+        assert await asyncio.gather(*under_way) == [Outcome.DELIVERED] * (HOST_SHARE + 1)
     # The host's slots are free again.
-    assert len(await deliverer.claim(32)) == HOST_SHARE
+    assert len(await deliverer.claim(LANE)) == HOST_SHARE - 1
+
+
+async def test_silent_hosts_together_get_a_quarter_of_the_lane(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
+) -> None:
+    refusing = [f"http://127.0.0.{number}:9/" for number in range(1, 13)]
+    for url in refusing:
+        await owe(database, webhooks, account_id, url)
+    assert [await deliverer.attempt(due) for due in await deliverer.claim(LANE)] == [Outcome.RETRY] * len(refusing)
+    await make_due(database)
+    await owe(database, webhooks, account_id, receiver.url)
+    claimed = await deliverer.claim(16)
+    assert Counter(due.host == f"127.0.0.1:{receiver.port}" for due in claimed) == {False: 4, True: 1}
+
+
+async def test_attempts_that_end_together_are_recorded_each_with_its_own_outcome(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, account_id: UUID
+) -> None:
+    async with AsyncExitStack() as stack:
+        expected = {}
+        for status in (200, 500, 410, 204, 503):
+            receiver = await stack.enter_async_context(running_receiver())
+            receiver.will_answer(status)
+            expected[receiver.url] = status
+            await owe(database, webhooks, account_id, receiver.url, subject_id=account_id)
+        await asyncio.gather(*(deliverer.attempt(due) for due in await deliverer.claim(LANE)))
+    found = await webhooks.deliveries(account_id, account_id)
+    assert {delivery.url: [attempt.status_code for attempt in delivery.attempts] for delivery in found} == {
+        url: [status] for url, status in expected.items()
+    }
+    assert [delivery.state for delivery in found] == ["delivered", "pending", "failed", "delivered", "pending"]
+    assert [delivery.ended_at is None for delivery in found] == [False, True, False, False, True]
+
+
+async def test_outcome_that_cannot_be_written_costs_only_its_own_delivery(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, account_id: UUID
+) -> None:
+    for number in range(1, 4):
+        await owe(database, webhooks, account_id, f"http://127.0.0.{number}:9/", subject_id=account_id)
+    recorder = AttemptRecorder(database)
+    unwritable = "no text of Postgres: \x00"
+    made = [
+        Attempted(due, Attempt(1, datetime.now(UTC), 1, error=unwritable if number == 1 else "away"), RetryIn(60))
+        for number, due in enumerate(await deliverer.claim(LANE))
+    ]
+    first, second, third = await asyncio.gather(*map(recorder.record, made), return_exceptions=True)
+    assert (first, third) == (True, True)
+    assert isinstance(second, DBAPIError)
+    found = await webhooks.deliveries(account_id, account_id)
+    assert sorted(len(delivery.attempts) for delivery in found) == [0, 1, 1]
+
+
+async def test_worker_that_is_stopped_while_recording_records_all_the_same(
+    database: Database, webhooks: WebhookService, deliverer: Deliverer, account_id: UUID
+) -> None:
+    await owe(database, webhooks, account_id, "http://127.0.0.1:9/")
+    (due,) = await deliverer.claim(1)
+    recorder = AttemptRecorder(database)
+    made = Attempted(due, Attempt(1, datetime.now(UTC), 1, status_code=200), Delivered())
+    step = asyncio.create_task(recorder.record(made))
+    await asyncio.sleep(0)
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    assert await recorder.record(made) is False  # it is written already
+    assert (await only_delivery(webhooks, account_id)).state == "delivered"
 
 
 async def test_unusable_secret_is_our_own_fault_and_costs_the_receiver_no_attempt(
