@@ -11,8 +11,9 @@ from typing import Any
 
 import structlog
 
-from app.assets import media
 from app.assets.errors import TooBig, TookTooLong, Truncated
+from app.assets.examiner import Examiner
+from app.assets.films import Film, Poster
 from app.assets.records import Incoming, Kind, NewAsset, Stored
 from app.assets.spool import Spool, Spooled
 from app.assets.storage import CHUNK_BYTES, Storage
@@ -34,6 +35,7 @@ class Intake:
         self._storage = storage
         self._settings = settings
         self._spool = Spool(settings.spool, settings.min_free_bytes)
+        self._examiner = Examiner()
 
     def prepare(self) -> None:
         """Make the spool ready and remove what killed processes left in it. Blocks.
@@ -45,11 +47,16 @@ class Intake:
         if left:
             log.info("spool cleared", files=left)
 
+    def close(self) -> None:
+        """End what was kept for the next film."""
+        self._examiner.close()
+
     async def take_in(self, incoming: Incoming) -> Stored:
         """Copy one film into the storage; memory stays flat. See :meth:`AssetService.take_in`."""
         expected = incoming.expected_bytes or 0
         self._check_size(expected)
         self._storage.require_room(expected)
+        self._examiner.warm()
         with self._spool.file(expected) as spooled:
             limit = asyncio.timeout(self._settings.fetch_timeout)
             try:
@@ -67,28 +74,40 @@ class Intake:
                     "The film did not arrive whole.", f"{spooled.size} of {incoming.expected_bytes} bytes came"
                 )
             await checkpoint(Checkpoint.STORE_SPOOLED)
-            film = await asyncio.to_thread(media.probe, spooled.path)
-            poster = await asyncio.to_thread(media.poster, spooled.path)
+            film, poster = await self._examiner.examine(spooled.path)
             return await self._keep(incoming, spooled, film, poster)
 
     async def _receive(self, chunks: AsyncIterator[bytes], spooled: Spooled) -> None:
-        """Write in pieces of a megabyte: a thread for every small chunk would cost more than the writing."""
+        """Write in pieces of a megabyte, each while the next one comes in.
+
+        A thread for every small chunk would cost more than the writing.
+        """
         held: list[bytes] = []
-        size = 0
-        async for chunk in chunks:
-            held.append(chunk)
-            size += len(chunk)
-            self._check_size(spooled.size + size)
-            if size >= CHUNK_BYTES:
-                await asyncio.to_thread(spooled.write, b"".join(held))
-                held, size = [], 0
-        await asyncio.to_thread(spooled.write, b"".join(held))
+        size = total = 0
+        writing: asyncio.Future[None] | None = None
+        try:
+            async for chunk in chunks:
+                held.append(chunk)
+                size += len(chunk)
+                total += len(chunk)
+                self._check_size(total)
+                if size >= CHUNK_BYTES:
+                    if writing is not None:
+                        await writing
+                    writing = asyncio.ensure_future(asyncio.to_thread(spooled.write, b"".join(held)))
+                    held, size = [], 0
+            if writing is not None:
+                await writing
+            await asyncio.to_thread(spooled.write, b"".join(held))
+        finally:
+            if writing is not None:
+                writing.cancel()  # nobody wants to know any more how it ends
 
     def _check_size(self, size: int) -> None:
         if size > self._settings.max_bytes:
             raise TooBig(f"The film is larger than {self._settings.max_bytes} bytes.")
 
-    async def _keep(self, incoming: Incoming, spooled: Spooled, film: media.Film, poster: media.Poster) -> Stored:
+    async def _keep(self, incoming: Incoming, spooled: Spooled, film: Film, poster: Poster) -> Stored:
         stored = Stored(film=_film_asset(incoming, spooled, film), poster=_poster_asset(incoming, poster))
         await self._storage.put(stored.film.object_key, spooled.path, stored.film.content_type)
         await self._storage.put(stored.poster.object_key, poster.jpeg, stored.poster.content_type)
@@ -104,7 +123,7 @@ class Intake:
         return stored
 
 
-def _film_asset(incoming: Incoming, spooled: Spooled, film: media.Film) -> NewAsset:
+def _film_asset(incoming: Incoming, spooled: Spooled, film: Film) -> NewAsset:
     return NewAsset(
         id=new_id(),
         account_id=incoming.account_id,
@@ -124,7 +143,7 @@ def _film_asset(incoming: Incoming, spooled: Spooled, film: media.Film) -> NewAs
     )
 
 
-def _poster_asset(incoming: Incoming, poster: media.Poster) -> NewAsset:
+def _poster_asset(incoming: Incoming, poster: Poster) -> NewAsset:
     return NewAsset(
         id=new_id(),
         account_id=incoming.account_id,
@@ -144,7 +163,7 @@ def _key(incoming: Incoming, name: str) -> str:
     return f"{incoming.account_id}/{incoming.job_id}/{name}"
 
 
-def _deviations(incoming: Incoming, film: media.Film) -> list[Mapping[str, Any]]:
+def _deviations(incoming: Incoming, film: Film) -> list[Mapping[str, Any]]:
     """Where the film is not what was ordered. It is paid for, so it is kept all the same."""
     deviations: list[Mapping[str, Any]] = []
     tolerance = max(LENGTH_TOLERANCE_SECONDS, LENGTH_TOLERANCE_PART * incoming.seconds)

@@ -4,7 +4,7 @@ The bytes come from outside, so FFmpeg gets no choice. The container is told fro
 four; FFmpeg's own guess, which knows playlists and scripts that name other files, is never asked. The film is handed
 over as an open file: no protocol may be used and nothing else be opened. Pixels, seconds and packets are bounded.
 
-Everything here blocks: call it in a thread.
+Everything here blocks, and FFmpeg is large: it runs in a process of its own (:mod:`app.assets.examination`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -28,6 +27,7 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from app.assets.errors import NotPlayable, TooBig, of_os_error
+from app.assets.films import Container, Film, Poster
 
 MAX_SIDE = 8192
 MAX_SECONDS = 3600
@@ -41,53 +41,12 @@ READ_BYTES = 256 * 1024
 UNKNOWN_PROTOCOL = "none"
 
 
-class Container(StrEnum):
-    """The file formats that are kept. The value is the file name's extension."""
-
-    MP4 = "mp4"
-    QUICKTIME = "mov"
-    WEBM = "webm"
-    MATROSKA = "mkv"
-
-    @property
-    def content_type(self) -> str:
-        return _CONTENT_TYPES[self]
-
-
-_CONTENT_TYPES = {
-    Container.MP4: "video/mp4",
-    Container.QUICKTIME: "video/quicktime",
-    Container.WEBM: "video/webm",
-    Container.MATROSKA: "video/x-matroska",
-}
 _DEMUXERS = {
     Container.MP4: "mov",
     Container.QUICKTIME: "mov",
     Container.WEBM: "matroska",
     Container.MATROSKA: "matroska",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Film:
-    """What was found. ``codec`` is FFmpeg's name of it (``h264``, ``hevc``, ``av1``, ``vp9``); sizes are pixels."""
-
-    container: Container
-    codec: str
-    width: int
-    height: int
-    seconds: float
-    frame_rate: float
-    has_audio: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Poster:
-    """A still picture of a film."""
-
-    jpeg: bytes
-    width: int
-    height: int
 
 
 def probe(path: Path) -> Film:

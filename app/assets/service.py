@@ -56,6 +56,10 @@ class AssetService:
         """
         self._intake.prepare()
 
+    def close(self) -> None:
+        """Once, after the last :meth:`take_in` of a process."""
+        self._intake.close()
+
     async def take_in(self, incoming: Incoming) -> Stored:
         """Copy a film into the storage, check that it plays, make its poster. Nothing is written to the database.
 

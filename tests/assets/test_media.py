@@ -8,7 +8,8 @@ import av
 import pytest
 
 from app.assets.errors import NotPlayable, TooBig
-from app.assets.media import Container, Film, poster, probe
+from app.assets.films import Container, Film
+from app.assets.media import poster, probe
 from tests.support.films import cut, film, sound_only, with_hole
 
 

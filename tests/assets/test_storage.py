@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import tempfile
 from pathlib import Path
 
 import boto3
@@ -16,6 +17,7 @@ from tests.support.s3 import CREDENTIAL, REGION, S3
 
 KEY = "account/job/film.mp4"
 MEGABYTE = 1024 * 1024
+ELSEWHERE = Path("/dev/shm")  # another file system than that of the store, where there is one
 LARGE = 2 * BUCKET_READ_BYTES + 12_345
 
 
@@ -108,13 +110,36 @@ async def test_a_usable_store_passes_the_check(storage: Storage) -> None:
 async def test_a_full_disk_is_told_and_leaves_what_was_there(in_directory: AssetSettings, tmp_path: Path) -> None:
     storage = Storage.open(in_directory)
     await put(storage, b"old film")
-    large = a_file(tmp_path, bytes(3 * PART_BYTES))
-    for content in (large, bytes(2 * MEGABYTE)):
-        with file_size_limit(MEGABYTE), pytest.raises(StorageFull) as caught:
-            await put(storage, content)
-        assert caught.value.retryable
+    with tempfile.TemporaryDirectory(dir=ELSEWHERE) as elsewhere:
+        large = a_file(Path(elsewhere), bytes(3 * PART_BYTES))
+        for content in (large, bytes(2 * MEGABYTE)):
+            with file_size_limit(MEGABYTE), pytest.raises(StorageFull) as caught:
+                await put(storage, content)
+            assert caught.value.retryable
     assert await read_all(storage, KEY, 8) == b"old film"
     assert [path.name for path in (tmp_path / "store").rglob("*") if path.is_file()] == ["film.mp4"]
+
+
+async def test_a_file_on_the_same_disk_is_not_copied(in_directory: AssetSettings, tmp_path: Path) -> None:
+    storage = Storage.open(in_directory)
+    await put(storage, b"old film")
+    film = a_file(tmp_path, b"new film")
+    await put(storage, film)
+    kept = tmp_path / "store" / KEY
+    assert kept.samefile(film)
+    assert kept.stat().st_mode & 0o777 == 0o644
+    film.unlink()
+    assert await read_all(storage, KEY, 8) == b"new film"
+    assert [path.name for path in kept.parent.iterdir()] == ["film.mp4"]
+
+
+@pytest.mark.skipif(not ELSEWHERE.is_dir(), reason="needs a second file system")
+async def test_a_file_on_another_disk_is_copied(in_directory: AssetSettings, tmp_path: Path) -> None:
+    storage = Storage.open(in_directory)
+    with tempfile.TemporaryDirectory(dir=ELSEWHERE) as elsewhere:
+        await put(storage, a_file(Path(elsewhere), b"new film"))
+    assert await read_all(storage, KEY, 8) == b"new film"
+    assert [path.name for path in (tmp_path / "store" / KEY).parent.iterdir()] == ["film.mp4"]
 
 
 async def test_a_directory_is_never_filled_up(tmp_path: Path) -> None:
