@@ -16,7 +16,7 @@ from app.jobs.router import router as jobs_router
 from app.protocol import bounded
 from app.providers.router import router as models_router
 from app.queue import Doorbell, open_redis
-from app.resources import Resources, warn_of_strays
+from app.resources import Resources, settle, warn_of_strays
 from app.settings import Settings
 from app.webhooks.router import router as webhooks_router
 
@@ -127,4 +127,5 @@ def serve(settings: Settings) -> None:
     warn_of_strays(settings)
     asyncio.run(_prove(settings))
     app = create_app(settings)
+    settle()
     Server(app, configuration(app, settings)).run()

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -23,12 +23,12 @@ from redis.exceptions import RedisError
 from starlette.applications import Starlette
 
 from app import health, logs
-from app.backoff import exponential
-from app.jobs import repository, schedule
+from app.backoff import exponential, jittered
+from app.jobs import schedule
 from app.lanes import LaneRunner, Work
 from app.metrics import WEBHOOK_ATTEMPTS
 from app.queue import QUEUE_NAME, RING, Lane, deserialize, open_redis, serialize
-from app.resources import Resources, warn_of_strays
+from app.resources import Resources, settle, warn_of_strays
 from app.settings import Settings
 
 HOUSEKEEPING_SECONDS = 60
@@ -98,9 +98,10 @@ class Worker:
     async def run(self) -> None:
         """Work until :meth:`stop`; then finish or hand over every step within the grace period."""
         lanes = self._bell.lanes.values()
+        chores = (self._expire, self._resources.times.write, self._resources.retention.remove)
         background = [
             asyncio.create_task(self._listen(), name="doorbell"),
-            asyncio.create_task(self._keep_house(), name="housekeeping"),
+            *(asyncio.create_task(self._keep_house(chore), name="housekeeping") for chore in chores),
         ]
         running = [asyncio.create_task(lane.run()) for lane in lanes]
         try:
@@ -160,18 +161,18 @@ class Worker:
             log_results=False,
         )
 
-    async def _keep_house(self) -> None:
-        """What has to be done now and then, by any worker: retention, and what was learned of render times."""
+    async def _keep_house(self, chore: Callable[[], Awaitable[object]]) -> None:
+        """What has to be done now and then, by any worker."""
         while True:
             try:
-                while await self._resources.assets.expire(EXPIRE_BATCH) == EXPIRE_BATCH:
-                    pass
-                await self._resources.times.write()
-                async with self._resources.database.begin() as connection:
-                    await repository.forget_keys(connection, self._settings.jobs.idempotency_days)
+                await chore()
             except Exception:
-                log.exception("housekeeping failed; it is tried again")
-            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+                log.exception("housekeeping failed; it is tried again", chore=chore.__name__)
+            await asyncio.sleep(jittered(HOUSEKEEPING_SECONDS))
+
+    async def _expire(self) -> None:
+        while await self._resources.assets.expire(EXPIRE_BATCH) == EXPIRE_BATCH:
+            pass
 
 
 async def run(settings: Settings) -> None:
@@ -222,5 +223,6 @@ def serve(settings: Settings) -> None:
     logs.setup(settings, process="worker")
     warn_of_strays(settings)
     log.info("worker starting", name=settings.worker.name or f"{socket.gethostname()}-{os.getpid()}")
+    settle()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(settings))
