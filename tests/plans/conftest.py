@@ -1,0 +1,30 @@
+"""A gateway that is a year old, on a server of its own that says what it does."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app import migrate
+from app.db import Database
+from app.embedded.servers import DATABASE, Postgres
+from app.settings import DatabaseSettings
+from tests.plans.explained import explain_everything
+from tests.plans.past import live_through
+from tests.support.database import running_postgres
+from tests.support.running import plain_logs, sandbox_url
+
+__all__ = ["plain_logs", "sandbox_url"]
+
+FINISHED, LIVE = 30_000, 2_000
+
+
+@pytest.fixture(scope="session")
+async def old_postgres() -> AsyncIterator[Postgres]:
+    async with running_postgres() as server:
+        await migrate.upgrade(server.url)
+        settings = DatabaseSettings.model_validate({"url": server.url, "command_timeout": 60})
+        database = Database.open(settings, application="tests")
+        await live_through(database, finished=FINISHED, live=LIVE)
+        await explain_everything(database, DATABASE)
+        await database.close()
+        yield server
