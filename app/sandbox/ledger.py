@@ -49,6 +49,7 @@ class Purchase:
     verdict: Verdict | None = None
     canceled: bool = False
     final_cost: Decimal | None = None
+    finished_at: datetime | None = None
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -65,6 +66,7 @@ class Purchase:
             "verdict": self.verdict,
             "canceled": self.canceled,
             "final_cost": None if self.final_cost is None else str(self.final_cost),
+            "finished_at": None if self.finished_at is None else self.finished_at.isoformat(),
         }
 
 

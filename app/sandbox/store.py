@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from app.sandbox.films import Film, Films, FilmsClosed, Making
@@ -75,6 +76,12 @@ class RemoteJob:
         if changed:
             self.tell()
 
+    def finish(self, phase: Phase) -> None:
+        """Come to an end, in the books too."""
+        self.finished_at = time.time()
+        self.purchase.finished_at = datetime.fromtimestamp(self.finished_at, UTC)
+        self.enter(phase)
+
     def tell(self) -> None:
         if self.watch is not None:
             self.watch(self)
@@ -137,8 +144,7 @@ class Store:
         job.life.cancel()
         job.purchase.canceled = True
         job.purchase.final_cost = NOTHING if refund else job.purchase.bill.usd
-        job.finished_at = time.time()
-        job.enter(Phase.CANCELED)
+        job.finish(Phase.CANCELED)
 
     def delete(self, job: RemoteJob) -> None:
         """Forget the record; a render that is under way goes on."""
@@ -186,5 +192,4 @@ class Store:
         purchase = job.purchase
         purchase.verdict = purchase.verdict or job.script.verdict
         purchase.final_cost = NOTHING if purchase.verdict in purchase.bill.refunded else purchase.bill.usd
-        job.finished_at = time.time()
-        job.enter(Phase.FAILED if purchase.verdict else Phase.SUCCEEDED)
+        job.finish(Phase.FAILED if purchase.verdict else Phase.SUCCEEDED)

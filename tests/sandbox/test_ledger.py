@@ -33,6 +33,7 @@ async def test_every_accepted_create_is_in_the_books(client: Client) -> None:
         "verdict": None,
         "canceled": False,
         "final_cost": None,
+        "finished_at": None,
     }
     assert len((await client.get("ledger")).json["entries"]) == 3
 
@@ -41,6 +42,7 @@ async def test_the_end_of_a_job_reaches_the_books(client: Client) -> None:
     await client.buy("[fail:internal]", "runway")
     entry = await client.wait_for_entry("failed")
     assert (entry["verdict"], entry["charged"], entry["final_cost"]) == ("internal", True, "0")
+    assert entry["finished_at"] >= entry["accepted_at"]
 
 
 async def test_forgetting_forgets_jobs_books_and_counts(client: Client) -> None:

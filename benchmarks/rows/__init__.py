@@ -1,0 +1,32 @@
+"""One module for each figure: it measures, and gives back its sections of the report."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from benchmarks.bench import Bench
+from benchmarks.report import Section
+from benchmarks.rows import flight, growth, idle, lag, large, latency, throughput, webhooks, whole
+
+Measure = Callable[[Bench], Awaitable[list[Section]]]
+
+TOGETHER = ("ceilings", "rivals", "p1", "p2")
+OPTIONAL = ("rivals",)
+APART: dict[str, tuple[str, Measure]] = {
+    "p3": ("P3: growth", growth.measure),
+    "p4": ("P4: create to upstream", latency.measure),
+    "p5": ("P5: end upstream to webhook", lag.measure),
+    "p6": ("P6: jobs in flight", flight.measure),
+    "p7": ("P7: webhooks", webhooks.measure),
+    "p8": ("P8: films of 1 GB", large.measure),
+    "p9": ("P9 and P10: idle, and start", idle.measure),
+    "whole": ("Whole jobs", whole.measure),
+}
+FIGURES = tuple(figure for figure in (*TOGETHER, *APART) if figure not in OPTIONAL)
+
+
+def sections(figures: Sequence[str]) -> list[tuple[str, Measure]]:
+    """What to run for these figures, in order, by title."""
+    chosen: list[tuple[str, Measure]] = []
+    if both := [figure for figure in TOGETHER if figure in figures]:
+        chosen.append(("Creates and reads", partial(throughput.measure, figures=both)))
+    return [*chosen, *(APART[figure] for figure in APART if figure in figures)]

@@ -1,0 +1,88 @@
+"""What the parts of the stack can do at most, in the same rounds: no figure of ours can be better than these."""
+
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from app.embedded.processes import free_port
+from benchmarks.bench import Bench, Client
+from benchmarks.generator import MARK, Count, Plan
+from benchmarks.measures import Measured
+from benchmarks.peers import Peer
+from benchmarks.rows.latency import ledger
+from benchmarks.stack import SANDBOX_KEY, Part, Site
+
+CALLERS = 16
+BARE = "bare ASGI on uvicorn"
+FRAMEWORK = "FastAPI, pydantic body and answer, no I/O"
+INSERTS = "asyncpg: insert + commit"
+SANDBOX_READ = "sandbox alone: status of a job"
+SANDBOX_CREATE = "sandbox alone: create"
+
+Windows = dict[str, Callable[[], Awaitable[Measured]]]
+
+
+def server(bench: Bench, name: str) -> Part:
+    """One of :mod:`benchmarks.apps` on uvicorn, not started."""
+    port = free_port()
+    options = (
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+        "--no-access-log",
+        "--log-level",
+        "warning",
+        "--lifespan",
+        "off",
+    )
+    command = [sys.executable, "-P", "-m", "uvicorn", f"benchmarks.apps:{name}", "--port", str(port), *options]
+    probe = "/" if name == "bare" else "/healthz"
+    return Part(
+        name, list(command), port, probe, log=bench.stack.directory / f"{name}.log", environment=dict(os.environ)
+    )
+
+
+@asynccontextmanager
+async def windows(bench: Bench, site: Site, body: str) -> AsyncIterator[Windows]:
+    """A window of each ceiling; their servers run until the block ends. ``body`` is what our own creates send."""
+    async with AsyncExitStack() as stack:
+        bare, framework = server(bench, "bare"), server(bench, "framework")
+        for part in (bare, framework):
+            await part.start()
+            stack.push_async_callback(part.stop)
+        inserts = await stack.enter_async_context(Peer.running("inserts"))
+        remote = await _remote(bench)
+        seconds, key = bench.options.seconds, {"Authorization": f"Bearer {SANDBOX_KEY}"}
+        sandbox = bench.stack.sandbox
+        order = json.dumps({"model": "sandbox-film", "prompt": f"a fox {MARK}", "seconds": "4", "size": "1280x720"})
+        plans = {
+            BARE: (bare, Plan(bare.port, ["/"], callers=CALLERS, seconds=seconds)),
+            FRAMEWORK: (framework, Plan(framework.port, ["/"], "POST", {}, body, 202, CALLERS, seconds)),
+            SANDBOX_READ: (sandbox, Plan(sandbox.port, [remote], headers=key, callers=CALLERS, seconds=seconds)),
+            SANDBOX_CREATE: (
+                sandbox,
+                Plan(sandbox.port, ["/openai/v1/videos"], "POST", key, order, callers=CALLERS, seconds=seconds),
+            ),
+        }
+        found: Windows = {name: _window(bench, *planned) for name, planned in plans.items()}
+
+        async def inserting() -> Count:
+            return Count(**await inserts.ask({"url": site.url, "callers": CALLERS, "seconds": seconds}))
+
+        yield {**found, INSERTS: lambda: bench.measured(inserting(), bench.meter(api=inserts.process))}
+
+
+def _window(bench: Bench, part: Part, plan: Plan) -> Callable[[], Awaitable[Measured]]:
+    return lambda: bench.window(plan, bench.meter(api=part.process))
+
+
+async def _remote(bench: Bench) -> str:
+    """The path of a job that the sandbox has finished."""
+    async with Client.of(bench.site) as client:
+        await bench.site.worker.start()
+        await client.reached((await client.create())["id"], "succeeded")
+        await bench.site.worker.stop()
+    return f"/openai/v1/videos/{(await ledger(bench))[-1]['remote_id']}"

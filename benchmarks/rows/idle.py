@@ -1,0 +1,76 @@
+"""P9 and P10: what a stack costs that does nothing, and how long it takes to start."""
+
+import asyncio
+import statistics
+from collections.abc import Callable
+
+from benchmarks.bench import Bench
+from benchmarks.measures import Verdict
+from benchmarks.meter import Memory
+from benchmarks.report import Section
+
+WATCH_SECONDS = 30.0
+SETTLE_SECONDS = 3.0
+STARTS = 5
+
+
+async def measure(bench: Bench) -> list[Section]:
+    """Both, on processes that were just started."""
+    api, worker = bench.site.api, bench.site.worker
+    starts: dict[str, list[float]] = {"api": [], "worker": []}
+    for _ in range(STARTS):
+        for part in (api, worker):
+            await part.stop()
+            starts[part.name].append(await part.start())
+    await asyncio.sleep(SETTLE_SECONDS)
+    meter = bench.meter(api=api.process, worker=worker.process)
+    before = meter.read()
+    await asyncio.sleep(WATCH_SECONDS)
+    used = meter.read().since(before)
+    memory = {part.name: Memory.of(part.process) for part in (api, worker)}
+    await worker.stop()
+    return [_idle(used.share, memory), _starts(starts)]
+
+
+def _idle(share: Callable[[str], float], memory: dict[str, Memory]) -> Section:
+    names = ("api", "worker", "postgres", "valkey")
+    rows = [
+        [
+            name,
+            f"{share(name):.1%}",
+            *(
+                [f"{memory[name].rss:.0f}", f"{memory[name].pss:.0f}", f"{memory[name].uss:.0f}"]
+                if name in memory
+                else ["–"] * 3
+            ),
+        ]
+        for name in names
+    ]
+    both = sum(map(share, names))
+    intro = f"{WATCH_SECONDS:g} s without a request, just after the start; resident, proportional and own memory."
+    return Section(
+        "P9: idle stack",
+        intro,
+        ["process", "of a core", "RSS MB", "PSS MB", "USS MB"],
+        rows,
+        verdicts=[
+            Verdict("P9", "idle API, worker, Postgres and Valkey together", both * 100, 3, None, " %", "less", 1),
+            Verdict("P9", "… API's memory", memory["api"].rss, 120, None, " MB", "less"),
+            Verdict("P9", "… worker's memory", memory["worker"].rss, 120, None, " MB", "less"),
+        ],
+    )
+
+
+def _starts(starts: dict[str, list[float]]) -> Section:
+    middle = {name: statistics.median(times) for name, times in starts.items()}
+    rows = [[name, f"{middle[name]:.2f}", f"{min(times):.2f}", f"{max(times):.2f}"] for name, times in starts.items()]
+    return Section(
+        "P10: start to ready",
+        f"From the start of the process until `/readyz` says yes, {STARTS} starts each, in turns; asked every 20 ms.",
+        ["process", "median s", "shortest", "longest"],
+        rows,
+        verdicts=[
+            Verdict("P10", "API: start to ready", middle["api"], 2, 1, " s", "less", 2),
+            Verdict("P10", "worker: start to ready", middle["worker"], 2, 1, " s", "less", 2),
+        ],
+    )

@@ -1,0 +1,219 @@
+"""P1 and P2: durable creates and reads of single jobs, with the worker at rest; in the same rounds, the ceilings."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.ids import Prefix, decode, new_id
+from benchmarks.bench import PROMPT, Bench, Client
+from benchmarks.copies import Spread, copied_id, copy, forget, settle
+from benchmarks.generator import MARK, Plan
+from benchmarks.measures import Measured, Typical, Verdict
+from benchmarks.meter import Meter
+from benchmarks.report import Section, throughput_headings, throughput_row
+from benchmarks.rows import ceilings, rivals
+from benchmarks.stack import Site
+
+JOBS = 1_000
+PARTS = ("api", "postgres")
+BODY = {
+    "model": "bench/film",
+    "prompt": f"{PROMPT}, take {MARK}",
+    "seconds": 4,
+    "size": "1280x720",
+    "metadata": {"order": MARK, "customer": "c-20481"},
+    "webhook_url": "http://127.0.0.1:9/films/done",
+}
+POST, GET = "`POST /v1/jobs`", "`GET /v1/jobs/{id}`"
+INTRO = (
+    f"One API process on the default settings (log level `info`, written to a file); the worker is at rest, so this is "
+    f"the API and Postgres alone. Each create has its own prompt, a webhook URL and metadata; the 202 comes after the "
+    f"commit (`fsync` and `synchronous_commit` on). Reads go round-robin over {JOBS:,} jobs of the state named, which "
+    f"are row-by-row copies of a real one. Jobs that a window made are removed after it."
+)
+TITLES = {
+    "ceilings": (
+        "Ceilings of the parts",
+        "In the same rounds, by the same generator; CPU under `api` is of the process named (asyncpg's is the client).",
+    ),
+    "rivals": (
+        "LiteLLM's proxy",
+        "One process, no database, a key, its default log: it relays to the same sandbox and stores nothing.",
+    ),
+    "p1": ("P1: durable creates", INTRO),
+    "p2": ("P2: reads of a job", "As P1."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Jobs to read, by state."""
+
+    ids: Mapping[str, Sequence[str]]
+
+
+def creates(site: Site, callers: int, seconds: float, *, keyed: bool = False) -> Plan:
+    """A window of creates."""
+    headers = {**site.headers, **({"Idempotency-Key": f"bench-{MARK}"} if keyed else {})}
+    return Plan(
+        site.api.port,
+        ["/v1/jobs"],
+        "POST",
+        headers,
+        json.dumps(BODY),
+        expect=202,
+        callers=callers,
+        seconds=seconds,
+    )
+
+
+def reads(site: Site, ids: Sequence[str], callers: int, seconds: float) -> Plan:
+    """A window of reads, round-robin."""
+    return Plan(
+        site.api.port, [f"/v1/jobs/{one}" for one in ids], headers=site.headers, callers=callers, seconds=seconds
+    )
+
+
+async def shelve(
+    site: Site, *, states: Sequence[str] = ("queued", "running", "succeeded"), number: int = JOBS
+) -> Shelf:
+    """Fill an empty site with jobs of each state; its worker works meanwhile, and is at rest afterwards."""
+    originals: dict[str, UUID] = {}
+    async with Client.of(site) as client:
+        await site.worker.start()
+        if "succeeded" in states:
+            done = await client.create()
+            await client.reached(done["id"], "succeeded")
+            originals["succeeded"] = as_uuid(done["id"])
+        if "running" in states:
+            going = await client.create(model="bench/endless")
+            await client.reached(going["id"], "rendering", "running")
+            originals["running"] = as_uuid(going["id"])
+        await site.worker.stop()
+        if "queued" in states:
+            originals["queued"] = as_uuid((await client.create())["id"])
+    connection = await site.connect()
+    try:
+        spread, ids = Spread.now(), {}
+        for state, original in originals.items():
+            await copy(connection, original, range(1, number + 1), spread)
+            ids[state] = copied_id(original, range(1, number + 1), spread)
+        await settle(connection)
+    finally:
+        await connection.close()
+    return Shelf(ids)
+
+
+def as_uuid(job_id: str) -> UUID:
+    """The id inside a public one."""
+    found = decode(Prefix.JOB, job_id)
+    assert found is not None
+    return found
+
+
+def creating(
+    bench: Bench, site: Site, meter: Meter, callers: int, *, keyed: bool = False
+) -> Callable[[], Awaitable[Measured]]:
+    """A window of creates that leaves nothing behind."""
+
+    async def window() -> Measured:
+        since = new_id()
+        measured = await bench.window(creates(site, callers, bench.options.seconds, keyed=keyed), meter)
+        connection = await site.connect()
+        try:
+            await forget(connection, since)
+        finally:
+            await connection.close()
+        return measured
+
+    return window
+
+
+def reading(
+    bench: Bench, site: Site, meter: Meter, ids: Sequence[str], callers: int
+) -> Callable[[], Awaitable[Measured]]:
+    """A window of reads."""
+    return lambda: bench.window(reads(site, ids, callers, bench.options.seconds), meter)
+
+
+Windows = dict[tuple[str, str, int], Callable[[], Awaitable[Measured]]]
+
+
+async def measure(bench: Bench, figures: Sequence[str]) -> list[Section]:
+    """P1 and P2 with the ceilings and the rival, all interleaved with each other."""
+    async with AsyncExitStack() as stack:
+        windows: Windows = {}
+        if "ceilings" in figures:
+            found = await stack.enter_async_context(ceilings.windows(bench, bench.site, json.dumps(BODY)))
+            windows |= {("ceilings", name, ceilings.CALLERS): window for name, window in found.items()}
+        if "rivals" in figures:
+            windows |= await stack.enter_async_context(rivals.windows(bench))
+        shelf = await shelve(bench.site)
+        windows |= _ours(bench, shelf, figures)
+        named = {"|".join(map(str, key)): window for key, window in windows.items()}
+        for name in [name for name in named if name.endswith("|16")]:
+            await named[name]()  # warm-up: code paths, statements, pools
+        measured = await bench.interleaved(named)
+    connection = await bench.site.connect()
+    await forget(connection)
+    await connection.close()
+    return _sections({key: Typical.of(measured["|".join(map(str, key))]) for key in windows})
+
+
+def _ours(bench: Bench, shelf: Shelf, figures: Sequence[str]) -> Windows:
+    windows: Windows = {}
+    site = bench.site
+    meter = bench.meter(api=site.api.process)
+    if "p1" in figures:
+        windows["p1", POST, 16] = creating(bench, site, meter, 16)
+        for callers in (1, 16, 64):
+            windows["p1", f"{POST}, Idempotency-Key", callers] = creating(bench, site, meter, callers, keyed=True)
+    if "p2" in figures:
+        for callers in (1, 16, 64):
+            windows["p2", f"{GET}, running", callers] = reading(bench, site, meter, shelf.ids["running"], callers)
+        for state in ("queued", "succeeded"):
+            windows["p2", f"{GET}, {state}", 16] = reading(bench, site, meter, shelf.ids[state], 16)
+    return windows
+
+
+def _sections(typical: Mapping[tuple[str, str, int], Typical]) -> list[Section]:
+    found = []
+    for figure, (title, intro) in TITLES.items():
+        rows = [
+            [*throughput_row(name, callers, one, PARTS), *_ratios(figure, callers, one, typical)]
+            for (of, name, callers), one in typical.items()
+            if of == figure
+        ]
+        if rows:
+            headings = [*throughput_headings(PARTS), "of FastAPI alone", "against LiteLLM"]
+            found.append(Section(title, intro, headings, rows, verdicts=_verdicts(figure, typical)))
+    return found
+
+
+def _ratios(
+    figure: str, callers: int, one: Typical, typical: Mapping[tuple[str, str, int], Typical]
+) -> tuple[str, str]:
+    framework = typical.get(("ceilings", ceilings.FRAMEWORK, callers))
+    rival = typical.get(("rivals", rivals.PATHS[figure], callers)) if figure in rivals.PATHS else None
+    return f"{one.rate / framework.rate:.0%}" if framework else "–", f"{one.rate / rival.rate:.0f} ×" if rival else "–"
+
+
+def _verdicts(figure: str, typical: Mapping[tuple[str, str, int], Typical]) -> list[Verdict]:
+    verdicts = []
+    post, get = typical.get(("p1", POST, 16)), typical.get(("p2", f"{GET}, running", 16))
+    if figure == "p1" and post is not None:
+        verdicts = [
+            Verdict("P1", f"durable {POST}, c = 16, per second", post.rate, 1500, 2500),
+            Verdict("P1", "… p99", post.p99, 30, unit=" ms", better="less", digits=1),
+        ]
+        rival = typical.get(("rivals", rivals.PATHS["p1"], 16))
+        if rival is not None:
+            verdicts.append(Verdict("P1", "… against LiteLLM", post.rate / rival.rate, 20, 40, " ×", digits=1))
+    if figure == "p2" and get is not None:
+        verdicts = [
+            Verdict("P2", f"{GET}, c = 16, per second", get.rate, 1800, 2500),
+            Verdict("P2", "… p99", get.p99, 30, unit=" ms", better="less", digits=1),
+        ]
+    return verdicts
