@@ -14,8 +14,9 @@ override PROMPT := $(value PROMPT)
 export PROMPT DURATION SIZE
 BIN := .venv/bin
 READY := .venv/.ready
+RIVAL := .rivals/.ready
 
-.PHONY: demo dev test check format lint types contracts deadcode openapi lock faults bench clean
+.PHONY: demo dev test check format lint types contracts deadcode openapi lock faults plans bench bench-rivals bench-compare soak clean
 
 demo: $(READY)
 	@$(BIN)/filmgate demo --prompt="$$PROMPT" --seconds="$$DURATION" --size="$$SIZE"
@@ -51,8 +52,30 @@ openapi: $(READY)
 faults: $(READY)
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
 
-bench: $(READY)
-	$(BIN)/python -m benchmarks
+# What Postgres does behind a million finished jobs; writes docs/plans.md
+plans: $(READY)
+	$(BIN)/python -m tests.plans.record
+
+# Every figure against its target; writes benchmarks/results/LATEST.md. ONLY=p1,p2 for some of them, RIVALS=1 for more
+bench: $(READY) $(if $(RIVALS),$(RIVAL))
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(RIVALS),--rivals)
+
+# LiteLLM's proxy beside us, against the same upstream in the same rounds; writes benchmarks/results/RIVALS.md
+bench-rivals: $(READY) $(RIVAL)
+	$(BIN)/python -m benchmarks --only p1,p2,ceilings --rivals --out benchmarks/results/RIVALS.md
+
+# Another commit beside this tree, in the same rounds; fails when something got slower. BASE=commit
+bench-compare: $(READY)
+	$(BIN)/python -m benchmarks.compare --base "$(BASE)"
+
+# Mixed load for long, and whether anything grew. MINUTES=60
+soak: $(READY)
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
+
+$(RIVAL): benchmarks/rivals.txt
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .rivals
+	$(BIN)/uv pip install -q --python .rivals/bin/python -r benchmarks/rivals.txt
+	@touch $@
 
 # The locks name hashes and no hosts.
 lock: $(READY)
