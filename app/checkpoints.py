@@ -10,7 +10,7 @@ from enum import StrEnum
 class Checkpoint(StrEnum):
     """Where a process can be stopped. Each stands between two awaits that a crash may separate."""
 
-    CREATE_WRITTEN = "create.written"  # the job is inserted, and not committed
+    CREATE_ACCEPTED = "create.accepted"  # the order is accepted, and the database has not heard of it
     CREATE_COMMITTED = "create.committed"  # the job is committed, and the caller has no answer
     CANCEL_WRITTEN = "cancel.written"
     CANCEL_COMMITTED = "cancel.committed"

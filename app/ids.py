@@ -4,6 +4,7 @@ import secrets
 import time
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
@@ -38,6 +39,7 @@ def earliest(moment: datetime) -> UUID:
     return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
+@lru_cache(maxsize=4096)  # one request names an account, a key and a job several times
 def encode(prefix: Prefix, value: UUID) -> str:
     """The public form of an id."""
     number = value.int

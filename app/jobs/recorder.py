@@ -1,6 +1,7 @@
 """A change of a job, and everything that must be written with it: the row, its event, and the webhooks it owes."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,9 +12,11 @@ from app.events.service import EventService
 from app.ids import new_id
 from app.jobs import repository, schemas
 from app.jobs.failover import Turn
-from app.jobs.records import Job
+from app.jobs.records import Draft, Job
 from app.jobs.states import EVENTS, FILM_LATE, WEBHOOK_EVENTS, State
 from app.webhooks.service import WebhookService
+
+LATER = datetime.max.replace(tzinfo=UTC)
 
 
 class Recorder:
@@ -23,9 +26,9 @@ class Recorder:
         self._events = events
         self._webhooks = webhooks
 
-    async def created(self, connection: AsyncConnection, jobs: Collection[Job]) -> None:
-        """Note jobs that were just inserted."""
-        await self._events.append(connection, [_fact(job, EVENTS[State.QUEUED]) for job in jobs])
+    async def create(self, connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[UUID, Job]:
+        """`repository.create`, with the first event of each job."""
+        return await repository.create(connection, [(draft, _first(draft)) for draft in drafts])
 
     async def move(
         self,
@@ -84,6 +87,11 @@ class Recorder:
                 url=job.webhook_url,
                 payload=fact.data,
             )
+
+
+def _first(draft: Draft) -> Fact:
+    # An event has its own time, so those of the job, which only the database knows, are of no matter.
+    return _fact(draft.job(LATER, LATER), EVENTS[State.QUEUED])
 
 
 def _fact(job: Job, event_type: str, assets: Mapping[str, str] | None = None) -> Fact:

@@ -1,7 +1,7 @@
 """The values that the jobs code works with: rows read once, never changed in memory."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
@@ -26,6 +26,10 @@ class Ordered:
     negative_prompt: str | None = None
     audio: bool | None = None
     options: Mapping[str, Any] | None = None
+
+    def stored(self) -> dict[str, Any]:
+        """As JSON values, for the ``request`` of a job's row."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
     def order(self, upstream_model: str) -> Order:
         """The same, in the words of the provider port."""
@@ -58,7 +62,12 @@ class Choice:
     def stored(self) -> dict[str, Any]:
         """As JSON values, for the ``fallbacks`` of a job's row."""
         cost = None if self.estimated_cost is None else str(self.estimated_cost)
-        return {**asdict(self), "estimated_cost": cost}
+        return {
+            "model": self.model,
+            "ordered": self.ordered.stored(),
+            "estimated_cost": cost,
+            "adjustments": list(self.adjustments),
+        }
 
     @classmethod
     def restored(cls, values: Mapping[str, Any]) -> Self:

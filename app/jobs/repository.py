@@ -2,16 +2,15 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, all_, and_, bindparam, case, cast, func, literal, select, text, tuple_, update
+from sqlalchemy import ARRAY, Uuid, all_, and_, bindparam, case, cast, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW
-from app.ids import earliest
+from app.events.repository import Fact
 from app.jobs import schedule
 from app.jobs.failover import Turn
 from app.jobs.records import Choice, Draft, Job, Ordered
@@ -40,7 +39,8 @@ _CREATE = text(
         SELECT * FROM jsonb_to_recordset(cast(:drafts AS jsonb)) AS draft (
             id uuid, account_id uuid, model text, request jsonb, adjustments jsonb, metadata jsonb, fallbacks jsonb,
             fallback_on_refusal boolean, max_cost numeric, priority smallint, webhook_url text, notice text,
-            estimated_cost numeric, deadline_seconds float8, diverts boolean, key text, body_hash bytea
+            estimated_cost numeric, deadline_seconds float8, diverts boolean, key text, body_hash bytea,
+            event_id uuid, event_type text, event jsonb
         )
     ), kept AS (
         INSERT INTO idempotency_keys (account_id, key, body_hash, job_id)
@@ -57,29 +57,32 @@ _CREATE = text(
     ), scheduled AS (
         INSERT INTO schedule (job_id, account_id, lane, queue, priority, diverts, next_at)
         SELECT id, account_id, 'submit', model, priority, diverts, deadline_at FROM made JOIN draft USING (id)
+    ), told AS (
+        INSERT INTO events (id, account_id, subject_id, type, version, data)
+        SELECT event_id, account_id, id, event_type, 1, event FROM made JOIN draft USING (id)
     )
     SELECT id, created_at, deadline_at FROM made
     """
 )
 
 
-async def create(connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[UUID, Job]:
-    """Insert queued jobs, their schedule rows and their idempotency keys.
+async def create(connection: AsyncConnection, drafts: Sequence[tuple[Draft, Fact]]) -> dict[UUID, Job]:
+    """Insert queued jobs, their schedule rows, their idempotency keys and their first events.
 
     A draft whose key was taken before, or by another of the drafts, makes no job and is not in the result. A concurrent
     transaction with the same key is waited for.
     """
-    rows = await connection.execute(_CREATE, {"drafts": json.dumps([_columns(draft) for draft in drafts])})
+    rows = await connection.execute(_CREATE, {"drafts": json.dumps([_columns(*draft) for draft in drafts])})
     times = {job_id: (created_at, deadline_at) for job_id, created_at, deadline_at in rows}
-    return {draft.id: draft.job(*times[draft.id]) for draft in drafts if draft.id in times}
+    return {draft.id: draft.job(*times[draft.id]) for draft, _ in drafts if draft.id in times}
 
 
-def _columns(draft: Draft) -> dict[str, Any]:
+def _columns(draft: Draft, fact: Fact) -> dict[str, Any]:
     return {
         "id": str(draft.id),
         "account_id": str(draft.account_id),
         "model": draft.chosen.model,
-        "request": asdict(draft.chosen.ordered),
+        "request": draft.chosen.ordered.stored(),
         "adjustments": draft.chosen.adjustments,
         "metadata": draft.metadata,
         "fallbacks": [choice.stored() for choice in draft.fallbacks],
@@ -93,6 +96,9 @@ def _columns(draft: Draft) -> dict[str, Any]:
         "diverts": bool(draft.fallbacks),
         "key": draft.key,
         "body_hash": None if draft.body_hash is None else f"\\x{draft.body_hash.hex()}",
+        "event_id": str(fact.id),
+        "event_type": fact.type,
+        "event": fact.data,
     }
 
 
@@ -102,7 +108,7 @@ async def get(connection: AsyncConnection, job_id: UUID, *, account_id: UUID | N
     if account_id is not None:
         statement = statement.where(jobs.c.account_id == account_id)
     row = (await connection.execute(statement)).mappings().one_or_none()
-    return _job(row) if row else None
+    return job_of(row) if row else None
 
 
 _asked = (
@@ -117,7 +123,7 @@ async def owned(connection: AsyncConnection, asked: Sequence[tuple[UUID, UUID]])
     """Jobs that callers asked for, as pairs of account and job: those that are the account's."""
     fields = {"account_ids": [account for account, _ in asked], "ids": [job_id for _, job_id in asked]}
     rows = await connection.execute(_OWNED, fields)
-    return {row["id"]: _job(row) for row in rows.mappings()}
+    return {row["id"]: job_of(row) for row in rows.mappings()}
 
 
 async def lock(connection: AsyncConnection, job_id: UUID, *, skip_locked: bool = False) -> Job | None:
@@ -127,7 +133,7 @@ async def lock(connection: AsyncConnection, job_id: UUID, *, skip_locked: bool =
     """
     mine = select(jobs).where(jobs.c.id == job_id).with_for_update(skip_locked=skip_locked)
     row = (await connection.execute(mine)).mappings().one_or_none()
-    return _job(row) if row else None
+    return job_of(row) if row else None
 
 
 async def lock_waiting(connection: AsyncConnection, upstream: str, job_ids: Sequence[UUID]) -> list[tuple[Job, str]]:
@@ -151,60 +157,8 @@ async def lock_waiting(connection: AsyncConnection, upstream: str, job_ids: Sequ
     for row in rows.mappings():
         fields = dict(row)
         model = fields.pop("queue")
-        found[row["id"]] = (_job(fields), model)
+        found[row["id"]] = (job_of(fields), model)
     return [found[job_id] for job_id in job_ids if job_id in found]
-
-
-FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)  # less and more than every id
-CLOCKS_APART = timedelta(hours=1)  # an id is made by a clock of ours, a date by the database's
-
-
-async def page(
-    connection: AsyncConnection,
-    account_id: UUID,
-    *,
-    limit: int,
-    before: UUID | None,
-    states: Collection[State],
-    model: str | None,
-    metadata: Mapping[str, str],
-    created_after: datetime | None,
-    created_before: datetime | None,
-) -> list[Job]:
-    """An account's jobs, newest first. Ids are UUIDv7, so their order is the order of creation."""
-    first, last = FIRST_ID, before or LAST_ID
-    conditions = _in_states(states)
-    if model is not None:
-        conditions.append(jobs.c.model == model)
-    if metadata:
-        conditions.append(jobs.c.metadata.contains(dict(metadata)))
-    if created_after is not None:
-        first = max(first, earliest(created_after - CLOCKS_APART))
-        conditions.append(jobs.c.created_at >= created_after)
-    if created_before is not None:
-        last = min(last, earliest(created_before + CLOCKS_APART))
-        conditions.append(jobs.c.created_at < created_before)
-    # A range of pairs, for which only their index is of use: in the order of ids, the few jobs of an account would be
-    # looked for among all there are.
-    begin, end = (tuple_(literal(account_id, Uuid), literal(job_id, Uuid)) for job_id in (first, last))
-    conditions += [tuple_(jobs.c.account_id, jobs.c.id) >= begin, tuple_(jobs.c.account_id, jobs.c.id) < end]
-    statement = select(jobs).where(*conditions).order_by(jobs.c.account_id.desc(), jobs.c.id.desc()).limit(limit)
-    return [_job(row) for row in (await connection.execute(statement)).mappings()]
-
-
-def _in_states(states: Collection[State]) -> list[Any]:
-    """With what a partial index holds in its own words, where there is one for them."""
-    wanted = set(states)
-    if not wanted:
-        return []
-    conditions: list[Any] = [jobs.c.state.in_([state.value for state in states])]
-    if wanted.isdisjoint(FINAL):
-        conditions.append(jobs.c.finished_at.is_(None))
-    if wanted == {State.FAILED}:
-        conditions.append(jobs.c.error.is_not(None))
-    if wanted == {State.CANCELED}:
-        conditions.append(jobs.c.cancel_requested_at.is_not(None))
-    return conditions
 
 
 def _over_submissions(figure: Any) -> Any:
@@ -270,7 +224,7 @@ async def move(
     row = changed.mappings().one_or_none()
     if row is None:
         raise Overtaken
-    job = _job(row)
+    job = job_of(row)
     await schedule.put(connection, job, fence=fence, next_in=next_in, turn=turn)
     return job
 
@@ -290,7 +244,7 @@ async def amend(connection: AsyncConnection, job_id: UUID, **values: Any) -> Job
     row = changed.mappings().one_or_none()
     if row is None:
         raise Overtaken
-    return _job(row)
+    return job_of(row)
 
 
 async def recount(connection: AsyncConnection, job_id: UUID) -> Job:
@@ -298,7 +252,7 @@ async def recount(connection: AsyncConnection, job_id: UUID) -> Job:
     changed = await connection.execute(
         update(jobs).where(jobs.c.id == job_id).values(**{"version": jobs.c.version + 1, **_CHARGED}).returning(*jobs.c)
     )
-    return _job(changed.mappings().one())
+    return job_of(changed.mappings().one())
 
 
 async def notice(connection: AsyncConnection, job_id: UUID, words: str) -> Job | None:
@@ -310,7 +264,7 @@ async def notice(connection: AsyncConnection, job_id: UUID, words: str) -> Job |
         .returning(*jobs.c)
     )
     row = changed.mappings().one_or_none()
-    return _job(row) if row else None
+    return job_of(row) if row else None
 
 
 # Idempotency -------------------------------------------------------------------------------------------------------
@@ -338,7 +292,8 @@ async def counts(connection: AsyncConnection) -> dict[State, int]:
     return {State(state): number for state, number in rows}
 
 
-def _job(row: Mapping[Any, Any]) -> Job:
+def job_of(row: Mapping[Any, Any]) -> Job:
+    """The job of a row of ``jobs``."""
     fields = dict(row)
     fields["ordered"] = Ordered(**fields.pop("request"))
     fields["fallbacks"] = tuple(Choice.restored(values) for values in fields["fallbacks"])

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assets.schemas import Asset
@@ -20,7 +19,7 @@ from app.db import NOW, Database, left_nothing
 from app.errors import Conflict, FieldError, IdempotencyMismatch, InvalidRequest, NotFound
 from app.events.service import EventService, Released
 from app.ids import Prefix, decode
-from app.jobs import ledger, repository, schedule
+from app.jobs import ledger, listing, repository, schedule
 from app.jobs.accepting import Acceptance
 from app.jobs.forecast import Forecast
 from app.jobs.orders import NewJob
@@ -71,10 +70,8 @@ CANCEL_TRIES = 3
 #: How many of an account's own jobs before this one are counted.
 LONGEST_COUNT = 1000
 LARGEST_BATCH = 100
-#: Batches under way: while one is with the database, the next one is made up.
-BATCHES = 2
-# A key that a frozen process holds must not keep the others of a batch waiting.
-_NOT_FOR_LONG = text("SET LOCAL lock_timeout = '1s'")
+#: Batches under way: while these are with the database, the next one is made up.
+BATCHES = 4
 
 
 class JobService:
@@ -133,12 +130,9 @@ class JobService:
 
     async def _create(self, drafts: Sequence[Draft]) -> Sequence[Job | None]:
         """The jobs of drafts that came at the same time, in one commit; None for one whose key was taken."""
-        async with self._database.begin() as connection:
-            if any(draft.key for draft in drafts):
-                await connection.execute(_NOT_FOR_LONG)
-            jobs = await repository.create(connection, drafts)
-            await self._recorder.created(connection, jobs.values())
-            await checkpoint(Checkpoint.CREATE_WRITTEN)
+        await checkpoint(Checkpoint.CREATE_ACCEPTED)
+        async with self._database.single() as connection:
+            jobs = await self._recorder.create(connection, drafts)
         await checkpoint(Checkpoint.CREATE_COMMITTED)
         if jobs:
             self._bell.ring(Lane.SUBMIT)
@@ -186,7 +180,7 @@ class JobService:
     async def page(self, account_id: UUID, filters: Filters, paging: Paging) -> Page[JobView]:
         """An account's jobs, newest first."""
         async with self._database.read() as connection:
-            jobs = await repository.page(
+            jobs = await listing.page(
                 connection,
                 account_id,
                 limit=paging.fetch,

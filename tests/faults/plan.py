@@ -51,7 +51,7 @@ LANES = {
 }
 OFTEN = {Attack.PAUSE_AT: 3, Attack.CUT_BEFORE_COMMIT: 2, Attack.CUT_AFTER_COMMIT: 2}
 OF_API = (
-    Checkpoint.CREATE_WRITTEN,
+    Checkpoint.CREATE_ACCEPTED,
     Checkpoint.CREATE_COMMITTED,
     Checkpoint.CANCEL_WRITTEN,
     Checkpoint.CANCEL_COMMITTED,

@@ -2,12 +2,14 @@
 
 from uuid import UUID
 
+from app.events.repository import Fact
+from app.ids import new_id
 from app.jobs.records import Choice, Draft, Ordered
 
 
-def a_draft(job_id: UUID, account_id: UUID, model: str) -> Draft:
-    """The plainest order there is."""
-    return Draft(
+def a_draft(job_id: UUID, account_id: UUID, model: str) -> tuple[Draft, Fact]:
+    """The plainest order there is, with its first event."""
+    draft = Draft(
         id=job_id,
         account_id=account_id,
         chosen=Choice(model, Ordered("a film", 1, 128, 96), None, []),
@@ -20,3 +22,4 @@ def a_draft(job_id: UUID, account_id: UUID, model: str) -> Draft:
         notice=None,
         deadline_seconds=60,
     )
+    return draft, Fact(new_id(), account_id, job_id, "job.queued", 1, {})

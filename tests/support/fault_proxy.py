@@ -19,8 +19,9 @@ DRIP_SECONDS = 0.05  # between two bytes
 LATE_SECONDS = 1.7
 PAGE = b"<!doctype html><title>Just a moment</title><h1>Checking your browser</h1>"
 GARBAGE = b"\x16\x03\x01 this is no HTTP\r\n\r\n\x00"
-#: COMMIT as a simple query, or inside a Parse message behind the statement's name.
-COMMIT = re.compile(rb"Q[\s\S]{4}COMMIT|P[\s\S]{4}[^\0]*\0COMMIT")
+#: COMMIT as a simple query, or inside a Parse message behind the statement's name; or the jobs of a create, which are
+#: one statement, committed by itself.
+COMMIT = re.compile(rb"Q[\s\S]{4}COMMIT|P[\s\S]{4}[^\0]*\0COMMIT|\"deadline_seconds\": ")
 
 
 class Mode(StrEnum):
