@@ -47,12 +47,13 @@ def _in_utc(value: datetime) -> datetime:
 Time = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
-async def jobs(request: Request) -> JobService:
+def jobs(request: Request) -> JobService:
+    # Not a dependency: each costs a request as much as reading its body does.
     service: JobService = request.app.state.jobs
     return service
 
 
-async def events(request: Request) -> EventService:
+def events(request: Request) -> EventService:
     service: EventService = request.app.state.events
     return service
 
@@ -114,8 +115,6 @@ class Followed:
     ended: bool  # nothing will follow what the log holds already
 
 
-Jobs = Annotated[JobService, Depends(jobs)]
-Events = Annotated[EventService, Depends(events)]
 Reader = Annotated[Caller, Depends(require("jobs:read"))]
 Writer = Annotated[Caller, Depends(require("jobs:write"))]
 
@@ -151,13 +150,13 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
     },
 )
 async def create_job(
+    request: Request,
     new: NewJob,
     caller: Writer,
-    service: Jobs,
     response: Response,
     key: IdempotencyKey = None,
 ) -> JobView:
-    created = await service.create(caller.account_id, new, key)
+    created = await jobs(request).create(caller.account_id, new, key)
     response.headers["Location"] = f"/v1/jobs/{created.job.id}"
     if created.replayed:
         response.headers["Idempotency-Replayed"] = "true"
@@ -172,12 +171,12 @@ async def create_job(
     responses=problems.responses("unauthenticated", "forbidden", "invalid_request", "unavailable"),
 )
 async def list_jobs(
+    request: Request,
     caller: Reader,
-    service: Jobs,
     filters: Annotated[Filters, Depends(wanted)],
     page: Annotated[Paging, Depends(paging)],
 ) -> Page[JobView]:
-    return await service.page(caller.account_id, filters, page)
+    return await jobs(request).page(caller.account_id, filters, page)
 
 
 @router.get(
@@ -186,9 +185,9 @@ async def list_jobs(
     summary="Get a job, or wait for its end",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
 )
-async def get_job(request: Request, job_id: str, caller: Reader, service: Jobs, prefer: Prefer = None) -> JobView:
+async def get_job(request: Request, job_id: str, caller: Reader, prefer: Prefer = None) -> JobView:
     wait = preferred_wait(prefer, request.app.state.settings.api.max_wait)
-    return await service.wait(caller.account_id, job_id, wait)
+    return await jobs(request).wait(caller.account_id, job_id, wait)
 
 
 @router.post(
@@ -198,8 +197,8 @@ async def get_job(request: Request, job_id: str, caller: Reader, service: Jobs, 
     description="`cancel.outcome` of the answer tells which of the three it came to; it may change later.",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "conflict", "unavailable"),
 )
-async def cancel_job(job_id: str, caller: Writer, service: Jobs) -> JobView:
-    return await service.cancel(caller.account_id, job_id)
+async def cancel_job(request: Request, job_id: str, caller: Writer) -> JobView:
+    return await jobs(request).cancel(caller.account_id, job_id)
 
 
 @router.get(
@@ -208,8 +207,8 @@ async def cancel_job(job_id: str, caller: Writer, service: Jobs) -> JobView:
     summary="The ledger of a job: what was tried, what was bought, what it cost",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
 )
-async def list_job_submissions(job_id: str, caller: Reader, service: Jobs) -> list[SubmissionView]:
-    return [SubmissionView.of(item) for item in await service.submissions(caller.account_id, job_id)]
+async def list_job_submissions(request: Request, job_id: str, caller: Reader) -> list[SubmissionView]:
+    return [SubmissionView.of(item) for item in await jobs(request).submissions(caller.account_id, job_id)]
 
 
 @router.get(
@@ -218,20 +217,20 @@ async def list_job_submissions(job_id: str, caller: Reader, service: Jobs) -> li
     summary="The webhooks of a job, with every attempt",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
 )
-async def list_job_deliveries(job_id: str, caller: Reader, service: Jobs) -> list[Delivery]:
-    return [Delivery.of(item) for item in await service.deliveries(caller.account_id, job_id)]
+async def list_job_deliveries(request: Request, job_id: str, caller: Reader) -> list[Delivery]:
+    return [Delivery.of(item) for item in await jobs(request).deliveries(caller.account_id, job_id)]
 
 
 async def followed(
+    request: Request,
     job_id: str,
     caller: Reader,
-    service: Jobs,
     last_event_id: Annotated[
         int, Header(ge=0, le=2**63 - 1, description="The `id` of the last event seen: the stream goes on behind it.")
     ] = 0,
 ) -> Followed:
     """Checks before the stream begins, so that errors are still problems."""
-    found, ended = await service.identify(caller.account_id, job_id)
+    found, ended = await jobs(request).identify(caller.account_id, job_id)
     return Followed(caller.account_id, found, last_event_id, ended)
 
 
@@ -247,9 +246,9 @@ async def followed(
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "invalid_request", "unavailable"),
 )
 async def stream_job_events(
-    follow: Annotated[Followed, Depends(followed)], log: Events
+    request: Request, follow: Annotated[Followed, Depends(followed)]
 ) -> AsyncIterator[ServerSentEvent]:
-    async for event in log.follow(follow.account_id, follow.job_id, follow.after, ended=follow.ended):
+    async for event in events(request).follow(follow.account_id, follow.job_id, follow.after, ended=follow.ended):
         body = JobEvent(type=event.type, timestamp=event.created_at, data=JobEventData.model_validate(event.data))
         yield ServerSentEvent(event=event.type, id=str(event.seq), data=body)
         if event.type in FINAL_EVENTS:

@@ -116,7 +116,7 @@ class _Fitting:
             "provider_options": wishes.options,
         }
         for field, value in texts.items():
-            if not _is_storable(value):
+            if value and not _is_storable(value):
                 self._problem(field, "invalid_format", "must be valid Unicode text, without NUL")
         # Runway counts UTF-16 code units: what lies outside the basic plane counts twice.
         length = len(wishes.prompt.encode("utf-16-le", "surrogatepass")) // 2

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 Size = tuple[int, int]
 
@@ -10,6 +11,7 @@ RATIO_TOLERANCE = 0.02
 RATIOS = ("16:9", "9:16", "1:1", "4:3", "3:4", "21:9", "9:21", "3:2", "2:3")
 
 
+@lru_cache(maxsize=1024)  # the sizes of a model are read at every order
 def parse(text: str, separator: str = "x") -> Size:
     """The two sides of a size such as ``1280x720``, or of a ratio such as ``16:9``."""
     width, height = text.split(separator)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -24,6 +24,7 @@ from app.webhooks.signing import new_secret
 SECRET_PURPOSE = "webhook secret"
 #: Secrets of accounts that are kept unsealed in memory.
 OPENED_SECRETS = 1024
+CHECKED_URLS = 1024
 
 
 class WebhookService:
@@ -36,6 +37,8 @@ class WebhookService:
         self._clock = clock
         # A sealed value never changes its meaning, so this can never be out of date.
         self._open = lru_cache(OPENED_SECRETS)(self._unseal)
+        # Most orders of an account name the same URL. What is refused is not kept.
+        self._check = lru_cache(CHECKED_URLS)(partial(check_url, settings=settings))
 
     def check_url(self, url: str) -> None:
         """Refuse a ``webhook_url`` that can never be called.
@@ -44,7 +47,7 @@ class WebhookService:
             InvalidRequest: names the field ``webhook_url`` and what is wrong.
         """
         try:
-            check_url(url, self._settings)
+            self._check(url)
         except InvalidUrl as error:
             fault = FieldError("webhook_url", "invalid_url", str(error))
             raise InvalidRequest(f"`{fault.field}` {fault.message}.", [fault]) from None
