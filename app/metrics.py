@@ -4,6 +4,7 @@ Labels take few values, all of our own making: routes as templates, names of con
 URL and nothing that a caller chose is ever a label.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ QUEUE_AGE_SECONDS = Gauge(
     ["lane"],
     registry=REGISTRY,
 )
+TASKS = Gauge("filmgate_tasks", "Tasks of the event loop: what a process has begun and not ended.", registry=REGISTRY)
 SCRAPE_FAILURES = Counter(
     "filmgate_scrape_failures", "Scrapes that had to leave out jobs and queue ages.", registry=REGISTRY
 )
@@ -74,6 +76,7 @@ async def scrape(accept: str | None, measure: Callable[[], Awaitable[Levels]]) -
         log.warning("levels not measured", exc_info=True)
         SCRAPE_FAILURES.inc()
         levels = Levels(jobs={}, queue_age={})
+    TASKS.set(len(asyncio.all_tasks()))
     _fill(JOBS, levels.jobs)
     _fill(QUEUE_AGE_SECONDS, levels.queue_age)
     return render(accept)

@@ -26,21 +26,25 @@ async def run(options: Options, figures: Sequence[str], out: Path | None) -> Non
     """Measure, write, print.
 
     Raises:
-        WindowInvalid: a request failed; nothing is written.
+        WindowInvalid: a request failed; what was measured before goes into PARTIAL.md.
     """
     watch = machine.Watch()
-    with workplace() as directory:
-        async with opened(directory, options) as bench:
-            found: list[Section] = []
-            for name, measure in sections(figures):
-                print(f"{name} …", flush=True)
-                found += await measure(bench)
-    preface = machine.preface(options, watch.others(), figures)
-    text = report.render("Benchmark", preface, found, report.notes())
-    RESULTS.mkdir(exist_ok=True)
-    file = out or RESULTS / ("LATEST.md" if set(figures) >= set(FIGURES) else "PARTIAL.md")
-    file.write_text(text)
-    print(f"\n{text}\nwritten to {file}")
+    found: list[Section] = []
+    whole = False
+    try:
+        with workplace() as directory:
+            async with opened(directory, options) as bench:
+                for name, measure in sections(figures):
+                    print(f"{name} …", flush=True)
+                    found += await measure(bench)
+        whole = set(figures) >= set(FIGURES)
+    finally:
+        preface = machine.preface(options, watch.others(), figures)
+        text = report.render("Benchmark", preface, found, report.notes())
+        RESULTS.mkdir(exist_ok=True)
+        file = out or RESULTS / ("LATEST.md" if whole else "PARTIAL.md")
+        file.write_text(text)
+        print(f"\n{text}\nwritten to {file}")
 
 
 def _arguments() -> tuple[Options, list[str], Path | None]:

@@ -35,6 +35,7 @@ PROCESS_LIMITS = {
     "fds": Limit(0.10, 10),
     "threads": Limit(0, 4),
     "CPU %": Limit(0.20, 5),
+    "tasks": Limit(0.20, 10),
 }
 LIMITS = {
     **{f"{part} {name}": limit for part in ("api", "worker") for name, limit in PROCESS_LIMITS.items()},
@@ -66,6 +67,8 @@ class Sampler:
         site = self._bench.site
         for name, process in (("api", site.api.process), ("worker", site.worker.process)):
             figures |= self._process(name, process)
+        for name, part in (("api", site.api), ("worker", site.worker)):
+            figures[f"{name} tasks"] = await self._tasks(part.port)
         figures["sandbox RSS MB"] = self._bench.stack.sandbox.process.memory_info().rss / 2**20
         postgres = psutil.Process(self._bench.stack.postgres.process.pid)
         figures["postgres processes"] = len(postgres.children(recursive=True))
@@ -89,6 +92,13 @@ class Sampler:
             f"{name} threads": process.num_threads(),
             f"{name} CPU %": (used - before) / (now - then) * 100,
         }
+
+    async def _tasks(self, port: int) -> float:
+        url = f"http://127.0.0.1:{port}/metrics"
+        async with aiohttp.request("GET", url, headers=self._bench.site.headers) as reply:
+            reply.raise_for_status()
+            lines = (await reply.text()).splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("filmgate_tasks "))
 
     async def _valkey(self) -> dict[str, float]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._bench.stack.valkey.port)

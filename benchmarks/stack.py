@@ -141,7 +141,10 @@ class Site:
         (self._home / "spool").mkdir()
         (self._home / "filmgate.toml").write_text(Template(TEMPLATE.read_text()).substitute(values))
         await self.command("migrate")
-        said = await self.command("keys", "create", "--account", "bench", "--name", "bench")
+        scopes = [
+            word for scope in ("jobs:read", "jobs:write", "assets:read", "metrics:read") for word in ("--scope", scope)
+        ]
+        said = await self.command("keys", "create", "--account", "bench", "--name", "bench", *scopes)
         self.key = said.split("key:", 1)[1].split()[0]
 
     async def command(self, *arguments: str) -> str:

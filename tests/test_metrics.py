@@ -84,6 +84,7 @@ def test_every_metric_says_what_it_is() -> None:
         "filmgate_jobs",
         "filmgate_queue_age_seconds",
         "filmgate_scrape_failures",
+        "filmgate_tasks",
     }
     assert all(len(family.documentation) > 20 and family.documentation.endswith(".") for family in ours)
 
