@@ -71,7 +71,8 @@ class Poller:
 
     async def claim(self, limit: int) -> Sequence[list[Claim]]:
         """Due jobs, in one batch for each connection: a slow provider holds up nobody else's."""
-        async with self._bench.database.begin() as connection:
+        # Each statement by itself: a claim that is not followed up runs out.
+        async with self._bench.database.single() as connection:
             claims = await schedule.claim(connection, self.lane, limit, self._bench.lease)
             if not claims:
                 return []
@@ -88,7 +89,7 @@ class Poller:
             unchanged = [
                 (one, delay) for one, delay in await self._look_at_all(await self._watched(batch)) if delay is not None
             ]
-        async with self._bench.database.begin() as connection:
+        async with self._bench.database.single() as connection:
             if missed := [one.submission.id for one, _ in unchanged if one.submission.missing_since is not None]:
                 await ledger.found_again(connection, missed)
             await schedule.defer(connection, [(one.claim, delay) for one, delay in unchanged])

@@ -65,7 +65,7 @@ class Watcher:
         self._settings = settings
 
     async def claim(self, limit: int) -> Sequence[Watch]:
-        async with self._bench.database.begin() as connection:
+        async with self._bench.database.single() as connection:
             return await watches.claim(connection, limit, self._bench.lease)
 
     async def next_due(self) -> float | None:

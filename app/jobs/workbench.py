@@ -46,7 +46,7 @@ class Workbench:
 
     async def claim(self, lane: Lane, limit: int) -> Sequence[Claim]:
         """Take up to ``limit`` due jobs of a lane."""
-        async with self.database.begin() as connection:
+        async with self.database.single() as connection:
             return await schedule.claim(connection, lane, limit, self.lease)
 
     def provider(self, submission: Submission) -> Provider | None:

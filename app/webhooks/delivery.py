@@ -72,7 +72,7 @@ class Deliverer:
         await asyncio.sleep(0)  # what was claimed a moment ago begins, and counts
         self._limit = limit + self._slots.under_way
         lease = self._settings.timeout + LEASE_MARGIN_SECONDS
-        async with self._database.begin() as connection:
+        async with self._database.single() as connection:
             return await lane.claim(connection, limit, lease=lease, shares=self._slots.shares(self._limit))
 
     async def next_due(self) -> float | None:
