@@ -1,6 +1,7 @@
 """One round trip for many callers: what they ask for at the same time is done together."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -18,6 +19,9 @@ class Batcher(Generic[Item, Result]):
     ``work`` gives one result for each item, in their order. When it fails, all of its callers see the error. After an
     error of which ``separable`` says that it left nothing behind, each item is tried again by itself: nobody pays for a
     neighbour.
+
+    Whoever has waited for longer than ``patience`` seconds when their turn comes is told so by a TimeoutError, and
+    nothing was done: when the other side is frozen, each batch takes its whole time-out, and they add up.
     """
 
     def __init__(
@@ -27,18 +31,21 @@ class Batcher(Generic[Item, Result]):
         largest: int,
         at_once: int,
         separable: Callable[[BaseException], bool] = lambda _: False,
+        patience: float = math.inf,
     ) -> None:
         self._work = work
         self._largest = largest
         self._at_once = at_once
         self._separable = separable
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._patience = patience
+        self._waiting: deque[tuple[float, Item, asyncio.Future[Result]]] = deque()  # since when
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: Item) -> Result:
         """The result for one item. A caller that goes away takes nothing back: its item is worked on all the same."""
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((loop.time(), item, answer))
         self._start()
         return await answer
 
@@ -54,10 +61,21 @@ class Batcher(Generic[Item, Result]):
         self._start()
 
     async def _run(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(self._largest, len(self._waiting)))]
+        batch = self._next()
         if batch:  # a task that was started for more callers than one may find that the first has taken all
             self._start()
             await self._answer(batch)
+
+    def _next(self) -> Sequence[tuple[Item, asyncio.Future[Result]]]:
+        oldest = asyncio.get_running_loop().time() - self._patience
+        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+        while self._waiting and len(batch) < self._largest:
+            since, item, answer = self._waiting.popleft()
+            if since < oldest:
+                _fail(answer, TimeoutError("waited too long for its turn; nothing was done"))
+            else:
+                batch.append((item, answer))
+        return batch
 
     async def _answer(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         items = [item for item, _ in batch]

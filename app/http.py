@@ -2,8 +2,8 @@
 
 It decides about the *address*, at the moment the socket is made and after DNS, so no spelling, no rebinding and no
 record of the customer's name server gets around it. A connection that was permitted is kept for a while: its other end
-cannot change. It follows no redirect, takes no proxy, cookie or password from its
-surroundings, never unpacks a reply and reads only its beginning, all within one deadline.
+cannot change. It follows no redirect, takes no proxy, cookie or password from its surroundings, never unpacks a reply
+and reads only its beginning, all within one deadline.
 
     GuardError
     ├── InvalidUrl         refused by its text, without a look at the network
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -132,13 +133,17 @@ class GuardedClient:
     def __init__(self, settings: WebhookSettings, *, resolver: AbstractResolver | None = None) -> None:
         self._settings = settings
         self._resolver = resolver or _OwnThreads()
-        self._session = aiohttp.ClientSession(
+        self._keeping = self._session(keepalive_timeout=KEEP_SECONDS)
+        self._once = self._session(force_close=True)
+
+    def _session(self, **connections: Any) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0,
-                keepalive_timeout=KEEP_SECONDS,
                 use_dns_cache=False,
                 resolver=self._resolver,
                 socket_factory=self._open_socket,
+                **connections,
             ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -152,8 +157,8 @@ class GuardedClient:
         """Send one POST within ``settings.timeout`` seconds from DNS to the last byte read.
 
         Any status is an answer, a redirect too. Of the reply at most ``settings.max_reply_bytes`` are read. A kept
-        connection may have been closed by the other side just then; the POST is sent again over another one, so the
-        receiver must be able to know a second copy for what it is.
+        connection may have been closed by the other side just then; the POST is sent once more over a new one, so the
+        receiver must be able to know a second copy for what it is. There is never a third.
 
         Raises:
             InvalidUrl, ForbiddenAddress: nothing was sent.
@@ -162,20 +167,22 @@ class GuardedClient:
         target = _parse(url, self._settings)
         try:
             async with asyncio.timeout(self._settings.timeout):
-                while True:
-                    use = _Use()
-                    try:
-                        return await self._post(target, headers, body, use)
-                    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                        if not use.kept:
-                            raise
+                use = _Use()
+                try:
+                    return await self._post(self._keeping, target, headers, body, use)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                    if not use.kept:
+                        raise
+                return await self._post(self._once, target, headers, body, _Use())
         except TimeoutError as error:
             raise TimedOut(f"no complete answer within {self._settings.timeout:g} seconds") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _explained(error) from error
 
-    async def _post(self, url: URL, headers: Mapping[str, str], body: bytes, use: "_Use") -> GuardedReply:
-        async with self._session.post(
+    async def _post(
+        self, session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], body: bytes, use: "_Use"
+    ) -> GuardedReply:
+        async with session.post(
             url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=use
         ) as response:
             use.kept = False  # there is an answer: what breaks from now on is not the connection's age
@@ -183,7 +190,8 @@ class GuardedClient:
             return GuardedReply(response.status, _lower(response.headers), excerpt)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._keeping.close()
+        await self._once.close()
         await self._resolver.close()
 
     def _open_socket(self, target: aiohttp.AddrInfoType) -> socket.socket:

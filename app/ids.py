@@ -34,9 +34,9 @@ def new_id() -> UUID:
     return UUID(int=value)
 
 
-def earliest(moment: datetime) -> UUID:
-    """Less than every id that is made from a moment on, so that "since then" is a range of ids."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+def earliest(moment: datetime, seconds: float = 0) -> UUID:
+    """Less than every id that is made from so many seconds after a moment on: "since then" is a range of ids."""
+    return UUID(int=max(0, int((moment.timestamp() + seconds) * 1000)) << 80)
 
 
 @lru_cache(maxsize=4096)  # one request names an account, a key and a job several times

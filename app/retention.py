@@ -114,6 +114,8 @@ class Retention:
         if days is None:
             return Batch(0)
         before = await _since(connection, days)
+        if keyless := await forgetting.keyless_before(connection):
+            before = min(before, ids.earliest(keyless))  # or each look would read again what their keys still keep
         last, over = await forgetting.over(
             connection, days, behind=behind, before=before, limit=min(self._batch, JOBS_BATCH)
         )

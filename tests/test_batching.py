@@ -108,3 +108,16 @@ async def test_who_goes_away_meanwhile_stops_nobody(batcher: Batcher[int, int], 
     (second,) = await asked(batcher, 2)
     doubling.open.set()
     assert await second == 4
+
+
+async def test_who_has_waited_for_too_long_is_told_so_and_nothing_is_done(doubling: Doubling) -> None:
+    """Behind a database that is frozen, a queue would wait for as many time-outs as there are batches."""
+    batcher = Batcher(doubling, largest=3, at_once=1, patience=0.1)
+    first = await busy(batcher, doubling)
+    tired = await asked(batcher, 2, 3)
+    await asyncio.sleep(0.2)
+    (fresh,) = await asked(batcher, 4)
+    doubling.open.set()
+    answers = await asyncio.gather(first, *tired, fresh, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [int, TimeoutError, TimeoutError, int]
+    assert doubling.batches == [[1], [4]]

@@ -342,10 +342,20 @@ async def test_connection_is_kept_for_the_next_post() -> None:
 
 
 async def test_kept_connection_that_breaks_before_it_answers_is_replaced() -> None:
-    async with scripted(1, 2) as (server, url), guarded(loopback_settings()) as client:
+    async with scripted(1, 1, 1) as (server, url), guarded(loopback_settings()) as client:
         for _ in range(3):
             assert (await client.post(url, {}, b"{}")).status == 204
-        assert server.requests == [2, 2]
+        assert server.requests == [2, 1, 1]
+
+
+async def test_a_post_is_sent_twice_at_most_however_many_kept_connections_break() -> None:
+    async with scripted(*[1] * 9) as (server, url), guarded(loopback_settings()) as client:
+        await asyncio.gather(*(client.post(url, {}, b"{}") for _ in range(8)))
+        kept = len(server.requests)
+        assert kept > 2
+        assert (await client.post(url, {}, b"{}")).status == 204
+        assert sum(server.requests) == 8 + 2
+        assert len(server.requests) == kept + 1
 
 
 async def test_new_connection_that_breaks_before_it_answers_is_no_reply() -> None:

@@ -1,6 +1,7 @@
 """SQL of retention: which jobs nobody needs any more, and how they and their idempotency keys go. See decision 010."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
@@ -30,14 +31,21 @@ async def live_among(connection: AsyncConnection, subject_ids: Collection[UUID])
 
 
 # A key is made together with its job, so a job that is a day older than every key has none.
+_KEYLESS = "SELECT min(created_at) - interval '1 day' FROM idempotency_keys"
 _OVER = text(
-    """
+    f"""
     SELECT id, finished_at < statement_timestamp() - make_interval(days => :days)
-        AND created_at < coalesce((SELECT min(created_at) - interval '1 day' FROM idempotency_keys), 'infinity')
+        AND created_at < coalesce(({_KEYLESS}), 'infinity')
         AND NOT EXISTS (SELECT FROM watches WHERE watches.job_id = jobs.id)
     FROM jobs WHERE id > :behind AND id < :before ORDER BY id LIMIT :limit
-    """
+    """  # noqa: S608  # only our own constant is put in
 )
+
+
+async def keyless_before(connection: AsyncConnection) -> datetime | None:
+    """No idempotency key leads to a job from before this moment; None when there are no keys at all."""
+    moment: datetime | None = await connection.scalar(text(_KEYLESS))
+    return moment
 
 
 async def over(

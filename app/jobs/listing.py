@@ -1,7 +1,7 @@
 """SQL of lists: an account's jobs, by what their owner wants to see."""
 
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from app.jobs.states import FINAL, State
 from app.jobs.tables import jobs
 
 FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)  # less and more than every id
-CLOCKS_APART = timedelta(hours=1)  # an id is made by a clock of ours, a date by the database's
+CLOCKS_APART = 3600.0  # seconds: an id is made by a clock of ours, a date by the database's
 
 
 async def page(
@@ -38,10 +38,10 @@ async def page(
     if metadata:
         conditions.append(jobs.c.metadata.contains(dict(metadata)))
     if created_after is not None:
-        first = max(first, earliest(created_after - CLOCKS_APART))
+        first = max(first, earliest(created_after, -CLOCKS_APART))
         conditions.append(jobs.c.created_at >= created_after)
     if created_before is not None:
-        last = min(last, earliest(created_before + CLOCKS_APART))
+        last = min(last, earliest(created_before, CLOCKS_APART))
         conditions.append(jobs.c.created_at < created_before)
     # A range of pairs, for which only their index is of use: in the order of ids, the few jobs of an account would be
     # looked for among all there are.

@@ -256,28 +256,37 @@ class Place:
     ahead: int
 
 
+# How many wait of each account is counted once, however many jobs are asked for together.
 _PLACES = text(
     f"""
-    {_LINES}
-    SELECT me.job_id, me.queue, mine.ahead + coalesce((
-        SELECT sum(others.jobs) FROM lines CROSS JOIN LATERAL (
+    {_LINES}, mine AS MATERIALIZED (
+        SELECT me.job_id, me.queue, me.account_id, own.ahead
+        FROM schedule AS me CROSS JOIN LATERAL (
+            SELECT count(*) AS ahead FROM (
+                (SELECT FROM schedule WHERE schedule.queue = me.queue AND schedule.account_id = me.account_id
+                    AND schedule.priority > me.priority LIMIT :cap)
+                UNION ALL
+                (SELECT FROM schedule WHERE schedule.queue = me.queue AND schedule.account_id = me.account_id
+                    AND schedule.priority = me.priority AND schedule.job_id < me.job_id LIMIT :cap)
+                LIMIT :cap
+            ) AS before
+        ) AS own
+        WHERE me.job_id = ANY(cast(:job_ids AS uuid[])) AND me.queue IS NOT NULL
+    ), waiting AS MATERIALIZED (
+        SELECT lines.queue, lines.account_id, counted.jobs
+        FROM lines CROSS JOIN LATERAL (
             SELECT count(*) AS jobs FROM (
-                SELECT FROM schedule WHERE queue = lines.queue AND account_id = lines.account_id LIMIT mine.ahead + 1
-            ) AS waiting
-        ) AS others
-        WHERE lines.queue = me.queue AND lines.account_id <> me.account_id
+                SELECT FROM schedule WHERE queue = lines.queue AND account_id = lines.account_id
+                LIMIT (SELECT max(ahead) + 1 FROM mine)
+            ) AS first
+        ) AS counted
+        WHERE lines.queue IN (SELECT queue FROM mine)
+    )
+    SELECT job_id, queue, ahead + coalesce((
+        SELECT sum(least(waiting.jobs, mine.ahead + 1)) FROM waiting
+        WHERE waiting.queue = mine.queue AND waiting.account_id <> mine.account_id
     ), 0) AS ahead
-    FROM schedule AS me CROSS JOIN LATERAL (
-        SELECT count(*) AS ahead FROM (
-            (SELECT FROM schedule WHERE schedule.queue = me.queue AND schedule.account_id = me.account_id
-                AND schedule.priority > me.priority LIMIT :cap)
-            UNION ALL
-            (SELECT FROM schedule WHERE schedule.queue = me.queue AND schedule.account_id = me.account_id
-                AND schedule.priority = me.priority AND schedule.job_id < me.job_id LIMIT :cap)
-            LIMIT :cap
-        ) AS before
-    ) AS mine
-    WHERE me.job_id = ANY(cast(:job_ids AS uuid[])) AND me.queue IS NOT NULL
+    FROM mine
     """  # noqa: S608
 )
 

@@ -72,6 +72,8 @@ LONGEST_COUNT = 1000
 LARGEST_BATCH = 100
 #: Batches under way: while these are with the database, the next one is made up.
 BATCHES = 4
+#: Whoever waits for longer than so many seconds to get into one is told that we are not available.
+PATIENCE_SECONDS = 5.0
 
 
 class JobService:
@@ -102,8 +104,10 @@ class JobService:
         self._webhooks = webhooks
         self._forecast = forecast
         self._bell = bell
-        self._creation = Batcher(self._create, largest=LARGEST_BATCH, at_once=BATCHES, separable=left_nothing)
-        self._reading = Batcher(self._read, largest=LARGEST_BATCH, at_once=BATCHES)
+        self._creation = Batcher(
+            self._create, largest=LARGEST_BATCH, at_once=BATCHES, separable=left_nothing, patience=PATIENCE_SECONDS
+        )
+        self._reading = Batcher(self._read, largest=LARGEST_BATCH, at_once=BATCHES, patience=PATIENCE_SECONDS)
 
     async def create(self, account_id: UUID, new: NewJob, key: str | None) -> Created:
         """Accept an order: when this returns, the job is committed.
@@ -120,13 +124,12 @@ class JobService:
             if key is None or (earlier := await self._earlier(account_id, key, body_hash)) is None:
                 raise
             return Created(earlier, replayed=True)
-        job = await self._creation(draft)
-        if job is not None:
-            return Created(JobView.of(job, []), replayed=False)
-        assert key is not None
-        earlier = await self._earlier(account_id, key, body_hash)
-        assert earlier is not None, "a key is kept with its job"
-        return Created(earlier, replayed=True)
+        while (job := await self._creation(draft)) is None:
+            assert key is not None
+            # None: the key was taken a moment ago, and has just been forgotten because its days are over.
+            if (earlier := await self._earlier(account_id, key, body_hash)) is not None:
+                return Created(earlier, replayed=True)
+        return Created(JobView.of(job, []), replayed=False)
 
     async def _create(self, drafts: Sequence[Draft]) -> Sequence[Job | None]:
         """The jobs of drafts that came at the same time, in one commit; None for one whose key was taken."""

@@ -11,7 +11,7 @@ from app.checkpoints import Checkpoint, visit
 from app.clock import utc_now
 from app.embedded.servers import Postgres
 from app.ids import Prefix, encode, new_id
-from app.jobs import connections
+from app.jobs import connections, schedule
 from app.jobs.admission import Purchase
 from app.jobs.records import Claim
 from app.providers.base import Order
@@ -302,9 +302,14 @@ async def test_a_waiting_job_tells_its_place_and_when_it_may_start(office: Offic
         (urgent,) = await desk.order(priority="high")
         assert [await place(job) for job in (urgent, *jobs)] == [1, 2, 3, 4, 5, 6]
         stranger = await desk.stranger()
-        await desk.order(2, account=stranger, priority="high")
+        theirs = await desk.order(2, account=stranger, priority="high")
         # Accounts take turns: of the other one go as many before a job as of its own, and one more.
         assert [await place(job) for job in (urgent, *jobs)] == [2, 4, 5, 6, 7, 8]
+        async with desk.gateway.resources.database.read() as connection:
+            everybody = [urgent, *jobs, *theirs]
+            together = await schedule.places(connection, everybody, cap=100)
+            alone = [await schedule.places(connection, [job], cap=100) for job in everybody]
+        assert [{job: together[job]} for job in everybody] == alone
         asked = utc_now()
         view = await desk.gateway.get(public(jobs[2]))
         answered = utc_now()

@@ -166,6 +166,10 @@ async def test_lists_are_filtered_and_paged(gateway: Gateway) -> None:
     assert len((await listed(**{"metadata[parity]": "0"}))["data"]) == 3
     assert (await listed(model="default", created_before=jobs[0]["created_at"]))["data"] == []
     assert len((await listed(model="default", created_after=jobs[0]["created_at"]))["data"]) == 6
+    for ever in ({"created_after": "0001-01-01T00:00:00Z"}, {"created_before": "9999-12-31T23:59:59Z"}):
+        assert len((await listed(**ever))["data"]) == 6
+    for never in ({"created_before": "1969-12-31T23:59:59Z"}, {"created_after": "9999-12-31T23:59:59Z"}):
+        assert (await listed(**never))["data"] == []
 
 
 async def test_models_tell_what_can_be_ordered(gateway: Gateway) -> None:

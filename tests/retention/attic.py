@@ -10,6 +10,7 @@ from app.doctor.examination import CHECKS
 from app.doctor.findings import Finding
 from app.jobs.orders import NewJob
 from app.jobs.records import Job
+from app.jobs.service import Created
 from app.retention import Retention
 from app.settings import RetentionSettings
 from tests.support.books import Phase
@@ -69,12 +70,15 @@ class Attic:
     async def ordered(self, *, webhook: bool = True) -> UUID:
         """A live job with a key, and with a purchase under way."""
         self._keys += 1
+        created = await self.order_again(webhook=webhook)
+        await self.workshop.settle()
+        return inner(created.job.id)
+
+    async def order_again(self, *, webhook: bool = True) -> Created:
+        """The latest order, under the same key."""
         fields: dict[str, Any] = {"webhook_url": "https://shop.example/films"} if webhook else {}
         new = NewJob.model_validate({"prompt": "a film", "model": "books/reference", **fields})
-        workshop = self.workshop
-        created = await workshop.resources.jobs.create(workshop.account_id, new, f"order-{self._keys}")
-        await workshop.settle()
-        return inner(created.job.id)
+        return await self.workshop.resources.jobs.create(self.workshop.account_id, new, f"order-{self._keys}")
 
     async def finished(self, *, delivered: bool = True) -> UUID:
         """A job that has its film, and whose webhook has arrived."""

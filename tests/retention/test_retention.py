@@ -2,11 +2,16 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
+from app import checkpoints
+from app.checkpoints import Checkpoint
 from app.jobs.states import State
 from tests.retention.attic import Attic
 from tests.support.settings import gateway_settings
@@ -108,6 +113,52 @@ async def test_a_key_that_is_kept_keeps_its_job(attic: Attic) -> None:
     await attic.retention(jobs_days=365, idempotency_days=365).remove()
     assert (await attic.left_of(job_id))["idempotency_keys"] == 1
     assert (await attic.left_of(job_id))["jobs"] == 1
+
+
+async def test_a_look_that_finds_nothing_does_not_read_what_keys_still_keep(attic: Attic) -> None:
+    """Keys that are kept as long as jobs keep those of one more day: they are not read again each minute."""
+    for _ in range(3):
+        await attic.age(await attic.finished(), 30)
+    await attic.delete_files()
+    await attic.workshop.execute("UPDATE idempotency_keys SET created_at = created_at + interval '1 hour'")
+    with read_by(attic) as statements:
+        await attic.retention(jobs_days=30, idempotency_days=30, batch=1).remove()
+    assert sum("FROM jobs WHERE id >" in statement for statement in statements) == 1
+    assert await attic.workshop.value("SELECT count(*) FROM jobs") == 3
+
+
+@contextmanager
+def read_by(attic: Attic) -> Iterator[list[str]]:
+    """What is said to the database meanwhile."""
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_others: object) -> None:
+        statements.append(statement)
+
+    engine = attic.workshop.resources.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+async def test_a_key_that_is_forgotten_while_it_is_asked_for_is_free(attic: Attic) -> None:
+    """It was taken when the order came, and gone when its job was looked for: the order is a new one."""
+    await attic.age(await attic.finished(), 31)
+
+    async def forget(place: Checkpoint) -> None:
+        if place is Checkpoint.CREATE_COMMITTED:
+            checkpoints.visit(None)
+            await attic.retention().remove()
+
+    checkpoints.visit(forget)
+    try:
+        again = await attic.order_again()
+    finally:
+        checkpoints.visit(None)
+    assert not again.replayed
+    assert await attic.workshop.value("SELECT count(*) FROM idempotency_keys") == 1
 
 
 async def test_everything_goes_however_small_the_batches(attic: Attic) -> None:
