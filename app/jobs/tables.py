@@ -54,7 +54,7 @@ jobs = Table(
     Column("progress", SmallInteger, nullable=False, server_default="0"),
     Column("cost", Money),
     Column("charge_certainty", Text, nullable=False, server_default="none"),
-    Column("error", JSONB),
+    Column("error", JSONB(none_as_null=True)),
     Column("cancel_requested_at", DateTime(timezone=True)),
     Column("cancel_outcome", Text),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),

@@ -20,6 +20,7 @@ from app.jobs.submitting import Submitter
 from app.providers.base import Rejected
 from app.providers.errors import Billed, Failure, Fault
 from app.settings import Settings
+from tests.support.hands import PATIENT
 from tests.support.product import PROMPT, Gateway, running_gateway
 from tests.support.studio import MAIN, OTHER, Studio, served_by_studios
 
@@ -64,6 +65,7 @@ class Desk:
 
     async def execute(self, statement: str, **fields: Any) -> None:
         async with self.gateway.resources.database.begin() as connection:
+            await connection.execute(PATIENT)
             await connection.execute(text(statement), fields)
 
     async def value(self, statement: str, **fields: Any) -> Any:

@@ -42,6 +42,10 @@ def inner(public_id: str, prefix: Prefix = Prefix.JOB) -> UUID:
     return found
 
 
+#: A test waits for a row that a worker holds; the API, whose database this may be, does not.
+PATIENT = text("SET LOCAL lock_timeout = 0")
+
+
 class Hands:
     """Works the lanes of opened resources. What is overtaken is overtaken, any other error is the test's."""
 
@@ -87,6 +91,7 @@ class Hands:
 
     async def execute(self, statement: str, **values: Any) -> None:
         async with self.resources.database.begin() as connection:
+            await connection.execute(PATIENT)
             await connection.execute(text(statement), values)
 
     async def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -100,6 +105,7 @@ class Hands:
     async def pass_time(self, seconds: float) -> None:
         """Everything that the database knows a time of becomes so much older."""
         async with self.resources.database.begin() as connection:
+            await connection.execute(PATIENT)
             for statement in _AGING:
                 await connection.execute(text(statement.format(f"make_interval(secs => {seconds})")))
 
