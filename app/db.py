@@ -105,13 +105,17 @@ _REFUSED = ("22", "23", "55P03")
 
 def lacks_tables(error: BaseException) -> bool:
     """Whether a statement failed because the database was never migrated."""
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == "42P01"
+    return _refusal(error) == "42P01"
 
 
 def left_nothing(error: BaseException) -> bool:
     """Whether the server itself refused a transaction for what was in it: then nothing of it is there, for certain."""
-    sqlstate = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
-    return sqlstate is not None and sqlstate.startswith(_REFUSED)
+    return _refusal(error).startswith(_REFUSED)
+
+
+def _refusal(error: BaseException) -> str:
+    """The SQLSTATE with which the server answered a statement; empty for every other error."""
+    return getattr(error.orig, "sqlstate", None) or "" if isinstance(error, DBAPIError) else ""
 
 
 def is_outage(error: BaseException) -> bool:

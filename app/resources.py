@@ -143,7 +143,7 @@ class Resources:
             url_key=sealer.derive(SIGNED_URLS),
             public_url=public_url,
         )
-        recorder = Recorder(events, webhooks)
+        recorder = Recorder(webhooks)
         urls = CallbackUrls(sealer.derive(CALLBACK_URLS), public_url)
         times = RenderTimes(database)
         bench = Workbench(database, registry, recorder, bell, settings.jobs, settings.worker.lease, urls)

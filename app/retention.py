@@ -99,7 +99,7 @@ class Retention:
         return Batch(gone, behind if gone == self._batch else None)
 
     async def _deliveries(self, connection: AsyncConnection, behind: UUID) -> Batch:
-        before = await _since(connection, self._settings.deliveries_days)
+        before = await repository.first_id_since(connection, timedelta(days=self._settings.deliveries_days))
         last, gone = await webhooks.forget(connection, behind=behind, before=before, limit=self._batch)
         return Batch(gone, last)
 
@@ -113,7 +113,7 @@ class Retention:
         days = self._settings.jobs_days
         if days is None:
             return Batch(0)
-        before = await _since(connection, days)
+        before = await repository.first_id_since(connection, timedelta(days=days))
         if keyless := await forgetting.keyless_before(connection):
             before = min(before, ids.earliest(keyless))  # or each look would read again what their keys still keep
         last, over = await forgetting.over(
@@ -126,8 +126,3 @@ class Retention:
         for forget in (webhooks.forget_subjects, events.forget_subjects, assets.forget_jobs):
             await forget(connection, job_ids)
         return Batch(await forgetting.forget(connection, job_ids), last)
-
-
-async def _since(connection: AsyncConnection, days: int) -> UUID:
-    """The first id of so many days ago, by the database's clock."""
-    return ids.earliest(await repository.now(connection) - timedelta(days=days))

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-import aiohttp
 import asyncpg
 import psutil
 
@@ -92,20 +91,12 @@ class Part:
         self._process = await Process.start(
             self.name, self._command, log=self._log, environment=self._environment, directory=self._log.parent
         )
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            await self._process.ready(lambda: self._answers(session), READY_SECONDS)
+        await self._process.answers(self._probe, READY_SECONDS)
         return time.perf_counter() - began
 
     async def stop(self) -> None:
         if self._process is not None:
             await self._process.stop(patience=PATIENCE_SECONDS)
-
-    async def _answers(self, session: aiohttp.ClientSession) -> bool:
-        try:
-            async with session.get(self._probe) as response:
-                return response.ok
-        except (aiohttp.ClientError, TimeoutError):
-            return False
 
 
 class Site:

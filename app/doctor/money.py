@@ -6,7 +6,6 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.doctor.findings import Finding, counted, facts_of, jobs, named, notice, problem
-from app.ids import earliest
 from app.jobs import audit, repository
 from app.resources import Resources
 
@@ -104,4 +103,4 @@ async def broken_invariants(resources: Resources, connection: AsyncConnection) -
 
 
 async def _week(connection: AsyncConnection) -> UUID:
-    return earliest(await repository.now(connection) - timedelta(days=DAYS))
+    return await repository.first_id_since(connection, timedelta(days=DAYS))

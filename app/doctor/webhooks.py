@@ -6,7 +6,6 @@ from datetime import timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.doctor.findings import LATE_SECONDS, START_WORKERS, Finding, counted, lasting, notice, problem, some
-from app.ids import earliest
 from app.jobs import audit, repository
 from app.resources import Resources
 from app.webhooks import audit as webhooks
@@ -36,7 +35,7 @@ async def overdue_webhooks(resources: Resources, connection: AsyncConnection) ->
 async def webhooks_given_up(resources: Resources, connection: AsyncConnection) -> list[Finding]:
     # What ends now was published at most so long ago, but for receivers that asked for longer pauses than ours.
     lifetime = 1.2 * sum(resources.settings.webhooks.delays) + 2 * DAY_SECONDS
-    since = earliest(await repository.now(connection) - timedelta(seconds=lifetime))
+    since = await repository.first_id_since(connection, timedelta(seconds=lifetime))
     hosts = await webhooks.given_up(connection, DAY_SECONDS, since)
     if not hosts:
         return []

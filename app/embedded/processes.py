@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import psutil
 
 from app.console import CommandError
@@ -19,6 +20,7 @@ from app.embedded import launch
 LOCALHOST = "127.0.0.1"
 FREE_PORTS = range(20_000, 32_000)
 PROBE_INTERVAL = 0.02
+ANSWER_SECONDS = 5
 LOG_LINES = 20
 
 
@@ -111,6 +113,19 @@ class Process:
                     await asyncio.sleep(PROBE_INTERVAL)
         except TimeoutError:
             raise StartFailed(f"{self.name} was not ready within {timeout:g} s.{self.last_words()}") from None
+
+    async def answers(self, url: str, timeout: float) -> None:
+        """:meth:`ready`, as soon as a GET of ``url`` succeeds."""
+
+        async def probe() -> bool:
+            try:
+                async with session.get(url) as response:
+                    return response.ok
+            except (aiohttp.ClientError, TimeoutError):
+                return False
+
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session:
+            await self.ready(probe, timeout)
 
     def last_words(self) -> str:
         """The end of what this run has logged, and where the rest is."""

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NoReturn, TypeVar
 
-import aiohttp
-
 from app import migrate
 from app.accounts.service import KeyService
 from app.client import Client
@@ -58,19 +56,11 @@ class Part:
             log=self._workspace.log(self.name),
             environment=_environment(self._workspace),
         )
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            await self._process.ready(lambda: self._answers(session), READY_TIMEOUT)
+        await self._process.answers(self._probe, READY_TIMEOUT)
 
     async def stop(self) -> None:
         if self._process is not None:
             await self._process.stop(patience=PATIENCE)
-
-    async def _answers(self, session: aiohttp.ClientSession) -> bool:
-        try:
-            async with session.get(self._probe) as response:
-                return response.ok
-        except (aiohttp.ClientError, TimeoutError):
-            return False
 
 
 class Stack:

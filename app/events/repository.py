@@ -1,13 +1,12 @@
 """SQL of the event log."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events.tables import events
@@ -49,30 +48,12 @@ _COLUMNS = (
 )
 
 
-_APPEND = text(
-    """
-    INSERT INTO events (id, account_id, subject_id, type, version, data)
-    SELECT id, account_id, subject_id, type, version, data
-    FROM jsonb_to_recordset(cast(:facts AS jsonb))
-        AS fact (id uuid, account_id uuid, subject_id uuid, type text, version integer, data jsonb)
-    """
-)
+_APPEND = insert(events)
 
 
-async def append(connection: AsyncConnection, facts: Sequence[Fact]) -> None:
-    """Write events in the caller's transaction, which holds their subjects' row locks."""
-    await connection.execute(_APPEND, {"facts": json.dumps([_columns(fact) for fact in facts])})
-
-
-def _columns(fact: Fact) -> dict[str, Any]:
-    return {
-        "id": str(fact.id),
-        "account_id": str(fact.account_id),
-        "subject_id": str(fact.subject_id),
-        "type": fact.type,
-        "version": fact.version,
-        "data": fact.data,
-    }
+async def append(connection: AsyncConnection, fact: Fact) -> None:
+    """Write an event in the caller's transaction, which holds its subject's row lock."""
+    await connection.execute(_APPEND, {name: getattr(fact, name) for name in Fact.__slots__})
 
 
 async def after(

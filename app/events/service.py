@@ -2,17 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import Database
 from app.events import repository
-from app.events.repository import Event, Fact
+from app.events.repository import Event
 
 BEAT_SECONDS = 0.1
 
@@ -24,7 +23,7 @@ class Released(Exception):
 
 
 class EventService:
-    """Append facts; read them after a cursor; be told when a subject has new ones."""
+    """Read facts after a cursor; be told when a subject has new ones."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -44,10 +43,6 @@ class EventService:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-
-    async def append(self, connection: AsyncConnection, facts: Sequence[Fact]) -> None:
-        """Write events in the caller's transaction."""
-        await repository.append(connection, facts)
 
     async def after(self, account_id: UUID, subject_id: UUID, seq: int) -> list[Event]:
         """The subject's events behind ``seq``, oldest first, at most 100."""

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.events import repository as events
 from app.events.repository import Fact
-from app.events.service import EventService
 from app.ids import new_id
 from app.jobs import repository, schemas
 from app.jobs.failover import Turn
@@ -22,8 +22,7 @@ LATER = datetime.max.replace(tzinfo=UTC)
 class Recorder:
     """Writes in the caller's transaction; never commits, never rings."""
 
-    def __init__(self, events: EventService, webhooks: WebhookService) -> None:
-        self._events = events
+    def __init__(self, webhooks: WebhookService) -> None:
         self._webhooks = webhooks
 
     async def create(self, connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[UUID, Job]:
@@ -76,7 +75,7 @@ class Recorder:
         self, connection: AsyncConnection, job: Job, event_type: str, assets: Mapping[str, str] | None = None
     ) -> None:
         fact = _fact(job, event_type, assets)
-        await self._events.append(connection, [fact])
+        await events.append(connection, fact)
         if event_type in WEBHOOK_EVENTS and job.webhook_url is not None:
             await self._webhooks.publish(
                 connection,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.db import NOW
 from app.events.repository import Fact
+from app.ids import earliest
 from app.jobs import schedule
 from app.jobs.failover import Turn
 from app.jobs.records import Choice, Draft, Job, Ordered
@@ -26,6 +27,11 @@ async def now(connection: AsyncConnection) -> datetime:
     value: datetime | None = await connection.scalar(select(NOW))
     assert value is not None
     return value
+
+
+async def first_id_since(connection: AsyncConnection, age: timedelta) -> UUID:
+    """Less than every id that was made within that time, by the database's clock."""
+    return earliest(await now(connection) - age)
 
 
 # Jobs ------------------------------------------------------------------------------------------------------------
@@ -119,11 +125,11 @@ _asked = (
 _OWNED = select(jobs).join(_asked, and_(jobs.c.id == _asked.c.id, jobs.c.account_id == _asked.c.account_id))
 
 
-async def owned(connection: AsyncConnection, asked: Sequence[tuple[UUID, UUID]]) -> dict[UUID, Job]:
-    """Jobs that callers asked for, as pairs of account and job: those that are the account's."""
+async def owned(connection: AsyncConnection, asked: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Job]:
+    """The jobs that callers asked for, as pairs of account and job: by pair, those that are the account's."""
     fields = {"account_ids": [account for account, _ in asked], "ids": [job_id for _, job_id in asked]}
     rows = await connection.execute(_OWNED, fields)
-    return {row["id"]: job_of(row) for row in rows.mappings()}
+    return {(row["account_id"], row["id"]): job_of(row) for row in rows.mappings()}
 
 
 async def lock(connection: AsyncConnection, job_id: UUID, *, skip_locked: bool = False) -> Job | None:

@@ -58,8 +58,8 @@ def events(request: Request) -> EventService:
     return service
 
 
-def _printable(value: str) -> str:
-    if not value.isprintable():
+def _printable(value: str | None) -> str | None:
+    if value is not None and not value.isprintable():
         raise ValueError("must be printable text")
     return value
 
@@ -72,7 +72,7 @@ IdempotencyKey = Annotated[
         max_length=MAX_KEY_LENGTH,
         description="Any text of yours, new for each job. The same key and body, sent again, give the same job.",
     ),
-    AfterValidator(lambda value: value if value is None else _printable(value)),
+    AfterValidator(_printable),
 ]
 Prefer = Annotated[
     str | None, Header(description="`wait=30` holds the answer for up to 30 seconds, until the job has ended.")

@@ -221,20 +221,16 @@ class JobService:
                 return await self.get(account_id, job_id)
         raise Conflict("The job is changing just now; ask again.")
 
-    async def _cancel(self, connection: AsyncConnection, job: Job) -> Job:
+    async def _cancel(self, connection: AsyncConnection, job: Job) -> None:
         if job.state is State.CANCELED or (job.cancel_requested_at is not None and not job.final):
-            return job
+            return
         if job.final:
             raise Conflict(f"The job has ended already: it {job.state}.")
         if job.state is State.QUEUED:
-            return await self._recorder.move(
-                connection,
-                job.id,
-                State.CANCELED,
-                from_=(State.QUEUED,),
-                fence=None,
-                cancel_requested_at=NOW,
+            await self._recorder.move(
+                connection, job.id, State.CANCELED, from_=(State.QUEUED,), fence=None, cancel_requested_at=NOW
             )
+            return
         rendered = job.state is State.STORING
         job = await self._recorder.amend(
             connection,
@@ -244,7 +240,6 @@ class JobService:
             cancel_outcome=CancelOutcome.NOT_CANCELLABLE.value if rendered else None,
         )
         await schedule.look_now(connection, job)
-        return job
 
     async def submissions(self, account_id: UUID, job_id: str) -> list[Submission]:
         """A job's ledger: every purchase tried or made, oldest first."""
@@ -275,10 +270,8 @@ class JobService:
             queued = [job.id for job in jobs.values() if job.state is State.QUEUED]
             places = await schedule.places(connection, queued, LONGEST_COUNT) if queued else {}
             assets = await self._assets_of(connection, jobs.values())
-        seen = {job.id: Seen(job, assets.get(job.id, ()), places.get(job.id)) for job in jobs.values()}
         return [
-            found if (found := seen.get(job_id)) and found.job.account_id == account else None
-            for account, job_id in asked
+            Seen(job, assets.get(job.id, ()), places.get(job.id)) if (job := jobs.get(pair)) else None for pair in asked
         ]
 
     async def _view(self, seen: Seen) -> JobView:
