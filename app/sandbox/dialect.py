@@ -1,56 +1,38 @@
-"""What every dialect shares: who may call, what a scripted create does, how a film is handed out.
+"""What every dialect shares: who may call, what a scripted create does, how a video is handed out.
 
 A dialect says in its own words what the sandbox means: it reads an order out of a request, and writes a remote job and
 a :class:`Problem` in its provider's shapes.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from app.sandbox import manners
 from app.sandbox import script as scripts
 from app.sandbox.callbacks import Callbacks
+from app.sandbox.counts import Counts, Reading
 from app.sandbox.films import Film
+from app.sandbox.fingerprint import burn
 from app.sandbox.ledger import Bill, Ledger, Purchase
 from app.sandbox.picture import Shot
-from app.sandbox.script import Counts, Reading, Refusal
+from app.sandbox.problem import Problem
+from app.sandbox.script import Refusal, Script
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.store import RemoteJob, Store
 from app.sandbox.wire import HTML_PAGE, EndlessFilm, LostReply, TruncatedFilm, file_reply, json_reply
 
 REFERENCE_HEADER = "x-filmgate-submission"
 GARBAGE = b"This was going to be a film. " * 4096
-MIN_SIDE, MAX_SIDE = 64, 4096
-MAX_SECONDS = 60
 
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-class Problem(Exception):
-    """A request that is answered with an error; each dialect has its own shape for it."""
-
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        *,
-        kind: str = "invalid_request_error",
-        code: str | None = None,
-        field: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.kind = kind
-        self.code = code
-        self.field = field
-        self.headers = headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +67,7 @@ class Dialect(ABC):
 
     name: ClassVar[str]
     odd_status: ClassVar[str] = "reticulating"
+    created_status: ClassVar[int] = 200
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
@@ -119,6 +102,11 @@ class Dialect(ABC):
     @abstractmethod
     def error(self, problem: Problem) -> Response: ...
 
+    def no_route(self, request: Request, error: HTTPException) -> Response:
+        """The reply to an unknown path or method."""
+        del request
+        return self.error(Problem(error.status_code, error.detail))
+
     def lane(self, order: Order) -> str | None:
         """What limits how many jobs run at once, if anything does."""
         del order
@@ -142,42 +130,56 @@ class Dialect(ABC):
         async def endpoint(request: Request) -> Response:
             try:
                 self.check_caller(request)
-                return await handler(request)
+                return manners.echoed_reply(await handler(request), request)
             except Problem as problem:
-                return self.error(problem)
+                return manners.echoed_reply(self.error(problem), request)
 
         return Route(path, endpoint, methods=[method])
 
     async def create(self, request: Request) -> Response:
-        """A paid create, with whatever its prompt scripts."""
+        """A create, with whatever its prompt scripts."""
         order = await self.read_order(request)
         script = scripts.read(order.prompt)
-        counts = self.sandbox.counts
-        refusal = counts.refusal(self.name, order.prompt, script)
+        manners.note_echo(request, script)
+        refusal = self.sandbox.counts.refusal(self.name, order.prompt, script)
         if refusal is not None:
             raise self.refused(refusal)
+        if script.asked.get("echo") == "refuse":
+            raise Problem(400, f"Invalid request: Authorization was {request.headers.get('authorization')}")
+        shape = script.asked.get("refuse", "timeout")
+        if shape != "timeout":
+            return json_reply(manners.REFUSALS[shape], 400)
+        job = self._accept(order, script, request)
+        if script.asked.get("callback") == "early" and order.callback_url is not None:
+            await self.sandbox.callbacks.told(order.callback_url)
+        return self._created_reply(job)
+
+    def _accept(self, order: Order, script: Script, request: Request) -> RemoteJob:
         purchase = Purchase(
             dialect=self.name,
             reference=request.headers.get(REFERENCE_HEADER),
             prompt=order.prompt,
             model=order.model,
-            remote_id=self.new_remote_id(),
+            remote_id=manners.accepted_id(self.new_remote_id(), script),
             bill=self.bill(order),
         )
-        shot = Shot(script.text, order.width, order.height, order.seconds)
-        job = self.sandbox.store.accept(
+        return self.sandbox.store.accept(
             purchase,
-            shot,
+            Shot(script.text, order.width, order.height, order.seconds),
             script,
             lane=self.lane(order),
             external_id=order.external_id,
             watch=self._watch(order, request),
+            doomed=self.sandbox.counts.dooms(self.name, order.prompt, script),
         )
-        if script.asked.get("callback") == "early" and order.callback_url is not None:
-            await self.sandbox.callbacks.told(order.callback_url)
-        reply = json_reply(self.created(job))
-        if counts.loses_reply(self.name, order.prompt, script, purchase.reference):
+
+    def _created_reply(self, job: RemoteJob) -> Response:
+        script, purchase = job.script, job.purchase
+        reply = json_reply(self.created(job), self.created_status)
+        if self.sandbox.counts.loses_reply(self.name, purchase.prompt, script, purchase.reference):
             return LostReply(reply if script.asked["lose-reply"] == "truncate" else None)
+        if script.has("refuse"):
+            return json_reply(manners.REFUSALS["timeout"], 400)
         return HTMLResponse(HTML_PAGE) if script.has("html") else reply
 
     async def retrieve(self, request: Request) -> Response:
@@ -190,8 +192,12 @@ class Dialect(ABC):
             raise self.unknown_job(job.id)
         body = self.describe(job, request)
         if reading is Reading.ODD_STATUS:
-            return json_reply(body | {"status": self.odd_status})
-        return self.status_reply(job, body)
+            reply = json_reply(body | {"status": self.odd_status})
+        else:
+            reply = self.status_reply(job, body)
+        if job.doomed:
+            self.sandbox.store.lose(job)
+        return reply
 
     def status_reply(self, job: RemoteJob, body: dict[str, Any]) -> Response:
         """A status reply; dialects add headers or a status of their own."""
@@ -212,10 +218,46 @@ class Dialect(ABC):
             Problem: there is none.
         """
         remote_id = request.path_params["remote_id"]
-        job = self.sandbox.store.find(self.name, remote_id)
+        job = self.find(remote_id)
         if job is None:
             raise self.unknown_job(remote_id)
+        manners.note_echo(request, job.script)
         return job
+
+    def find(self, remote_id: str) -> RemoteJob | None:
+        """The job of this id, if the request reaches it."""
+        job = self.sandbox.store.find(self.name, remote_id)
+        if job is None or not self.sandbox.counts.reaches_home(job.id, job.script, "job"):
+            return None
+        return job
+
+    def listed(self, *, newest_first: bool) -> list[RemoteJob]:
+        """The jobs that a list shows, by the server's own times."""
+        jobs = sorted(self.sandbox.store.listed(self.name), key=lambda job: job.created_at)
+        return manners.listed(reversed(jobs) if newest_first else jobs, self.sandbox.counts)
+
+    async def deliver(self, job: RemoteJob, film: Film) -> Response:
+        """The finished video, or what the script puts in its place."""
+        script = job.script
+        if script.has("garbage"):
+            return Response(GARBAGE, media_type="video/mp4")
+        if script.has("truncated"):
+            return TruncatedFilm(film.path)
+        if script.has("huge"):
+            return EndlessFilm(film.path, declared=script.asked["huge"] == "declared")
+        if self.sandbox.settings.fingerprint:
+            return Response(await asyncio.to_thread(burn, job.id), media_type="video/mp4")
+        if film.content is not None:
+            return Response(film.content, media_type="video/mp4")
+        return file_reply(film.path, "video/mp4")
+
+    async def deliver_stored(self, job: RemoteJob | None, *, readable: bool = True) -> Response:
+        """A finished video from where result URLs point to: object storage, with words of its own."""
+        if not readable or job is None or job.film is None:
+            return Response("<Error><Code>AccessDenied</Code></Error>", 403, media_type="application/xml")
+        if self.sandbox.counts.downloads_elsewhere(job.id, job.script):
+            return Response("<Error><Code>NoSuchKey</Code></Error>", 404, media_type="application/xml")
+        return await self.deliver(job, job.film)
 
     def unknown_job(self, remote_id: str) -> Problem:
         return Problem(404, f"Video with id '{remote_id}' not found.")
@@ -237,39 +279,3 @@ class Dialect(ABC):
             return Problem(429, message, kind="insufficient_quota", code="insufficient_quota")
         message = "Your request was rejected as a result of our content policy."
         return Problem(400, message, code="content_policy_violation", field="prompt")
-
-
-def deliver(job: RemoteJob, film: Film) -> Response:
-    """The finished film, or what the script puts in its place."""
-    script = job.script
-    if script.has("garbage"):
-        return Response(GARBAGE, media_type="video/mp4")
-    if script.has("truncated"):
-        return TruncatedFilm(film.path)
-    if script.has("huge"):
-        return EndlessFilm(film.path, declared=script.asked["huge"] == "declared")
-    if film.content is not None:
-        return Response(film.content, media_type="video/mp4")
-    return file_reply(film.path, "video/mp4")
-
-
-def check_size(width: int, height: int, field: str = "size") -> None:
-    """Whether a film of this size can be made.
-
-    Raises:
-        Problem: it cannot.
-    """
-    if not (MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE) or width % 2 or height % 2:
-        message = f"Invalid size: each side must be an even number from {MIN_SIDE} to {MAX_SIDE}."
-        raise Problem(400, message, code="invalid_value", field=field)
-
-
-def check_seconds(seconds: float, field: str = "seconds") -> None:
-    """Whether a film of this length can be made.
-
-    Raises:
-        Problem: it cannot.
-    """
-    if not 1 <= seconds <= MAX_SECONDS:
-        message = f"Invalid {field}: must be from 1 to {MAX_SECONDS}."
-        raise Problem(400, message, code="invalid_value", field=field)

@@ -11,14 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox.dialect import Dialect, Order, Problem, deliver
-from app.sandbox.ledger import Bill, Phase
-from app.sandbox.script import Reading, Refusal, Verdict
+from app.sandbox import manners
+from app.sandbox.counts import Reading
+from app.sandbox.dialect import Dialect, Order
+from app.sandbox.ledger import Bill
+from app.sandbox.phases import Phase
+from app.sandbox.problem import Problem
+from app.sandbox.script import Refusal, Verdict
 from app.sandbox.store import RemoteJob
 from app.sandbox.wire import json_reply, read_json
 
@@ -136,7 +141,7 @@ class Kling(Dialect):
             task["external_id"] = job.external_id
         task |= {"outputs": [], "billing": []}
         if job.phase is Phase.SUCCEEDED:
-            url = f"{request.url.scheme}://{request.url.netloc}/{self.name}/results/{job.id}.mp4"
+            url = f"{request.url.scheme}://{request.url.netloc}/{self.name}/results/{quote(job.id)}.mp4"
             video = {"type": "video", "id": f"{job.id}0", "url": url, "duration": f"{job.shot.seconds:.3f}"}
             task["outputs"] = [video]
             cash = {"charge_type": "cash", "cash_type": "balance", "currency": "USD"}
@@ -152,9 +157,10 @@ class Kling(Dialect):
             raise _invalid("task_ids", "or external_task_ids: exactly one must be given")
         if "external_task_ids" in asked:
             names = asked["external_task_ids"].split(",")
-            jobs = [job for name in names for job in self.sandbox.store.named(self.name, name)]
-            return json_reply(_envelope([self.describe(job, request) for job in jobs]))
-        found = [self.sandbox.store.find(self.name, name) for name in asked["task_ids"].split(",")]
+            named = [job for name in names for job in self.sandbox.store.named(self.name, name)]
+            jobs = manners.listed(named, self.sandbox.counts)
+            return json_reply(_envelope([self._record(job, request) for job in jobs]))
+        found = [self.find(name) for name in asked["task_ids"].split(",")]
         tasks = [self._seen(job, request) for job in found if job is not None]
         return json_reply(_envelope([task for task in tasks if task is not None]))
 
@@ -164,17 +170,17 @@ class Kling(Dialect):
         limit, cursor = fields.get("limit", 100), fields.get("cursor", "")
         if type(limit) is not int or not 1 <= limit <= LARGEST_PAGE:
             raise _invalid("limit", f"must be from 1 to {LARGEST_PAGE}")
-        jobs = self.sandbox.store.listed(self.name)[::-1]
+        jobs = self.listed(newest_first=True)
         if cursor:
             places = [index for index, job in enumerate(jobs) if job.id == cursor]
             if not places:
                 raise _invalid("cursor", "is not one of ours")
-            jobs = jobs[places[0] + 1 :]
+            jobs = jobs[places[-1] + 1 :]
         else:
             since, until = (_bound(fields, name) for name in ("start_time", "end_time"))
             jobs = [job for job in jobs if (since or 0) <= _milliseconds(job.created_at) <= (until or 10**15)]
         filters = _filters(fields)
-        tasks = [self.describe(job, request) for job in jobs]
+        tasks = [self._record(job, request) for job in jobs]
         chosen = [task for task in tasks if all({**task, **KIND}[key] in values for key, values in filters)]
         page, more = chosen[:limit], len(chosen) > limit
         listed = {"result": page, "count": len(page), "has_more": more, "next_cursor": page[-1]["id"] if more else ""}
@@ -183,9 +189,7 @@ class Kling(Dialect):
     async def result(self, request: Request) -> Response:
         """A finished film, for anybody."""
         job = self.sandbox.store.find(self.name, request.path_params["remote_id"])
-        if job is None or job.film is None or job.script.has("expired"):
-            return Response("<Error><Code>AccessDenied</Code></Error>", 403, media_type="application/xml")
-        return deliver(job, job.film)
+        return await self.deliver_stored(job, readable=job is not None and not job.script.has("expired"))
 
     def refused(self, refusal: Refusal) -> Problem:
         if refusal is Refusal.RATE_LIMIT:
@@ -212,7 +216,13 @@ class Kling(Dialect):
         if reading is Reading.MISSING:
             return None
         odd = {"status": self.odd_status} if reading is Reading.ODD_STATUS else {}
-        return self.describe(job, request) | odd
+        task = manners.echoed(self.describe(job, request) | odd, job, request)
+        if job.doomed:
+            self.sandbox.store.lose(job)
+        return task
+
+    def _record(self, job: RemoteJob, request: Request) -> dict[str, Any]:
+        return manners.record(self.describe(job, request), job, request)
 
     def _external_id(self, options: Mapping[str, Any]) -> str | None:
         external_id = options.get("external_task_id")

@@ -4,25 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Any
 
+from app.sandbox.phases import Phase
 from app.sandbox.script import Verdict
-
-
-class Phase(StrEnum):
-    """Where a remote job is."""
-
-    THROTTLED = "throttled"
-    WAITING = "waiting"
-    RENDERING = "rendering"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELED = "canceled"
-
-    @property
-    def final(self) -> bool:
-        return self in {Phase.SUCCEEDED, Phase.FAILED, Phase.CANCELED}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 /openai/v1/videos…    OpenAI's Videos API
 /sglang/v1/videos…    the same routes as SGLang Diffusion answers them
 /vllm/v1/videos…      … and as vLLM-Omni does
+/newapi/v1/videos…    … as new-api, a gateway, does
+/tensorrt/v1/videos…  … as TensorRT-LLM's visual generation does
+/litellm/v1/videos…   … and as LiteLLM's proxy does
 /runway/v1/…          Runway's tasks
 /kling/…              Kling's tasks, with callbacks
 /ledger               what was accepted and charged, for an audit
@@ -20,19 +23,22 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from app.sandbox.callbacks import Callbacks
-from app.sandbox.dialect import Dialect, Problem, Sandbox
+from app.sandbox.counts import Counts
+from app.sandbox.dialect import Dialect, Sandbox
 from app.sandbox.films import Films
 from app.sandbox.kling import Kling
 from app.sandbox.ledger import Ledger
+from app.sandbox.lookalikes import LiteLLM, NewAPI, TensorRT
 from app.sandbox.openai import OpenAI
 from app.sandbox.runway import Runway
-from app.sandbox.script import BRACKETS, Counts
+from app.sandbox.script import BRACKETS
 from app.sandbox.selfhosted import VLLM, SGLang
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.store import Store
 from app.sandbox.wire import Severable, json_reply
 
 SHUTDOWN_SECONDS = 1
+DIALECTS: Sequence[type[Dialect]] = (OpenAI, SGLang, VLLM, NewAPI, TensorRT, LiteLLM, Runway, Kling)
 
 
 def create_app(settings: SandboxSettings | None = None) -> ASGIApp:
@@ -42,7 +48,7 @@ def create_app(settings: SandboxSettings | None = None) -> ASGIApp:
     ledger = Ledger()
     store, callbacks = Store(settings, films, ledger), Callbacks(settings.callback_secret)
     sandbox = Sandbox(settings, store, ledger, Counts(), callbacks)
-    dialects: Sequence[Dialect] = [dialect(sandbox) for dialect in (OpenAI, SGLang, VLLM, Runway, Kling)]
+    dialects: Sequence[Dialect] = [dialect(sandbox) for dialect in DIALECTS]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -117,6 +123,6 @@ def _in_dialect(dialects: Mapping[str, Dialect]) -> Callable[[Request, Exception
         dialect = dialects.get(request.url.path.split("/")[1])
         if dialect is None:
             return json_reply({"error": error.detail}, error.status_code)
-        return dialect.error(Problem(error.status_code, error.detail))
+        return dialect.no_route(request, error)
 
     return handler

@@ -11,17 +11,21 @@ from typing import Any, ClassVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.sandbox.dialect import Order, Problem, check_seconds, check_size, deliver
-from app.sandbox.ledger import Bill, Phase
+from app.sandbox.dialect import Order
+from app.sandbox.ledger import Bill
+from app.sandbox.phases import Phase
+from app.sandbox.problem import Problem, check_seconds, check_size
 from app.sandbox.script import Verdict
 from app.sandbox.store import RemoteJob
-from app.sandbox.videos import VideosDialect, read_fields, read_size
+from app.sandbox.videos import ManagedVideosDialect, read_fields, read_size
 from app.sandbox.wire import file_reply, json_reply
 
 FIELDS = {"prompt", "model", "seconds", "size", "input_reference", "characters"}
 MAX_PROMPT = 32_000
 CONTENT_SECONDS = 3600
 POLL_AFTER_MS = 100, 1000  # least and most
+
+NOT_READY = "Video is not ready yet, use GET /v1/videos/{video_id} to check its status."
 
 ERRORS = {
     Verdict.INPUT_MODERATION: ("moderation_blocked", "Your request was blocked by our moderation system."),
@@ -33,7 +37,7 @@ ERRORS = {
 }
 
 
-class OpenAI(VideosDialect):
+class OpenAI(ManagedVideosDialect):
     """``/openai``."""
 
     name: ClassVar[str] = "openai"
@@ -59,7 +63,7 @@ class OpenAI(VideosDialect):
         return Order(prompt, _text(fields, "model", "sora-2"), *size, int(seconds))
 
     def bill(self, order: Order) -> Bill:
-        return Bill(_price(order) * int(order.seconds), refunded=frozenset(Verdict))
+        return bill_by_second(order)
 
     def new_remote_id(self) -> str:
         return f"video_{uuid.uuid4().hex}"
@@ -88,18 +92,19 @@ class OpenAI(VideosDialect):
         self.sandbox.store.delete(job)
         return json_reply({"id": job.id, "object": "video.deleted", "deleted": True})
 
-    async def content(self, request: Request) -> Response:
-        job = self.job(request)
-        if job.film is None or job.phase is not Phase.SUCCEEDED:
-            raise Problem(400, "Video is not ready yet, use GET /v1/videos/{video_id} to check its status.")
-        if job.script.has("expired"):
-            raise Problem(404, "The video's content has expired.", code="video_expired")
+    async def download(self, job: RemoteJob, request: Request) -> Response:
         variant = request.query_params.get("variant", "video")
-        if variant == "thumbnail":
-            return file_reply(job.film.poster, "image/webp")
-        if variant != "video":
+        if variant not in {"video", "thumbnail"}:
             raise Problem(400, f"Invalid value: '{variant}'.", code="invalid_value", field="variant")
-        return deliver(job, job.film)
+        video = await super().download(job, request)
+        return video if variant == "video" or job.film is None else file_reply(job.film.poster, "image/webp")
+
+    def not_ready(self, job: RemoteJob) -> Problem:
+        del job
+        return Problem(400, NOT_READY)
+
+    def missing_file(self) -> Problem:
+        return Problem(404, "The video's content has expired.", code="video_expired")
 
     def unknown_after(self, after: str) -> Problem | None:
         return Problem(400, f"No video with id '{after}'.", code="invalid_value", field="after")
@@ -107,6 +112,11 @@ class OpenAI(VideosDialect):
     def error(self, problem: Problem) -> Response:
         body = {"message": problem.message, "type": problem.kind, "param": problem.field, "code": problem.code}
         return json_reply({"error": body}, problem.status, problem.headers)
+
+
+def bill_by_second(order: Order) -> Bill:
+    """OpenAI's bill; failed jobs are not charged."""
+    return Bill(_price(order) * int(order.seconds), refunded=frozenset(Verdict))
 
 
 def _text(fields: dict[str, Any], name: str, default: str | None) -> str:

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox.dialect import Dialect, Order, Problem, Sandbox, deliver
-from app.sandbox.ledger import Bill, Phase
+from app.sandbox.dialect import Dialect, Order, Sandbox
+from app.sandbox.ledger import Bill
+from app.sandbox.phases import Phase
+from app.sandbox.problem import Problem
 from app.sandbox.script import Refusal, Verdict
 from app.sandbox.store import RemoteJob
 from app.sandbox.wire import json_reply, read_json
@@ -180,9 +183,7 @@ class Runway(Dialect):
         expires, nonce = query.get("expires", ""), query.get("nonce", "")
         job = self.sandbox.store.find(self.name, remote_id)
         signed = hmac.compare_digest(query.get("signature", "").encode(), self._sign(remote_id, expires, nonce))
-        if not signed or job is None or job.film is None or int(expires) < time.time() * 1000:
-            return Response("<Error><Code>AccessDenied</Code></Error>", 403, media_type="application/xml")
-        return deliver(job, job.film)
+        return await self.deliver_stored(job, readable=signed and int(expires) >= time.time() * 1000)
 
     def unknown_job(self, remote_id: str) -> Problem:
         return Problem(404, f"No task with id {remote_id} was found.")
@@ -204,7 +205,7 @@ class Runway(Dialect):
         lifetime = 0 if job.script.has("expired") else self.sandbox.settings.result_url_seconds
         expires, nonce = str(int((time.time() + lifetime) * 1000) - 1), secrets.token_hex(4)
         signature = self._sign(job.id, expires, nonce).decode()
-        path = f"{self.name}/results/{job.id}.mp4?expires={expires}&nonce={nonce}&signature={signature}"
+        path = f"{self.name}/results/{quote(job.id)}.mp4?expires={expires}&nonce={nonce}&signature={signature}"
         return f"{request.url.scheme}://{request.url.netloc}/{path}"
 
     def _sign(self, *parts: str) -> bytes:

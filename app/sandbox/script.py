@@ -1,14 +1,15 @@
 """Scripted behaviour: what the words in square brackets in a prompt make the sandbox do.
 
-``BRACKETS`` is the whole language. Several may be combined; anything else in brackets is just text. A count ("the
-first two creates …") is kept per dialect and prompt for the life of the process, or until the ledger is forgotten.
+``BRACKETS`` is the whole language. Several may be combined; anything else in brackets is just text. How often a
+bracket has been applied is counted in ``counts.py``.
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+from app.sandbox.phases import Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Bracket:
 BRACKETS: Mapping[str, Bracket] = {
     "fail": Bracket(
         "[fail:moderation]",
-        "`moderation`: the job fails, refused by the input check; `output`: by the check of the film; `internal`: "
+        "`moderation`: the job fails, refused by the input check; `output`: by the check of the video; `internal`: "
         "the job fails by the provider's fault; `prompt`: the create is refused (400) under the content policy; "
         "`quota`: the create is refused (429), the account's quota is used up",
         words=("moderation", "output", "internal", "prompt", "quota"),
@@ -46,13 +47,13 @@ BRACKETS: Mapping[str, Bracket] = {
     "500": Bracket("[500:2]", "the first 2 creates answer 500 and accept nothing", default=1),
     "429": Bracket("[429:3]", "the first 3 creates answer 429 with `Retry-After: 1` and accept nothing", default=1),
     "flaky": Bracket("[flaky:2]", "the first 2 status reads answer 503", default=1),
-    "gone": Bracket("[gone:2]", "the first 2 status reads answer 404", default=1),
+    "gone": Bracket("[gone:2]", "the first 2 status reads answer as for an unknown id", default=1),
     "odd-status": Bracket("[odd-status:2]", "the first 2 status reads say a status that nobody knows", default=2),
     "no-cancel": Bracket("[no-cancel]", "a cancel is refused; the render goes on", words=("",)),
-    "garbage": Bracket("[garbage]", "the finished film is not a video", words=("",)),
-    "truncated": Bracket("[truncated]", "the film breaks off before its content-length", words=("",)),
+    "garbage": Bracket("[garbage]", "the finished video is not one", words=("",)),
+    "truncated": Bracket("[truncated]", "the video breaks off before its content-length", words=("",)),
     "huge": Bracket(
-        "[huge]", "the film never ends; `[huge:declared]` says so in its content-length", words=("", "declared")
+        "[huge]", "the video never ends; `[huge:declared]` says so in its content-length", words=("", "declared")
     ),
     "callback": Bracket(
         "[callback:forged]",
@@ -61,6 +62,69 @@ BRACKETS: Mapping[str, Bracket] = {
         words=("forged", "twice", "early"),
     ),
     "expired": Bracket("[expired]", "the result URL answers 403, the content route 404", words=("",)),
+    "refuse": Bracket(
+        "[refuse:flat]",
+        "the create is refused (400) in another server's shape: `flat`: `{code, message, data}`; `object`: `{object: "
+        "error, message, type, code}`; `zod`: `{success, error: {issues}}`; `text`: `{error: true, message}`; "
+        "`timeout`: it is accepted and charged, and the reply is a flat 400 that says the request timed out",
+        words=("flat", "object", "zod", "text", "timeout"),
+    ),
+    "api-servers": Bracket(
+        "[api-servers]", "vLLM-Omni runs several API servers: the create answers 409 and accepts nothing", words=("",)
+    ),
+    "id": Bracket(
+        "[id:long]",
+        "the remote id has 242 characters; `odd`: it contains a space. The job is known under that id",
+        words=("long", "odd"),
+    ),
+    "echo": Bracket(
+        "[echo]",
+        "replies and error bodies about the job, and its record in lists, carry the headers of the request "
+        "(`request_headers`), the key among them; `[echo:refuse]` refuses the create (400) with the key in the message",
+        words=("", "refuse"),
+    ),
+    "final": Bracket(
+        "[final:succeeded]",
+        "a `/videos` server says how the job ended in another word: `succeeded`, `done`: it is completed; `error`: the "
+        "job fails by the provider's fault; `aborted`: the provider cancels it, and it costs nothing",
+        words=("succeeded", "done", "error", "aborted"),
+    ),
+    "list": Bracket(
+        "[list:rename]",
+        "how lists show the record: `rename`: a dated model name; `round`: a second more; `decimal`: seconds as `2.0`; "
+        "`trim`: the prompt without outer spaces; `cut`: the first 100 characters of the prompt (half of a shorter "
+        "one); `omit`: no prompt; `unsized`: no size; `rotate`: the sides of the size swapped; `double`: twice; "
+        "`last`: at the end of the whole list",
+        words=("rename", "round", "decimal", "trim", "cut", "omit", "unsized", "rotate", "double", "last"),
+    ),
+    "unlisted": Bracket(
+        "[unlisted:8]", "lists and look-ups by reference do not show the record in its first 8 seconds", default=8
+    ),
+    "behind": Bracket("[behind:420]", "the server's clock is 420 seconds slow for this record", default=420),
+    "ahead": Bracket("[ahead:3600]", "the server's clock is 3600 seconds fast for this record", default=3600),
+    "replicas": Bracket(
+        "[replicas:2]",
+        "one of 2 replicas behind a balancer has the record: every second request about it is answered as for an "
+        "unknown id, and every second list lacks it",
+        default=2,
+    ),
+    "elsewhere": Bracket(
+        "[elsewhere:2]", "the first 2 downloads of the finished video answer 404, though it is completed", default=1
+    ),
+    "forget": Bracket(
+        "[forget]",
+        "the server restarts after the first status read of the first job with this prompt and loses the job, which "
+        "costs nothing; the ledger keeps its entry",
+        words=("",),
+    ),
+}
+
+#: How a job ends whose end is told in one of the words of ``[final:…]``.
+FINAL_WORDS: Mapping[str, Phase] = {
+    "succeeded": Phase.SUCCEEDED,
+    "done": Phase.SUCCEEDED,
+    "error": Phase.FAILED,
+    "aborted": Phase.CANCELED,
 }
 
 _BRACKET = re.compile(r"\[([a-z0-9-]+)(?::([a-z]+|\d{1,6}(?:\.\d{1,3})?))?\]")
@@ -76,20 +140,11 @@ class Refusal(StrEnum):
 
 
 class Verdict(StrEnum):
-    """Why an accepted job ends without a film."""
+    """Why an accepted job ends without a video."""
 
     INPUT_MODERATION = "input_moderation"
     OUTPUT_MODERATION = "output_moderation"
     INTERNAL = "internal"
-
-
-class Reading(StrEnum):
-    """What comes of one status read."""
-
-    STRAIGHT = "straight"
-    UNAVAILABLE = "unavailable"
-    MISSING = "missing"
-    ODD_STATUS = "odd_status"
 
 
 _VERDICTS = {
@@ -119,7 +174,14 @@ class Script:
 
     @property
     def verdict(self) -> Verdict | None:
+        if self.end is Phase.FAILED:
+            return Verdict.INTERNAL
         return _VERDICTS.get(self.asked.get("fail", ""))
+
+    @property
+    def end(self) -> Phase | None:
+        """The end that ``[final:…]`` asks for."""
+        return FINAL_WORDS.get(self.asked.get("final", ""))
 
     @property
     def refusal(self) -> Refusal | None:
@@ -150,46 +212,3 @@ def _is_known(name: str, argument: str) -> bool:
     if bracket.words is not None:
         return argument in bracket.words
     return not argument or argument[0].isdigit()
-
-
-class Counts:
-    """How often each counted bracket has had its way."""
-
-    def __init__(self) -> None:
-        self._used: Counter[tuple[str, ...]] = Counter()
-
-    def forget(self) -> None:
-        self._used.clear()
-
-    def refusal(self, dialect: str, prompt: str, script: Script) -> Refusal | None:
-        """Whether this create is turned down, and why."""
-        if self._take(dialect, prompt, script, "500"):
-            return Refusal.SERVER_ERROR
-        if self._take(dialect, prompt, script, "429"):
-            return Refusal.RATE_LIMIT
-        return script.refusal
-
-    def loses_reply(self, dialect: str, prompt: str, script: Script, reference: str | None) -> bool:
-        """Whether the reply to this accepted create is lost: once per prompt and reference."""
-        return script.has("lose-reply") and self._once(dialect, prompt, "lose-reply", reference or "")
-
-    def reading(self, dialect: str, prompt: str, script: Script) -> Reading:
-        """What comes of this status read."""
-        if not script.asked:
-            return Reading.STRAIGHT
-        if self._take(dialect, prompt, script, "flaky"):
-            return Reading.UNAVAILABLE
-        if self._take(dialect, prompt, script, "gone"):
-            return Reading.MISSING
-        if self._take(dialect, prompt, script, "odd-status"):
-            return Reading.ODD_STATUS
-        return Reading.STRAIGHT
-
-    def _take(self, dialect: str, prompt: str, script: Script, name: str) -> bool:
-        return script.has(name) and self._once(dialect, prompt, name, limit=script.number(name))
-
-    def _once(self, *key: str, limit: float = 1) -> bool:
-        if self._used[key] >= limit:
-            return False
-        self._used[key] += 1
-        return True

@@ -1,29 +1,43 @@
-"""Two self-hosted servers with OpenAI's routes and manners of their own.
+"""Two self-hosted servers with OpenAI's routes and manners of their own; both were run to see what they answer.
 
 SGLang Diffusion 0.5.23: ``{"detail": …}`` errors, no prompt in the object, any model name is echoed, DELETE only
-forgets (the render goes on), content is 404 until there is some, a failure has no code.
+forgets (the render goes on), content is 404 until there is some, a failure has no code. ``seconds`` is what the frames
+come to after they are aligned to the GPUs: a second more than ordered where the model's name has "hunyuan" in it.
 
-vLLM-Omni 0.30.0: forms only, the model must be the served one, a failed job is answered with the failure's own HTTP
-status and the job as body, DELETE cancels.
+vLLM-Omni 0.30.0: forms only, the model must be the served one, every error is ``{"error": {message, type, param,
+code}}``, a failed job is answered with the failure's own HTTP status and the job as body, DELETE cancels.
+
+Neither of them tells the seed, the negative prompt or any other option of a job.
 """
 
 import uuid
+from collections.abc import Mapping
 from decimal import Decimal
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.sandbox.dialect import Order, Problem, check_seconds, check_size, deliver
-from app.sandbox.ledger import Bill, Phase
+from app.sandbox import script as scripts
+from app.sandbox.dialect import Order
+from app.sandbox.ledger import Bill
+from app.sandbox.phases import Phase
+from app.sandbox.problem import Problem, check_seconds, check_size
 from app.sandbox.script import Verdict
 from app.sandbox.store import RemoteJob
-from app.sandbox.videos import VideosDialect, read_fields, read_size
+from app.sandbox.videos import ManagedVideosDialect, read_fields, read_size
 from app.sandbox.wire import is_form, json_reply, read_form
 
 SERVED_MODEL = "sandbox-film"
 DEFAULT_SIZE = (1280, 720)
 FREE = Bill(Decimal(0))
+FPS = 24
+
+SEVERAL_API_SERVERS = (
+    "Asynchronous video jobs is not supported with --api-server-count > 1 because "
+    "the operation uses process-local frontend state"
+)
 
 MESSAGES = {
     Verdict.INPUT_MODERATION: (400, "The prompt was rejected by the safety checker."),
@@ -32,19 +46,21 @@ MESSAGES = {
 }
 
 
-class SGLang(VideosDialect):
+class SGLang(ManagedVideosDialect):
     """``/sglang``."""
 
     name: ClassVar[str] = "sglang"
     least_limit: ClassVar[int] = 1
+    no_file: ClassVar[str] = "Video file not found"
 
     async def read_order(self, request: Request) -> Order:
         fields = (await read_fields(request))[0] or {}  # an unreadable body counts as an empty one
         prompt = fields.get("prompt")
-        if not isinstance(prompt, str) or not prompt:
+        if not isinstance(prompt, str):
             raise Problem(400, "prompt is required")
         if isinstance(fields.get("input_reference"), dict):
             raise Problem(400, "input_reference must be a path or a URL")
+        _check_seeds(fields)
         seconds = _length(fields)
         check_seconds(seconds)
         width, height = _dimensions(fields)
@@ -59,16 +75,21 @@ class SGLang(VideosDialect):
         return str(uuid.uuid4())
 
     def video(self, job: RemoteJob) -> dict[str, Any]:
-        path = f"/data/outputs/{job.id}.mp4" if job.phase is Phase.SUCCEEDED else None
-        return super().video(job) | {
+        path, done = f"/data/outputs/{job.id}.mp4", job.phase is Phase.SUCCEEDED
+        video = super().video(job)
+        return video | {
+            "seconds": f"{job.shot.seconds + 1:g}" if "hunyuan" in video["model"].lower() else video["seconds"],
             "quality": "standard",
             "url": None,
-            "urls": None,
+            "urls": [None] if done else None,
             "file_path": path,
-            "file_paths": [path] if path else None,
-            "num_outputs": 1,
+            "file_paths": [path],
+            "num_outputs": 1 if done else None,
             "peak_memory_mb": None,
             "inference_time_s": None,
+            "revised_prompt": None,
+            "action": None,
+            "lidar": None,
         }
 
     def job_error(self, job: RemoteJob) -> dict[str, Any]:
@@ -82,22 +103,21 @@ class SGLang(VideosDialect):
         self.sandbox.store.delete(job)
         return json_reply(body)
 
-    async def content(self, request: Request) -> Response:
-        job = self.job(request)
+    async def download(self, job: RemoteJob, request: Request) -> Response:
         if request.query_params.get("variant", "0") != "0":  # an index of outputs, and there is one
             raise Problem(404, "Video not found")
-        if not job.phase.final:
-            raise Problem(404, "Generation is still in-progress")
-        if job.film is None or job.phase is not Phase.SUCCEEDED or job.script.has("expired"):
-            raise Problem(404, "Video file not found")
-        return deliver(job, job.film)
+        return await super().download(job, request)
+
+    def not_ready(self, job: RemoteJob) -> Problem:
+        return self.missing_file() if job.phase.final else Problem(404, "Generation is still in-progress")
 
     def unknown_job(self, remote_id: str) -> Problem:
         del remote_id
         return Problem(404, "Video not found")
 
-    def bad_limit(self, limit: str) -> Problem:
-        return Problem(422, f"Input should be a number from 1 to 100: {limit}", field="limit")
+    def bad_query(self, field: str, value: str) -> Problem:
+        allowed = "'asc' or 'desc'" if field == "order" else "a number from 1 to 100"
+        return Problem(422, f"Input should be {allowed}: {value}", field=field)
 
     def error(self, problem: Problem) -> Response:
         detail: Any = problem.message
@@ -106,7 +126,7 @@ class SGLang(VideosDialect):
         return json_reply({"detail": detail}, problem.status, problem.headers)
 
 
-class VLLM(VideosDialect):
+class VLLM(ManagedVideosDialect):
     """``/vllm``."""
 
     name: ClassVar[str] = "vllm"
@@ -117,9 +137,13 @@ class VLLM(VideosDialect):
         prompt = fields.get("prompt")
         if not isinstance(prompt, str) or not prompt:
             raise _invalid("prompt", "Field required")
+        if scripts.read(prompt).has("api-servers"):
+            raise Problem(409, SEVERAL_API_SERVERS)
         model = fields.get("model", SERVED_MODEL)
         if model != SERVED_MODEL:
-            raise Problem(400, f"Model mismatch: this server serves '{SERVED_MODEL}'.", kind="BadRequestError")
+            raise Problem(400, f"Model mismatch: this server serves '{SERVED_MODEL}'.")
+        if not _is_integer(fields.get("seed", 0)):
+            raise _invalid("seed", "Input should be a valid integer, unable to parse string as an integer")
         seconds = fields.get("seconds", "4")
         if not isinstance(seconds, str) or not seconds.isascii() or not seconds.isdecimal() or seconds[0] == "0":
             raise _invalid("seconds", "String should match pattern '^[1-9]\\d*$'")
@@ -142,11 +166,18 @@ class VLLM(VideosDialect):
         return super().video(job) | {
             "prompt": job.purchase.prompt,
             "progress": 100 if done else 0,
-            "quality": "standard",
+            "completed_at": int(job.finished_at) if job.finished_at else None,
+            "quality": "default",
             "media_type": "video/mp4",
             "file_name": f"{job.id}.mp4" if done else None,
             "inference_time_s": None,
-            "peak_memory_mb": None,
+            "fps": FPS if done else None,
+            "num_frames": round(job.shot.seconds * FPS) if done else None,
+            "duration_s": float(job.shot.seconds) if done else None,
+            "metrics": {},
+            "stage_durations": {},
+            "peak_memory_mb": 0.0,
+            "action": None,
         }
 
     def job_error(self, job: RemoteJob) -> dict[str, Any]:
@@ -160,31 +191,24 @@ class VLLM(VideosDialect):
     async def delete(self, request: Request) -> Response:
         job = self.job(request)
         if job.script.has("no-cancel"):
-            raise Problem(409, "Cancellation in progress", kind="HTTPException")
+            raise Problem(409, "Cancellation in progress")
         if not job.phase.final:
             self.sandbox.store.cancel(job, refund=True)
         self.sandbox.store.delete(job)
         return json_reply({"id": job.id, "object": "video.deleted", "deleted": True})
 
-    async def content(self, request: Request) -> Response:
-        job = self.job(request)
-        if job.phase is Phase.FAILED:
-            raise Problem(422, "Video generation failed", kind="HTTPException")
-        if job.film is None or job.phase is not Phase.SUCCEEDED or job.script.has("expired"):
-            raise Problem(404, "Video content not found", kind="HTTPException")
-        return deliver(job, job.film)
+    def not_ready(self, job: RemoteJob) -> Problem:
+        return Problem(422, "Video generation failed") if job.phase is Phase.FAILED else self.missing_file()
 
     def unknown_job(self, remote_id: str) -> Problem:
-        return Problem(404, f"Video {remote_id} not found", kind="HTTPException")
+        return Problem(404, f"Video {remote_id} not found")
 
     def error(self, problem: Problem) -> Response:
         if problem.status == 401:
             return json_reply({"error": "Unauthorized"}, 401)
-        if problem.kind == "HTTPException":
-            return json_reply({"detail": problem.message}, problem.status)
         body = {
             "message": problem.message,
-            "type": problem.kind,
+            "type": HTTPStatus(problem.status).phrase,
             "param": problem.field,
             "code": problem.status,
         }
@@ -192,7 +216,22 @@ class VLLM(VideosDialect):
 
 
 def _invalid(field: str, message: str) -> Problem:
-    return Problem(400, f"{field}: {message}", kind="Bad Request", field=field)
+    return Problem(400, f"{field}: {message}", field=field)
+
+
+def _is_integer(value: object) -> bool:
+    try:
+        int(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _check_seeds(fields: Mapping[str, Any]) -> None:
+    """A seed, or one for each output."""
+    seeds = fields.get("seed")
+    if not all(map(_is_integer, seeds if isinstance(seeds, list) else [0 if seeds is None else seeds])):
+        raise Problem(400, "Invalid request body: seed should be a valid integer")
 
 
 def _number(fields: dict[str, Any], name: str) -> float | None:
@@ -208,7 +247,7 @@ def _number(fields: dict[str, Any], name: str) -> float | None:
 def _length(fields: dict[str, Any]) -> float:
     frames = _number(fields, "num_frames")
     if frames is not None:
-        return frames / max(1.0, _number(fields, "fps") or 24.0)
+        return frames / max(1.0, _number(fields, "fps") or float(FPS))
     seconds = _number(fields, "seconds")
     return 4.0 if seconds is None else seconds
 

@@ -15,6 +15,7 @@ class SandboxSettings:
     render_seconds: from acceptance to finished, at least.
     runway_concurrency: Runway tasks of one model that run at once; the others are THROTTLED.
     result_url_seconds: how long a signed result URL lives.
+    fingerprint: hand out a video of its own for every job, small and quickly made, whose picture names the job.
     """
 
     render: bool = True
@@ -24,3 +25,4 @@ class SandboxSettings:
     render_seconds: float = 1.5
     runway_concurrency: int = 3
     result_url_seconds: float = 86_400
+    fingerprint: bool = False

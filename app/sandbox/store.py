@@ -9,12 +9,13 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
 from app.sandbox.films import Film, Films, FilmsClosed, Making
-from app.sandbox.ledger import Ledger, Phase, Purchase
+from app.sandbox.ledger import Ledger, Purchase
+from app.sandbox.phases import Phase
 from app.sandbox.picture import Shot
 from app.sandbox.script import Script, Verdict
 from app.sandbox.settings import SandboxSettings
@@ -28,7 +29,8 @@ class RemoteJob:
     """One remote job. Times are Unix seconds.
 
     ``external_id`` is the caller's name for it, where the dialect keeps one. ``watch`` is called at every change of the
-    phase, the first one included.
+    phase, the first one included. ``clock_error`` is how many seconds the server's clock, by which the job's own times
+    are, is fast. A ``doomed`` job is lost after its first status read.
     """
 
     purchase: Purchase
@@ -37,7 +39,9 @@ class RemoteJob:
     duration: float
     external_id: str | None = None
     watch: Callable[["RemoteJob"], None] | None = None
-    created_at: float = field(default_factory=time.time)
+    clock_error: float = 0.0
+    doomed: bool = False
+    created_at: float = 0.0
     rendering_since: float | None = None
     finished_at: float | None = None
     making: Making | None = None
@@ -78,9 +82,15 @@ class RemoteJob:
 
     def finish(self, phase: Phase) -> None:
         """Come to an end, in the books too."""
-        self.finished_at = time.time()
-        self.purchase.finished_at = datetime.fromtimestamp(self.finished_at, UTC)
+        now = datetime.now(UTC)
+        self.finished_at = now.timestamp() + self.clock_error
+        self.purchase.finished_at = now
         self.enter(phase)
+
+    def as_accepted(self) -> "RemoteJob":
+        """The job as it was when it was accepted, even where it was finished before the reply could be written."""
+        purchase = replace(self.purchase, phase=Phase.WAITING, verdict=None)
+        return replace(self, purchase=purchase, rendering_since=None, finished_at=None, film=None)
 
     def tell(self) -> None:
         if self.watch is not None:
@@ -107,11 +117,23 @@ class Store:
         lane: str | None = None,
         external_id: str | None = None,
         watch: Callable[[RemoteJob], None] | None = None,
+        doomed: bool = False,
     ) -> RemoteJob:
         """Take a job in, and charge for it. ``lane`` names what limits how many run at once."""
         self._ledger.note(purchase)
         seconds = self._settings.render_seconds if self._settings.render else 0.0
-        job = RemoteJob(purchase, shot, script, seconds + script.number("slow"), external_id, watch)
+        clock_error = script.number("ahead") - script.number("behind")
+        job = RemoteJob(
+            purchase,
+            shot,
+            script,
+            seconds + script.number("slow"),
+            external_id,
+            watch,
+            clock_error,
+            doomed,
+            created_at=time.time() + clock_error,
+        )
         self._jobs[purchase.dialect][job.id] = job
         job.tell()
         if job.duration == 0 and not (script.has("never") or script.has("late")):
@@ -149,6 +171,15 @@ class Store:
     def delete(self, job: RemoteJob) -> None:
         """Forget the record; a render that is under way goes on."""
         self._jobs[job.purchase.dialect].pop(job.id, None)
+
+    def lose(self, job: RemoteJob) -> None:
+        """Forget the record and its render, as a server does that restarts: nothing is told, nothing is charged."""
+        self.delete(job)
+        job.watch = None
+        if job.life is not None:
+            job.life.cancel()
+        job.purchase.final_cost = NOTHING
+        job.finish(Phase.CANCELED)
 
     async def forget(self) -> None:
         """End every life and forget every record."""
@@ -191,5 +222,10 @@ class Store:
     def _end(job: RemoteJob) -> None:
         purchase = job.purchase
         purchase.verdict = purchase.verdict or job.script.verdict
-        purchase.final_cost = NOTHING if purchase.verdict in purchase.bill.refunded else purchase.bill.usd
-        job.finish(Phase.FAILED if purchase.verdict else Phase.SUCCEEDED)
+        purchase.canceled = job.script.end is Phase.CANCELED
+        refunded = purchase.canceled or purchase.verdict in purchase.bill.refunded
+        purchase.final_cost = NOTHING if refunded else purchase.bill.usd
+        if purchase.canceled:
+            job.finish(Phase.CANCELED)
+        else:
+            job.finish(Phase.FAILED if purchase.verdict else Phase.SUCCEEDED)

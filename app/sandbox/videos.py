@@ -2,14 +2,18 @@
 
 import re
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox.dialect import Dialect, Problem
-from app.sandbox.ledger import Phase
+from app.sandbox import manners
+from app.sandbox.dialect import Dialect
+from app.sandbox.phases import Phase
+from app.sandbox.problem import Problem
+from app.sandbox.script import FINAL_WORDS
 from app.sandbox.store import RemoteJob
 from app.sandbox.wire import is_form, json_reply, read_form, read_json
 
@@ -25,29 +29,48 @@ _SIZE = re.compile(r"^([1-9]\d{0,4})x([1-9]\d{0,4})$")
 
 
 class VideosDialect(Dialect):
-    """A server with ``/videos``."""
+    """A server with ``/videos``: create, status and content."""
 
-    default_limit: ClassVar[int | None] = 20
-    least_limit: ClassVar[int] = 0
+    status_words: ClassVar[Mapping[Phase, str]] = STATUS
+    no_file: ClassVar[str] = "Video content not found"
 
     def routes(self) -> list[Route]:
         return [
             self.route("/v1/videos", "POST", self.create),
-            self.route("/v1/videos", "GET", self.list_jobs),
             self.route("/v1/videos/{remote_id}", "GET", self.retrieve),
-            self.route("/v1/videos/{remote_id}", "DELETE", self.delete),
             self.route("/v1/videos/{remote_id}/content", "GET", self.content),
         ]
 
-    @abstractmethod
-    async def delete(self, request: Request) -> Response: ...
+    async def content(self, request: Request) -> Response:
+        """The finished video, unless it is on another server's disk."""
+        job = self.job(request)
+        if job.phase is Phase.SUCCEEDED and self.sandbox.counts.downloads_elsewhere(job.id, job.script):
+            raise self.missing_file()
+        return await self.download(job, request)
+
+    async def download(self, job: RemoteJob, request: Request) -> Response:
+        """The finished video.
+
+        Raises:
+            Problem: there is none.
+        """
+        del request
+        if job.film is None or job.phase is not Phase.SUCCEEDED:
+            raise self.not_ready(job)
+        if job.script.has("expired"):
+            raise self.missing_file()
+        return await self.deliver(job, job.film)
 
     @abstractmethod
-    async def content(self, request: Request) -> Response: ...
+    def not_ready(self, job: RemoteJob) -> Problem:
+        """There is no video yet, or there will be none."""
+
+    def missing_file(self) -> Problem:
+        """There should be a video, and there is none."""
+        return Problem(404, self.no_file)
 
     def created(self, job: RemoteJob) -> dict[str, Any]:
-        # A fresh job is always queued, even where it was finished before the reply could be written.
-        return self.video(job) | {"status": "queued", "progress": 0, "completed_at": None}
+        return self.video(job.as_accepted())
 
     def describe(self, job: RemoteJob, request: Request) -> dict[str, Any]:
         del request
@@ -60,7 +83,7 @@ class VideosDialect(Dialect):
             "id": job.id,
             "object": "video",
             "model": purchase.model,
-            "status": STATUS[job.phase],
+            "status": self.status_word(job),
             "progress": int(job.progress * 100),
             "created_at": int(job.created_at),
             "completed_at": int(job.finished_at) if job.finished_at and job.phase is Phase.SUCCEEDED else None,
@@ -71,21 +94,42 @@ class VideosDialect(Dialect):
             "error": self.job_error(job) if job.phase is Phase.FAILED else None,
         }
 
+    def status_word(self, job: RemoteJob) -> str:
+        final = job.script.asked.get("final", "")
+        return final if FINAL_WORDS.get(final) is job.phase else self.status_words[job.phase]
+
     @abstractmethod
-    def job_error(self, job: RemoteJob) -> dict[str, Any]:
+    def job_error(self, job: RemoteJob) -> dict[str, Any] | str:
         """The verdict on a failed job."""
+
+
+class ManagedVideosDialect(VideosDialect):
+    """A server that also lists and deletes."""
+
+    default_limit: ClassVar[int | None] = 20
+    least_limit: ClassVar[int] = 0
+
+    def routes(self) -> list[Route]:
+        return [
+            *super().routes(),
+            self.route("/v1/videos", "GET", self.list_jobs),
+            self.route("/v1/videos/{remote_id}", "DELETE", self.delete),
+        ]
+
+    @abstractmethod
+    async def delete(self, request: Request) -> Response: ...
 
     async def list_jobs(self, request: Request) -> Response:
         """The jobs, newest first, in pages."""
         query = request.query_params
-        limit = self._limit(query.get("limit"))
-        jobs = self.sandbox.store.listed(self.name)
-        if query.get("order", "desc") == "desc":
-            jobs.reverse()
+        limit, order = self._limit(query.get("limit")), query.get("order", "desc")
+        if order not in {"asc", "desc"}:
+            raise self.bad_query("order", order)
+        jobs = self.listed(newest_first=order == "desc")
         if "after" in query:
             jobs = self._after(jobs, query["after"])
         page = jobs if limit is None else jobs[:limit]
-        data = [self.video(job) for job in page]
+        data = [manners.record(self.video(job), job, request) for job in page]
         return json_reply(
             {
                 "object": "list",
@@ -101,20 +145,21 @@ class VideosDialect(Dialect):
         del after
         return None
 
-    def bad_limit(self, limit: str) -> Problem:
-        return Problem(400, f"Invalid 'limit': {limit!r}.", code="invalid_value", field="limit")
+    def bad_query(self, field: str, value: str) -> Problem:
+        """A list was asked for wrongly."""
+        return Problem(400, f"Invalid '{field}': {value!r}.", code="invalid_value", field=field)
 
     def _limit(self, text: str | None) -> int | None:
         if text is None:
             return self.default_limit
         if not text.isdecimal() or not self.least_limit <= int(text) <= 100:
-            raise self.bad_limit(text)
+            raise self.bad_query("limit", text)
         return int(text)
 
     def _after(self, jobs: list[RemoteJob], after: str) -> list[RemoteJob]:
-        for index, job in enumerate(jobs):
-            if job.id == after:
-                return jobs[index + 1 :]
+        places = [index for index, job in enumerate(jobs) if job.id == after]
+        if places:
+            return jobs[places[-1] + 1 :]
         problem = self.unknown_after(after)
         if problem is not None:
             raise problem

@@ -22,6 +22,13 @@ async def sandbox_url(film_directory: Path) -> AsyncIterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+async def instant_url(film_directory: Path) -> AsyncIterator[str]:
+    """A sandbox that makes no videos of its own: a job that is not held up is finished at once."""
+    async with serving(SandboxSettings(render=False, data_dir=film_directory)) as url:
+        yield url
+
+
 @pytest.fixture
 async def client(sandbox_url: str) -> AsyncIterator[Client]:
     async with connected(sandbox_url) as client:

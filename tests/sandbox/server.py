@@ -15,7 +15,8 @@ from app.sandbox.settings import SandboxSettings
 KEY = "sandbox-key"
 RUNWAY_VERSION = "2024-11-06"
 REFERENCE = "X-Filmgate-Submission"
-ENDS = {"completed", "failed", "SUCCEEDED", "FAILED", "CANCELLED"}
+FINAL_WORDS = {"succeeded", "done", "error", "aborted"}
+ENDS = {"completed", "failed", "SUCCEEDED", "FAILED", "CANCELLED", *FINAL_WORDS}
 LOOK_AGAIN = 0.02
 
 
@@ -92,7 +93,7 @@ class Client:
             assert created.status == 200, created.body
             return f"runway/v1/tasks/{created.json['id']}"
         created = await self.post(f"{dialect}/v1/videos", **order_of(dialect, prompt), **options)
-        assert created.status == 200, created.body
+        assert created.status in {200, 202}, created.body
         return f"{dialect}/v1/videos/{created.json['id']}"
 
     async def wait_until(self, path: str, *words: str) -> Answer:

@@ -1,8 +1,14 @@
 """The language of the brackets."""
 
+from pathlib import Path
+
 import pytest
 
-from app.sandbox.script import BRACKETS, Counts, Reading, Refusal, Verdict, read
+from app.sandbox.counts import Counts, Reading
+from app.sandbox.phases import Phase
+from app.sandbox.script import BRACKETS, FINAL_WORDS, Refusal, Verdict, read
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_a_prompt_without_brackets_scripts_nothing() -> None:
@@ -37,6 +43,30 @@ def test_a_number_that_is_left_out_has_its_default() -> None:
 @pytest.mark.parametrize("name", BRACKETS)
 def test_every_example_is_in_the_language(name: str) -> None:
     assert name in read(BRACKETS[name].example).asked
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [(name, word) for name, bracket in BRACKETS.items() for word in bracket.words or ()]
+)
+def test_every_word_is_documented(name: str, word: str) -> None:
+    assert name in read(f"[{name}:{word}]" if word else f"[{name}]").asked
+    bracket = BRACKETS[name]
+    assert not word or word in bracket.example or word in bracket.meaning
+
+
+@pytest.mark.parametrize("name", BRACKETS)
+def test_the_readme_lists_the_whole_language(name: str) -> None:
+    words = BRACKETS[name].words
+    forms = [f"`[{name}:"] if words is None else [f"`[{name}:{word}]`" if word else f"`[{name}]`" for word in words]
+    assert [form for form in forms if form not in README] == []
+
+
+def test_the_end_that_a_script_asks_for() -> None:
+    assert set(FINAL_WORDS) == set(BRACKETS["final"].words or ())
+    assert read("[final:aborted]").end is Phase.CANCELED
+    assert read("[final:error]").verdict is Verdict.INTERNAL
+    assert read("[final:done]").verdict is None
+    assert read("a fox").end is None
 
 
 def test_a_count_belongs_to_a_dialect_and_a_prompt() -> None:

@@ -5,8 +5,9 @@ import pytest
 
 from tests.sandbox.server import REFERENCE, Client, order_of
 
-DIALECTS = ("openai", "sglang", "vllm", "runway")
-VIDEOS = ("openai", "sglang", "vllm")
+VIDEOS = ("openai", "sglang", "vllm", "newapi", "tensorrt", "litellm")
+DIALECTS = (*VIDEOS, "runway")
+UNKNOWN = {"newapi": 400, "litellm": 500}  # 404 elsewhere
 every_dialect = pytest.mark.parametrize("dialect", DIALECTS)
 
 
@@ -35,7 +36,7 @@ async def test_a_lost_reply_is_a_purchase_all_the_same(client: Client, dialect: 
         await create(client, dialect, "[lose-reply] [never]", "sub_1")
     assert await accepted(client) == 1
     async with await create(client, dialect, "[lose-reply] [never]", "sub_1") as again:
-        assert again.status == 200
+        assert again.status in {200, 202}
     summary = (await client.get("ledger/summary")).json
     assert summary["references_charged_twice"] == ["sub_1"]
 
@@ -43,7 +44,7 @@ async def test_a_lost_reply_is_a_purchase_all_the_same(client: Client, dialect: 
 @every_dialect
 async def test_a_truncated_reply_is_a_purchase_all_the_same(client: Client, dialect: str) -> None:
     async with await create(client, dialect, "[lose-reply:truncate] [never]") as response:
-        assert response.status == 200
+        assert response.status in {200, 202}
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
     assert await accepted(client) == 1
@@ -63,8 +64,8 @@ async def test_server_errors_and_rate_limits_accept_nothing(client: Client, dial
         async with await create(client, dialect, "[500:2] [429:1] [never]") as response:
             statuses.append(response.status)
             assert response.headers.get("retry-after") == ("1" if response.status == 429 else None)
-            assert await accepted(client) == (1 if response.status == 200 else 0)
-    assert statuses == [500, 500, 429, 200]
+            assert await accepted(client) == (1 if response.ok else 0)
+    assert statuses[:3] == [500, 500, 429]
 
 
 @every_dialect
@@ -81,9 +82,9 @@ async def test_a_refused_create_accepts_nothing(client: Client, dialect: str, br
 async def test_status_reads_fail_as_often_as_asked(client: Client, dialect: str) -> None:
     path = await client.buy("[flaky:2] [gone:1] [odd-status:1] [never]", dialect)
     answers = [await client.get(path) for _ in range(5)]
-    assert [answer.status for answer in answers] == [503, 503, 404, 200, 200]
+    assert [answer.status for answer in answers] == [503, 503, UNKNOWN.get(dialect, 404), 200, 200]
     assert answers[3].json["status"].lower() == "reticulating"
-    assert answers[4].json["status"].lower() in {"queued", "in_progress", "pending", "running"}
+    assert answers[4].json["status"].lower() in {"queued", "in_progress", "generating", "pending", "running"}
 
 
 @pytest.mark.parametrize("dialect", VIDEOS)
@@ -91,7 +92,7 @@ async def test_a_moderated_job_fails_in_the_dialects_words(client: Client, diale
     for bracket, words in (("[fail:moderation]", ("moderation", "safety")), ("[fail:output]", ("output moderation",))):
         done = (await client.wait_until(await client.buy(bracket, dialect))).json
         assert done["status"] == "failed"
-        told = " ".join(map(str, done["error"].values())).replace("_", " ").lower()
+        told = str(done["error"]).replace("_", " ").lower()
         assert any(word in told for word in words)
 
 
@@ -135,13 +136,13 @@ async def test_a_huge_film_goes_on_and_on(client: Client, dialect: str, bracket:
         assert begin[4:8] == b"ftyp"
 
 
-@pytest.mark.parametrize(("dialect", "status"), [("openai", 404), ("sglang", 404), ("vllm", 404), ("runway", 403)])
-async def test_an_expired_film_cannot_be_fetched(client: Client, dialect: str, status: int) -> None:
-    url = await result_of(client, await client.buy("a fox [expired]", dialect))
-    assert (await client.get(url)).status == status
-
-
 @every_dialect
+async def test_an_expired_film_cannot_be_fetched(client: Client, dialect: str) -> None:
+    url = await result_of(client, await client.buy("a fox [expired]", dialect))
+    assert (await client.get(url)).status == (403 if dialect == "runway" else 404)
+
+
+@pytest.mark.parametrize("dialect", ["openai", "sglang", "vllm", "tensorrt", "runway"])
 async def test_a_refused_cancel_leaves_the_job_running(client: Client, dialect: str) -> None:
     path = await client.buy("a fox [no-cancel] [late:0.2]", dialect)
     assert (await client.delete(path)).status in {400, 409}

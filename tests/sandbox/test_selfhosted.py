@@ -1,5 +1,6 @@
 """SGLang's and vLLM-Omni's dialects: where they differ from OpenAI's."""
 
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,12 @@ def form_of(**fields: str) -> aiohttp.FormData:
     return form
 
 
+def envelope(status: int, message: str, param: str | None = None) -> dict[str, Any]:
+    """vLLM's error body."""
+    error = {"message": message, "type": HTTPStatus(status).phrase, "param": param, "code": status}
+    return {"error": error}
+
+
 async def test_sglang_echoes_any_model_and_keeps_the_prompt_to_itself(client: Client) -> None:
     created = await client.post(SGLANG, json={"prompt": "a fox", "model": "any", "size": "64x64", "seconds": 1})
     assert created.status == 200
@@ -25,8 +32,26 @@ async def test_sglang_echoes_any_model_and_keeps_the_prompt_to_itself(client: Cl
     assert "prompt" not in created.json
     done = (await client.wait_until(f"{SGLANG}/{created.json['id']}")).json
     assert done["status"] == "completed"
-    assert done["file_paths"] == [done["file_path"]]
+    assert created.json["file_paths"] == done["file_paths"] == [done["file_path"]]
+    assert (created.json["num_outputs"], created.json["urls"]) == (None, None)
+    assert (done["num_outputs"], done["urls"], done["url"]) == (1, [None], None)
     assert done["expires_at"] is None
+    assert done.keys() >= {"revised_prompt", "action", "lidar", "peak_memory_mb", "inference_time_s"}
+
+
+@pytest.mark.parametrize(("ordered", "told"), [(2, "3"), ("3", "4")])
+async def test_sglang_tells_the_seconds_of_the_aligned_frames(client: Client, ordered: Any, told: str) -> None:
+    order = {"prompt": "[never]", "model": "tencent/HunyuanVideo", "size": "64x64", "seconds": ordered}
+    created = await client.post(SGLANG, json=order)
+    listed = (await client.get(SGLANG)).json["data"][0]
+    assert (created.json["seconds"], listed["seconds"]) == (told, told)
+
+
+async def test_sglang_takes_an_empty_prompt_and_tells_no_option(client: Client) -> None:
+    order = {"prompt": "", "size": "64x64", "seconds": 1, "seed": [7, 8], "negative_prompt": "blur"}
+    created = await client.post(SGLANG, json=order)
+    assert created.status == 200
+    assert not created.json.keys() & {"prompt", "seed", "negative_prompt"}
 
 
 async def test_sglang_takes_a_length_in_frames_and_sides_one_by_one(client: Client) -> None:
@@ -38,7 +63,9 @@ async def test_sglang_takes_a_length_in_frames_and_sides_one_by_one(client: Clie
 @pytest.mark.parametrize(
     "change",
     [
-        {"prompt": ""},
+        {"prompt": None},
+        {"seed": "x"},
+        {"seed": [1, "x"]},
         {"size": "wide"},
         {"width": 63},
         {"seconds": "long"},
@@ -92,6 +119,8 @@ async def test_sglang_lists_in_its_own_limits(client: Client) -> None:
     refused = await client.get(f"{SGLANG}?limit=0")
     assert refused.status == 422
     assert refused.json["detail"][0]["loc"] == ["query", "limit"]
+    refused = await client.get(f"{SGLANG}?order=x")
+    assert (refused.status, refused.json["detail"][0]["loc"]) == (422, ["query", "order"])
 
 
 async def test_vllm_takes_forms_only(client: Client) -> None:
@@ -113,13 +142,15 @@ async def test_vllm_takes_forms_only(client: Client) -> None:
         {"prompt": "a fox", "seconds": "04"},
         {"prompt": "a fox", "seconds": "4.5"},
         {"prompt": "a fox", "size": "720p"},
+        {"prompt": "a fox", "seed": "x"},
         {"size": "64x64"},
     ],
 )
 async def test_vllm_refuses_in_its_engines_shape(client: Client, fields: dict[str, str]) -> None:
     refused = await client.post(VLLM, data=form_of(**fields))
     assert refused.status == 400
-    assert set(refused.json["error"]) == {"message", "type", "param", "code"}
+    error = refused.json["error"]
+    assert refused.json == envelope(400, error["message"], error["param"])
 
 
 @pytest.mark.parametrize(("bracket", "status"), [("[fail:internal]", 500), ("[fail:moderation]", 400)])
@@ -132,7 +163,8 @@ async def test_vllm_answers_a_failed_job_with_an_http_error_and_the_job(
     assert (done.json["object"], done.json["status"]) == ("video", "failed")
     assert done.json["error"]["code"] == status
     content = await client.get(f"{path}/content")
-    assert (content.status, content.json) == (422, {"detail": "Video generation failed"})
+    assert (content.status, content.json) == (422, envelope(422, "Video generation failed"))
+    assert done.json["completed_at"] >= done.json["created_at"]
     listed = await client.get(VLLM)
     assert (listed.status, listed.json["data"][0]["status"]) == (200, "failed")
 
@@ -146,6 +178,28 @@ async def test_vllm_progress_is_nothing_and_then_everything(client: Client) -> N
     assert (await client.get(f"{done}/content?variant=ignored")).body[4:8] == b"ftyp"
 
 
+async def test_vllm_has_fields_of_its_own(client: Client) -> None:
+    created = await client.post(VLLM, **order_of("vllm", "a fox"))
+    assert created.json.items() >= {"quality": "default", "peak_memory_mb": 0.0, "action": None}.items()
+    done = (await client.wait_until(f"{VLLM}/{created.json['id']}")).json
+    assert (done["fps"], done["num_frames"], done["duration_s"]) == (24, 24, 1.0)
+    assert (done["metrics"], done["stage_durations"]) == ({}, {})
+    assert not done.keys() & {"seed", "negative_prompt"}
+
+
+async def test_vllm_refuses_an_order_that_is_none(client: Client) -> None:
+    refused = await client.get(f"{VLLM}?order=x")
+    assert (refused.status, refused.json) == (400, envelope(400, "Invalid 'order': 'x'.", "order"))
+
+
+async def test_vllm_with_several_api_servers_accepts_nothing(client: Client) -> None:
+    refused = await client.post(VLLM, **order_of("vllm", "a fox [api-servers]"))
+    assert refused.status == 409
+    assert refused.json == envelope(409, refused.json["error"]["message"])
+    assert "not supported with --api-server-count" in refused.json["error"]["message"]
+    assert (await client.get("ledger/summary")).json["accepted"] == 0
+
+
 async def test_vllm_delete_cancels(client: Client) -> None:
     path = await client.buy("a fox [never]", "vllm")
     deleted = await client.delete(path)
@@ -153,8 +207,7 @@ async def test_vllm_delete_cancels(client: Client) -> None:
     entry = await client.wait_for_entry("canceled")
     assert entry["canceled"] is True
     missing = await client.delete(path)
-    assert missing.status == 404
-    assert "detail" in missing.json
+    assert (missing.status, missing.json) == (404, envelope(404, f"Video {path.rsplit('/', 1)[1]} not found"))
 
 
 async def test_each_server_turns_strangers_away_in_its_own_words(sandbox_url: str) -> None:
