@@ -126,6 +126,7 @@ submissions = Table(
     Column("upstream_model", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("body_hash", LargeBinary, nullable=False),
+    Column("order_hash", LargeBinary),  # of what was ordered, without reference and encoding; null in old rows
     Column("send_deadline", DateTime(timezone=True), nullable=False),
     Column("remote_id", Text),
     Column("hint", Text),  # a remote id that a callback named, until the provider itself is asked
