@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
+from app.printable import one_line, printable
+
 
 class CommandError(Exception):
     """Ends a command. The message is for the person at the terminal."""
@@ -21,13 +23,13 @@ def program() -> str:
 
 
 def say(console: Console, *lines: str) -> None:
-    """Print lines exactly as they are: no markup, no colours, no wrapping."""
-    console.print(*lines, sep="\n", markup=False, highlight=False, soft_wrap=True)
+    """Print lines as they are: no markup, no colours, no wrapping, and no control characters of anybody else."""
+    console.print(*map(one_line, lines), sep="\n", markup=False, highlight=False, soft_wrap=True)
 
 
 def fail(message: object, code: int = 1) -> NoReturn:
     """Say why on stderr, and exit."""
-    typer.echo(str(message), err=True)
+    typer.echo(printable(str(message)), err=True)
     raise typer.Exit(code)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
+from app.printable import printable
+
 REDACTED = "[redacted]"
 DEEPEST = 6
 SHORT_TEXT = 64
@@ -76,7 +78,7 @@ class Redactor:
 
     def _redacted(self, text: str) -> str:
         # Cut before, for the time that patterns take; and again after, so that no secret is halved at the edge.
-        text = _cut(text, 4 * LONGEST_TEXT)
+        text = printable(_cut(text, 4 * LONGEST_TEXT))
         if self._known is not None:
             text = self._known.sub(REDACTED, text)
         if not _SUSPECT.search(text.lower()):

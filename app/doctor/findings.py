@@ -8,6 +8,7 @@ from uuid import UUID
 
 from app.ids import Prefix, encode
 from app.jobs.audit import Tally
+from app.printable import printable
 
 #: What is due for longer than this, nobody works on.
 LATE_SECONDS = 60
@@ -79,5 +80,5 @@ def facts_of(tally: Tally) -> dict[str, Any]:
 
 def one_line(words: str | None, longest: int = 200) -> str:
     """What a provider or a driver said, short, as the end of a sentence of ours."""
-    line = " ".join((words or "no reason known").split()).rstrip(".")
+    line = " ".join(printable(words or "no reason known").split()).rstrip(".")
     return line if len(line) <= longest else f"{line[: longest - 1]}…"

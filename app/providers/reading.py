@@ -10,13 +10,14 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from app.printable import one_line
 from app.providers.transport import Reply
 
 MAX_TEXT = 2000
 MAX_WAIT = timedelta(days=1)
 # Printable, no space, and not a dot segment: it goes into a path.
-_REMOTE_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,200}")
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+# LiteLLM's ids have 242 characters; an index of the database takes no more than this.
+_REMOTE_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,2000}")
 
 
 def obj(value: Any) -> Mapping[str, Any]:
@@ -24,9 +25,9 @@ def obj(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def text(value: Any) -> str:
-    """A provider's words, for operators: without control characters, at most 2,000 characters."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", value[:MAX_TEXT]) if isinstance(value, str) else ""
+def text(value: Any, *, longest: int = MAX_TEXT) -> str:
+    """A provider's words, for operators: one line, without control characters."""
+    return one_line(value[:longest]) if isinstance(value, str) else ""
 
 
 def remote_id(value: Any) -> str | None:

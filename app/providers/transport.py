@@ -14,7 +14,7 @@ import asyncio
 import json
 import math
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -26,6 +26,7 @@ import aiohttp
 from yarl import URL
 
 from app.addresses import permitted
+from app.providers.scrubbing import NOTHING, Scrubber
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 READ_BYTES = 64 * 1024
@@ -62,11 +63,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer, read whole. ``headers`` have lower-case names."""
+    """One HTTP answer, read whole, without the connection's secrets. ``headers`` have lower-case names."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    scrubber: Scrubber = field(default=NOTHING, repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The body as text that can be stored."""
+        return text_of(self.body)
 
     def json(self) -> Any:
         """The decoded body, or None when it is not JSON (NaN and Infinity are not).
@@ -75,9 +82,10 @@ class Reply:
         half surrogate pairs in texts, numbers too large for a float.
         """
         try:
-            return _storable(json.loads(self.body, parse_constant=_no_json))
+            value = _storable(json.loads(self.body, parse_constant=_no_json))
         except (ValueError, RecursionError):
             return None
+        return self.scrubber.value(value) if b"\\" in self.body else value
 
 
 def _storable(value: Any) -> Any:
@@ -125,6 +133,7 @@ class Transport:
         *,
         timeout: float = 30,
         private_results: bool = False,
+        secrets: Iterable[str] = (),
     ) -> None:
         self._clients = clients
         self._base_url = base_url.rstrip("/")
@@ -132,15 +141,16 @@ class Transport:
         self._headers = dict(headers or {})
         self._timeout = timeout
         self._private_results = private_results
+        self._scrubber = Scrubber(secrets)
 
-    async def send(self, call: Call) -> Reply:
-        """A request that costs nothing: status, cancel, list.
+    async def send(self, call: Call, *, fresh: bool = False) -> Reply:
+        """A request that costs nothing: status, cancel, list. ``fresh``: over a connection of its own.
 
         Raises:
             NotSent, NoReply: as their names say; either may be tried again.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
-        return await self._exchange(self._clients.shared, call, deadline)
+        return await self._exchange(self._clients.paid if fresh else self._clients.shared, call, deadline)
 
     async def send_paid(self, call: Call, deadline: float) -> Reply:
         """A request that buys something: sent once, on a fresh connection, before ``deadline`` (event-loop time).
@@ -154,24 +164,26 @@ class Transport:
         return await self._exchange(self._clients.paid, call, deadline)
 
     @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator["Download"]:
+    async def stream(self, call: Call, *, fresh: bool = False) -> AsyncIterator["Download"]:
         """A large answer, as it arrives. Redirects are followed, each to its own origin's rights.
+
+        ``fresh``: over a connection of its own, where it goes to the connection's origin.
 
         Raises:
             NotSent, NoReply: on opening it; :meth:`Download.chunks` raises NoReply when the stream breaks off.
         """
-        response = await self._open(call)
+        response = await self._open(call, fresh=fresh)
         try:
             yield Download(response.status, _lower(response.headers), response)
         finally:
             response.close()
 
-    async def _open(self, call: Call) -> aiohttp.ClientResponse:
+    async def _open(self, call: Call, *, fresh: bool) -> aiohttp.ClientResponse:
         trace = SimpleNamespace(connected=False)
         try:
             url = self._url(call)
             for _ in range(1 + MAX_REDIRECTS):
-                response = await self._client_for(url).request(
+                response = await self._client_for(url, fresh=fresh).request(
                     call.method,
                     url,
                     headers=self._headers_for(call, url),
@@ -187,7 +199,7 @@ class Transport:
                 response.close()
                 url = url.join(URL(location, encoded=True))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise _classified(error, connected=trace.connected) from error
+            raise self._classified(error, connected=trace.connected) from error
         raise NoReply(f"more than {MAX_REDIRECTS} redirects")
 
     async def _exchange(self, client: aiohttp.ClientSession, call: Call, deadline: float) -> Reply:
@@ -206,9 +218,14 @@ class Transport:
                 ) as response,
             ):
                 body = await _read_capped(response)
-                return Reply(response.status, _lower(response.headers), body)
+                headers = {name: self._scrubber.value(value) for name, value in _lower(response.headers).items()}
+                return Reply(response.status, headers, self._scrubber.bytes(body), self._scrubber)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise _classified(error, connected=trace.connected) from error
+            raise self._classified(error, connected=trace.connected) from error
+
+    def _classified(self, error: BaseException, *, connected: bool) -> TransportError:
+        # The text of an error may quote what came over the wire.
+        return _classified(self._scrubber.value(_described(error)), connected=connected)
 
     def _url(self, call: Call) -> URL:
         absolute = call.path.startswith(("http://", "https://"))
@@ -216,9 +233,11 @@ class Transport:
         url = URL(call.path if absolute else self._base_url + call.path, encoded=absolute)
         return url.update_query(call.query) if call.query else url
 
-    def _client_for(self, url: URL) -> aiohttp.ClientSession:
-        trusted = self._private_results or url.origin() == self._origin
-        return self._clients.shared if trusted else self._clients.guarded
+    def _client_for(self, url: URL, *, fresh: bool) -> aiohttp.ClientSession:
+        own = url.origin() == self._origin
+        if not (own or self._private_results):
+            return self._clients.guarded
+        return self._clients.paid if own and fresh else self._clients.shared
 
     def _headers_for(self, call: Call, url: URL) -> dict[str, str]:
         own = call.authorized and url.origin() == self._origin
@@ -243,7 +262,7 @@ class Download:
             async for chunk in self._response.content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _classified(error, connected=True) from error
+            raise _classified(_described(error), connected=True) from error
 
 
 class Clients:
@@ -284,9 +303,12 @@ async def _mark_connected(_session: aiohttp.ClientSession, context: Any, _parame
     context.trace_request_ctx.connected = True
 
 
-def _classified(error: BaseException, *, connected: bool) -> TransportError:
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _classified(text: str, *, connected: bool) -> TransportError:
     # The exception's class cannot tell: ReadError came back both with 0 and with 1 charge. The connection can.
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return NoReply(text) if connected else NotSent(text)
 
 

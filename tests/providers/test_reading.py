@@ -84,20 +84,20 @@ def test_no_reply_makes_an_adapter_raise(answer: Reply, providers: list[Provider
         if isinstance(status, Finished):
             assert status.results
         provider.read_canceled(answer)
-        provider.read_page(answer, ORDER)
-        provider.read_page(answer, None)
+        for record in getattr(provider.read_page(answer), "records", ()):
+            provider.likeness(record.shown, ORDER)
         for named in (provider.read_reference(answer, REF), provider.read_callback(answer.headers, answer.body)):
             if isinstance(named, Found | Callback):
                 assert reading.remote_id(named.remote_id)
         json.dumps(getattr(created, "raw", None))
 
 
-@pytest.mark.parametrize("value", ["video_1", "a/b?c#d", "x" * 200, "MTA=", "..."])
+@pytest.mark.parametrize("value", ["video_1", "a/b?c#d", "x" * 2000, "id:provider", "a%2Fb", "MTA=", "..."])
 def test_ids_that_are_names(value: str) -> None:
     assert reading.remote_id(value) == value
 
 
-@pytest.mark.parametrize("value", [None, 7, "", ".", "..", "a b", "a\n", "é", "x" * 201, ["video_1"]])
+@pytest.mark.parametrize("value", [None, 7, "", ".", "..", "a b", "a\n", "é", "x" * 2001, ["video_1"]])
 def test_ids_that_are_not(value: Any) -> None:
     assert reading.remote_id(value) is None
 
@@ -111,7 +111,8 @@ def test_numbers(value: Any, number: str | None) -> None:
 
 
 def test_text_is_safe_for_databases_and_logs() -> None:
-    assert reading.text("a\0b\ud800c\x1b[31m\td\n") == "a�b�c�[31m\td\n"
+    assert reading.text("a\0b\ud800c\x1b[31m\td\ne") == "a�b�c�[31m d e"
+    assert reading.text("a\x9b31m\u202eb\u2066c\u2028d\x85e") == "a�31m�b�c d e"
     assert len(reading.text("x" * 10_000)) == 2000
     assert reading.text({"not": "text"}) == ""
 

@@ -16,8 +16,8 @@ def soon(seconds: float = 30) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-def transport_to(server: RawServer, clients: Clients, **options: bool) -> Transport:
-    return Transport(clients, server.url, SECRET, timeout=30, **options)
+def transport_to(server: RawServer, clients: Clients, *, private_results: bool = False) -> Transport:
+    return Transport(clients, server.url, SECRET, timeout=30, private_results=private_results)
 
 
 async def read(download: Download) -> bytes:
