@@ -162,6 +162,20 @@ class ConnectionSettings(Group):
         default=None,
         description="seconds until a new job must be in the provider's list; the provider's own by default",
     )
+    lookup_proves_absence: bool | None = Field(
+        default=None,
+        description="whether a lost order that the provider does not list was never accepted, and may be sent again; "
+        "false for several servers behind one address; the provider's own by default",
+    )
+    exclusive_account: bool = Field(
+        default=False, description="whether nobody but this gateway orders on the upstream account"
+    )
+    create_encoding: Literal["json", "multipart"] | None = Field(
+        default=None, description="how an openai_compatible server takes orders; the profile's by default"
+    )
+    seconds_type: Literal["string", "integer"] | None = Field(
+        default=None, description="what an openai_compatible server takes as seconds in JSON; the profile's by default"
+    )
     private_results: bool = Field(
         default=False, description="films may come from private addresses, such as an own object store"
     )

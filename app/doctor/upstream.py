@@ -44,7 +44,7 @@ async def examine(resources: Resources) -> tuple[list[Finding], tuple[str, ...]]
 async def _list(upstream: Connection, now: datetime) -> Holdings | Unlisted:
     window = BY_REFERENCE if _keeps_references(upstream) else BY_OWNER
     try:
-        return await upstream.provider.records(now - window)
+        return await upstream.provider.records(now - window, now)
     except Unlisted as error:
         return error
 
@@ -69,7 +69,7 @@ async def _by_owner(
     """Several connections may lead to one account."""
     names = [one.name for one in registry.connections.values() if one.provider.name == upstream.provider.name]
     remote_ids = [record.remote_id for record in records]
-    owned = frozenset[str]().union(*[await ledger.owned_of(connection, name, remote_ids) for name in names])
+    owned = await ledger.owned_of(connection, names, remote_ids)
     strangers = [remote_id for remote_id in remote_ids if remote_id not in owned]
     # Purchases whose reply is still to come, or was lost, may be as many of them.
     nameless = sum(one.nameless for one in await audit.in_hand(connection) if one.connection in names)

@@ -7,7 +7,8 @@ that may still come, and then says so: ``upstream_outcome_unknown`` (DESIGN §5,
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
@@ -16,6 +17,7 @@ from app.backoff import exponential
 from app.checkpoints import Checkpoint, checkpoint
 from app.ids import Prefix, encode
 from app.jobs import ledger, repository, schedule
+from app.jobs.finding import Finder
 from app.jobs.outcomes import Outcomes
 from app.jobs.records import Claim, Job, Submission
 from app.jobs.states import State
@@ -27,11 +29,8 @@ from app.providers.base import (
     Found,
     Inconclusive,
     Lookup,
-    Missing,
     Provider,
-    Search,
     Unknown,
-    Unreadable,
 )
 from app.queue import Lane
 
@@ -43,6 +42,26 @@ ABSENT = "The provider holds no record of the lost request: it was not accepted.
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A lost submission of a claimed job; ``now`` is by the database's clock."""
+
+    claim: Claim
+    job: Job
+    submission: Submission
+    now: datetime
+
+    @property
+    def left(self) -> float:
+        """Seconds until the job's deadline."""
+        return (self.job.deadline_at - self.now).total_seconds()
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the request can last have been accepted."""
+        return (self.now - self.submission.send_deadline).total_seconds()
+
+
 class Resolver:
     """Advances jobs in the `confirm` lane."""
 
@@ -51,7 +70,7 @@ class Resolver:
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
         self._outcomes = Outcomes(bench)
-        self.finder = Finder(bench)
+        self._finder = Finder(bench)
 
     async def claim(self, limit: int) -> Sequence[Claim]:
         return await self._bench.claim(self.lane, limit)
@@ -69,44 +88,40 @@ class Resolver:
             gone = Unknown("the worker that was sending did not report back")
             await self._outcomes.unknown(job.id, submission.id, gone, fence=claim.fence)
         elif job.state is State.SUBMIT_UNKNOWN:
-            await self._resolve(claim, job, submission, now)
+            await self._resolve(Case(claim, job, submission, now))
 
-    async def _resolve(self, claim: Claim, job: Job, submission: Submission, now: datetime) -> None:
-        provider = self._bench.provider(submission)
+    async def _resolve(self, case: Case) -> None:
+        provider = self._bench.provider(case.submission)
         if provider is None:
-            if now >= job.deadline_at:
-                detail = f"connections.{submission.connection} is no longer configured"
-                await self._outcomes.unprovable(job.id, submission.id, detail)
-            else:
-                await self._later(claim, LONGEST_PAUSE_SECONDS)
+            await self._later(case, LONGEST_PAUSE_SECONDS, "its connection is no longer configured")
             return
-        async with self._bench.holding([claim]):
-            outcome = await self._look(provider, job, submission, _visible_in(submission, provider, now))
+        async with self._bench.holding([case.claim]):
+            outcome = await self._look(case, provider)
         if isinstance(outcome, float):
-            await self._later(claim, outcome)
+            await self._later(case, outcome, "the provider need not show it yet")
             return
         await checkpoint(Checkpoint.CONFIRM_ANSWERED)
-        log.info("looked for a lost submission", job=encode(Prefix.JOB, job.id), outcome=type(outcome).__name__)
+        log.info("looked for a lost submission", job=encode(Prefix.JOB, case.job.id), outcome=type(outcome).__name__)
         match outcome:
             case Found():
-                await self._found(submission, outcome)
+                await self._found(case.submission, outcome)
             case Absent():
-                await self._absent(claim, submission)
+                await self._absent(case)
             case Inconclusive():
-                await self._inconclusive(claim, submission, provider, outcome, now)
+                await self._inconclusive(case, provider, outcome)
 
-    async def _look(
-        self, provider: Provider, job: Job, submission: Submission, visible_in: float
-    ) -> FindOutcome | float:
+    async def _look(self, case: Case, provider: Provider) -> FindOutcome | float:
         """What a look came to; or the seconds until one can prove anything."""
-        hinted = await self.finder.hinted(provider, submission)
+        submission = case.submission
+        hinted = await self._finder.hinted(provider, submission)
         if isinstance(hinted, Found):
             return hinted
+        visible_in = (submission.send_deadline + provider.traits.visibility_delay - case.now).total_seconds()
         if visible_in > 0:
             return visible_in
         if provider.traits.lookup is Lookup.REPLAY:
-            return await self._replay(provider, job, submission)
-        return await self.finder.search(provider, job, submission, hinted)
+            return await self._replay(provider, case.job, submission)
+        return await self._finder.search(provider, case.job, submission, hinted, case.now)
 
     async def _replay(self, provider: Provider, job: Job, submission: Submission) -> FindOutcome:
         """Send the same bytes again: the provider knows them by their key, and answers as it did the first time."""
@@ -126,86 +141,47 @@ class Resolver:
             # Another lost submission of an equal order took this record first; the next look excludes it.
             log.info("the record found belongs to a twin", submission=encode(Prefix.SUBMISSION, submission.id))
 
-    async def _absent(self, claim: Claim, submission: Submission) -> None:
+    async def _absent(self, case: Case) -> None:
+        submission = case.submission
         async with self._bench.database.begin() as connection:
             absent_for = await ledger.mark_missing(connection, submission.id)
             # Whatever woke us, a callback or a cancel: two looks count as two only with the pause between them.
-            left = max(0, self._bench.settings.lookup_pause - absent_for)
-            proven = submission.lookups + 1 >= LOOKUPS_NEEDED and not left
-            if not proven:
+            pause = max(0, self._bench.settings.lookup_pause - absent_for)
+            proven = submission.lookups + 1 >= LOOKUPS_NEEDED and not pause
+            if not proven and case.left > 0:
                 await ledger.change(connection, submission.id, lookups=submission.lookups + 1)
-                await schedule.defer(connection, [(claim, left)], only_mine=True)
+                await schedule.defer(connection, [(case.claim, min(pause, case.left))], only_mine=True)
         if proven:
             detail = submission.detail or ""
             await self._outcomes.nothing_bought(submission.job_id, submission.id, detail, ABSENT, hint=submission.hint)
+        elif case.left <= 0:
+            await self._unprovable(case, "it was absent once, which is no proof")
 
-    async def _inconclusive(
-        self, claim: Claim, submission: Submission, provider: Provider, outcome: Inconclusive, now: datetime
-    ) -> None:
-        waited = (now - submission.send_deadline).total_seconds()
+    async def _inconclusive(self, case: Case, provider: Provider, outcome: Inconclusive) -> None:
+        submission, settings = case.submission, self._bench.settings
         hopeless = provider.traits.lookup is Lookup.NONE and not self._may_call_back(provider, submission)
-        if hopeless or waited >= self._bench.settings.unknown_wait:
-            await self._outcomes.unprovable(submission.job_id, submission.id, outcome.detail)
+        if hopeless or case.waited >= settings.unknown_wait or case.left <= 0:
+            await self._unprovable(case, outcome.detail)
             return
         async with self._bench.database.begin() as connection:
             # Absence must be seen twice running; this look saw nothing either way.
             seen = {"lookups": 0, "missing_since": None, "polls": submission.polls + 1}
             await ledger.change(connection, submission.id, **seen)
-            first = self._bench.settings.lookup_pause
+            first = settings.lookup_pause
             pause = exponential(submission.polls + 1, first=first, longest=max(first, LONGEST_PAUSE_SECONDS))
-            await schedule.defer(connection, [(claim, pause)], only_mine=True)
+            await schedule.defer(connection, [(case.claim, min(pause, case.left))], only_mine=True)
+
+    async def _unprovable(self, case: Case, why: str) -> None:
+        detail = f"the job's deadline passed: {why}" if case.left <= 0 else why
+        await self._outcomes.unprovable(case.job.id, case.submission.id, detail)
 
     def _may_call_back(self, provider: Provider, submission: Submission) -> bool:
         return provider.traits.callbacks and self._bench.callbacks.of(submission.connection, submission.id) is not None
 
-    async def _later(self, claim: Claim, delay: float) -> None:
+    async def _later(self, case: Case, delay: float, why: str) -> None:
+        """Look again after a delay, or at the job's deadline; past it the outcome stays unknown."""
+        if case.left <= 0:
+            await self._unprovable(case, why)
+            return
         async with self._bench.database.begin() as connection:
-            await schedule.defer(connection, [(claim, delay)])
-
-
-class Finder:
-    """Looks for the record of a submission, and buys nothing."""
-
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
-
-    async def hinted(self, provider: Provider, submission: Submission) -> Found | Inconclusive | None:
-        """What the provider itself says of the record that a callback named; None: it has none that may be ours."""
-        if submission.hint is None or await self._owned(submission)([submission.hint]):
-            return None  # another submission's record is none of this one's, whoever named it
-        # The token in the URL vouches for the callback; that there is such a record only the provider can say.
-        read = await provider.poll(submission.hint)
-        if isinstance(read, Unreadable):
-            return Inconclusive(f"a callback named {submission.hint}, and {read.detail}")
-        return None if isinstance(read, Missing) else Found(submission.hint)
-
-    async def search(
-        self, provider: Provider, job: Job, submission: Submission, hinted: Inconclusive | None
-    ) -> FindOutcome:
-        """By the provider's own search: our reference, or its list.
-
-        ``hinted`` is a record that was named and cannot be read just now: it stands against an absence.
-        """
-        outcome = await provider.find(_search(job, submission), self._owned(submission))
-        return hinted if hinted is not None and isinstance(outcome, Absent) else outcome
-
-    def _owned(self, submission: Submission) -> Callable[[Collection[str]], Awaitable[frozenset[str]]]:
-        async def owned(remote_ids: Collection[str]) -> frozenset[str]:
-            async with self._bench.database.read() as connection:
-                return await ledger.owned_of(connection, submission.connection, remote_ids)
-
-        return owned
-
-
-def _search(job: Job, submission: Submission) -> Search:
-    return Search(
-        order=job.choice(submission.model).ordered.order(submission.upstream_model),
-        ref=submission.id,
-        earliest=submission.created_at,
-        latest=submission.send_deadline,
-    )
-
-
-def _visible_in(submission: Submission, provider: Provider, now: datetime) -> float:
-    """Seconds until the provider must show the record, had it accepted the request at the last moment."""
-    return (submission.send_deadline + provider.traits.visibility_delay - now).total_seconds()
+            await schedule.defer(connection, [(case.claim, min(delay, case.left))])

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -38,6 +39,7 @@ class Intent:
     upstream_model: str
     estimated_cost: Decimal | None
     body_hash: bytes
+    order_hash: bytes
     send_within: float  # seconds until the absolute send deadline
 
 
@@ -79,6 +81,7 @@ async def write_intent(connection: AsyncConnection, intent: Intent) -> None:
             estimated_cost=intent.estimated_cost,
             state=SubmissionState.SENDING.value,
             body_hash=intent.body_hash,
+            order_hash=intent.order_hash,
             created_at=NOW,  # and not when the transaction began: it may have waited long for the connection's row
             send_deadline=NOW + interval(intent.send_within),
             charge_certainty=ChargeCertainty.POSSIBLE.value,
@@ -229,14 +232,52 @@ async def known_references(connection: AsyncConnection, submission_ids: Collecti
     return frozenset(rows)
 
 
-async def owned_of(connection: AsyncConnection, upstream: str, remote_ids: Collection[str]) -> frozenset[str]:
-    """Those of some remote ids on a connection that belong to a submission already."""
-    rows = await connection.scalars(
-        select(submissions.c.remote_id).where(
-            submissions.c.connection == upstream, submissions.c.remote_id.in_(list(remote_ids))
+async def owned_of(
+    connection: AsyncConnection, upstreams: Collection[str], remote_ids: Collection[str]
+) -> dict[str, datetime]:
+    """Those of some remote ids on connections of one account that belong to a submission, and since when they exist."""
+    rows = await connection.execute(
+        select(submissions.c.remote_id, func.coalesce(submissions.c.accepted_at, NOW)).where(
+            submissions.c.connection.in_(list(upstreams)), submissions.c.remote_id.in_(list(remote_ids))
         )
     )
-    return frozenset(rows)
+    return dict(rows.all())
+
+
+_OPEN_BESIDE = text(
+    f"""
+    SELECT id, job_id, account_id, model, upstream_model, order_hash FROM submissions
+    WHERE connection = ANY(cast(:connections AS text[])) AND submissions.{LIVE} AND remote_id IS NULL AND id <> :id
+    UNION ALL
+    SELECT id, job_id, account_id, model, upstream_model, order_hash FROM submissions
+    WHERE connection = ANY(cast(:connections AS text[])) AND created_at > :since
+        AND state = 'abandoned' AND remote_id IS NULL AND id <> :id
+    LIMIT :limit
+    """  # noqa: S608  # only our own constants are put in
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A submission whose outcome is open: its record may be any that nobody owns."""
+
+    id: UUID
+    job_id: UUID
+    account_id: UUID
+    model: str
+    upstream_model: str
+    order_hash: bytes | None
+
+
+async def open_beside(
+    connection: AsyncConnection, submission: Submission, upstreams: Collection[str], since: datetime, limit: int
+) -> list[Open]:
+    """The other open submissions on connections of one account, of any of our accounts; at most so many.
+
+    Those that nobody looks for any more count too, if they were made after ``since``: their records are still there.
+    """
+    fields = {"id": submission.id, "connections": list(upstreams), "since": since, "limit": limit}
+    return [Open(*row) for row in await connection.execute(_OPEN_BESIDE, fields)]
 
 
 async def mark_missing(connection: AsyncConnection, submission_id: UUID) -> float:

@@ -187,6 +187,7 @@ class Submission:
     upstream_model: str
     state: SubmissionState
     body_hash: bytes
+    order_hash: bytes | None
     send_deadline: datetime
     remote_id: str | None
     hint: str | None

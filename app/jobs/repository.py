@@ -117,6 +117,12 @@ async def get(connection: AsyncConnection, job_id: UUID, *, account_id: UUID | N
     return job_of(row) if row else None
 
 
+async def of_ids(connection: AsyncConnection, job_ids: Collection[UUID]) -> dict[UUID, Job]:
+    """Some jobs, by id, for the worker."""
+    rows = await connection.execute(select(jobs).where(jobs.c.id.in_(list(job_ids))))
+    return {row["id"]: job_of(row) for row in rows.mappings()}
+
+
 _asked = (
     func.unnest(cast(bindparam("ids"), ARRAY(Uuid)), cast(bindparam("account_ids"), ARRAY(Uuid)))
     .table_valued("id", "account_id", name="asked")

@@ -6,6 +6,7 @@ stays as it is.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -18,8 +19,9 @@ from app.assets.service import AssetService
 from app.checkpoints import Checkpoint, checkpoint
 from app.ids import Prefix, encode
 from app.jobs import billing, ledger, repository, watches
-from app.jobs.confirming import LOOKUPS_NEEDED, Finder
+from app.jobs.confirming import LOOKUPS_NEEDED
 from app.jobs.fetching import Fetcher, ResultUnavailable
+from app.jobs.finding import Finder
 from app.jobs.outcomes import Outcomes
 from app.jobs.records import Job, Submission
 from app.jobs.states import State, SubmissionState
@@ -91,18 +93,18 @@ class Watcher:
         if provider is not None:
             lease = self._bench.lease
             async with self._bench.extending(lambda connection: watches.extend(connection, watch, lease)):
-                known = await self._look(watch, job, submission, provider)
+                known = await self._look(watch, job, submission, provider, now)
         if not known:
             age = (now - submission.created_at).total_seconds()
             pause = max(self._bench.poll_interval(submission.connection), age * AGE_SHARE)
             async with self._bench.database.begin() as connection:
                 await watches.later(connection, watch, min(pause, LONGEST_PAUSE_SECONDS))
 
-    async def _look(self, watch: Watch, job: Job, submission: Submission, provider: Provider) -> bool:
+    async def _look(self, watch: Watch, job: Job, submission: Submission, provider: Provider, now: datetime) -> bool:
         """Whether the truth is known now."""
         if submission.remote_id is None:
-            return await self._look_for(watch, job, submission, provider)
-        outcome = await provider.poll(submission.remote_id)
+            return await self._look_for(watch, job, submission, provider, now)
+        outcome = await provider.poll(submission.remote_id, fresh=submission.missing_since is not None)
         await checkpoint(Checkpoint.WATCH_ANSWERED)
         match outcome:
             case Finished():
@@ -123,12 +125,14 @@ class Watcher:
                 pass
         return False
 
-    async def _look_for(self, watch: Watch, job: Job, submission: Submission, provider: Provider) -> bool:
+    async def _look_for(
+        self, watch: Watch, job: Job, submission: Submission, provider: Provider, now: datetime
+    ) -> bool:
         """The reply was lost: is there a record after all? Sending again is out of the question, the job has ended."""
         hinted = await self._finder.hinted(provider, submission)
         outcome: FindOutcome | None = hinted
         if submission.state is SubmissionState.ABANDONED and not isinstance(hinted, Found):
-            outcome = await self._finder.search(provider, job, submission, hinted)
+            outcome = await self._finder.search(provider, job, submission, hinted, now)
         if outcome is None:
             return await self._unfounded(watch, submission)
         await checkpoint(Checkpoint.WATCH_ANSWERED)

@@ -6,16 +6,17 @@ functions: a :class:`~app.providers.transport.Call` out of an order, a result ou
 here, once.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import ClassVar, Self
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, ClassVar, Self
 from uuid import UUID
 
 from app import ids
+from app.providers.access import Access, BadAccess
 from app.providers.outcomes import (
     Absent,
     Accepted,
@@ -28,22 +29,27 @@ from app.providers.outcomes import (
     Found,
     Holdings,
     Inconclusive,
+    Ledger,
+    Likeness,
     Listed,
+    Listing,
     Missing,
     Order,
-    Owned,
     Page,
     Pending,
     PollOutcome,
     Rejected,
+    Rival,
     Search,
     SubmitOutcome,
     Unknown,
     Unreadable,
     Unsent,
 )
+from app.providers.paging import Enough, Unlisted, read_list, skew
 from app.providers.reading import text
-from app.providers.search import reaches_back, verdict
+from app.providers.search import older_than_search, reaches_back, verdict
+from app.providers.traits import BillsOn, Lookup, Traits
 from app.providers.transport import Call, Clients, Download, NoReply, NotSent, Reply, Transport
 
 # The port is one import: its vocabulary comes along.
@@ -62,16 +68,18 @@ __all__ = [
     "Found",
     "Holdings",
     "Inconclusive",
+    "Ledger",
+    "Likeness",
     "Listed",
     "Lookup",
     "Missing",
     "Order",
-    "Owned",
     "Page",
     "Pending",
     "PollOutcome",
     "Provider",
     "Rejected",
+    "Rival",
     "Search",
     "SubmitOutcome",
     "Traits",
@@ -83,87 +91,24 @@ __all__ = [
 
 #: Names our submission in every paid request: providers ignore it, operators and the sandbox match by it.
 SUBMISSION_HEADER = "X-Filmgate-Submission"
-MAX_LIST_PAGES = 10
-
-
-class Lookup(StrEnum):
-    """How the outcome of a lost reply can be found out."""
-
-    REPLAY = "replay"  # the same bytes, sent again, give the same record: the provider knows them by a key
-    REFERENCE = "reference"  # the provider keeps our reference and finds the record by it
-    LIST = "list"  # the provider lists recent records with enough detail to match
-    NONE = "none"
-
-
-class BillsOn(StrEnum):
-    """When the provider charges."""
-
-    ACCEPTANCE = "acceptance"
-    SUCCESS = "success"
-    NEVER = "never"  # self-hosted
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What an adapter's provider offers. Facts, with their source in the adapter's docstring.
-
-    ``callbacks``: an order can name a URL that the provider calls when the render changes.
-    ``switches_audio``: an order can say whether it wants sound. ``reserved_options``: request fields that are ours, or
-    unsafe, so never a caller's ``provider_options``.
-    """
-
-    lookup: Lookup
-    bills_on: BillsOn
-    poll_interval: timedelta
-    visibility_delay: timedelta = timedelta(0)  # until a new record must show up in the list
-    result_ttl: timedelta | None = None  # how long a result can be fetched
-    cancels: bool = False
-    callbacks: bool = False
-    switches_audio: bool = False
-    reserved_options: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where a connection leads and what opens it, as the operator set it. ``timeout`` is seconds.
-
-    ``callback_secret`` is what the provider signs its callbacks with. ``private_results``: films may come from private
-    addresses other than ``base_url``, such as an own object store.
-    """
-
-    base_url: str | None = None
-    credential: str | None = field(default=None, repr=False)
-    profile: str | None = None
-    timeout: float = 30
-    private_results: bool = False
-    callback_secret: str | None = field(default=None, repr=False)
-
-    def transport(self, clients: Clients, base_url: str, headers: Mapping[str, str]) -> Transport:
-        """The way there. ``headers`` go along with every authorised request."""
-        return Transport(clients, base_url, headers, timeout=self.timeout, private_results=self.private_results)
-
-
-class BadAccess(Exception):
-    """A connection cannot be opened like this. ``key`` is the setting at fault."""
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(f"{key}: {message}")
-        self.key = key
-        self.message = message
-
-
-class Unlisted(Exception):
-    """A provider's list of records cannot be had (now). The text is for operators."""
+EXCERPT_CHARACTERS = 10_000
+#: Statuses of a 4xx that a proxy may have written, or that leave open what became of the request.
+UNTELLING = frozenset({408, 409, 425, 499})
+#: Words of somebody between us and the renderer: the request may have been accepted behind it.
+_IN_BETWEEN = re.compile(r"time[\s_-]?(?:d[\s_-]?)?out|\bgateway\b|\bupstream|deadline[\s_-]exceeded", re.IGNORECASE)
 
 
 class Provider(ABC):
-    """One connection to one provider."""
+    """One connection to one provider. ``exclusive``: nobody but this gateway orders on its account."""
 
     name: ClassVar[str]
+    #: Whether the cursor of a list is the id of a record.
+    pages_by_id: ClassVar[bool] = True
 
-    def __init__(self, transport: Transport, traits: Traits) -> None:
+    def __init__(self, transport: Transport, traits: Traits, *, exclusive: bool = False) -> None:
         self.transport = transport
         self.traits = traits
+        self.exclusive = exclusive
 
     @classmethod
     @abstractmethod
@@ -187,8 +132,12 @@ class Provider(ABC):
     def read_created(self, reply: Reply) -> Accepted | Rejected | None:
         """What the provider said, or None when the reply is not in its documented shape.
 
-        Only 2xx and 4xx other than 408 and 409 get here: all others prove nothing.
+        Only what :meth:`proves_something` gets here.
         """
+
+    def proves_something(self, reply: Reply) -> bool:
+        """Whether a reply to a paid request may be read at all: DESIGN §5, "What a paid POST can end in"."""
+        return 200 <= reply.status < 300 or (400 <= reply.status < 500 and reply.status not in UNTELLING)
 
     @abstractmethod
     def status_call(self, remote_id: str) -> Call: ...
@@ -224,10 +173,15 @@ class Provider(ABC):
         del after
         return None
 
-    def read_page(self, reply: Reply, order: Order | None) -> Page | None:
-        """The list in a reply, or None when the reply is not one. ``order`` is what is looked for, if anything is."""
-        del reply, order
+    def read_page(self, reply: Reply) -> Page | None:
+        """The list in a reply, or None when the reply is not one."""
+        del reply
         return None
+
+    def likeness(self, shown: Mapping[str, Any], order: Order) -> Likeness:
+        """Whether a listed record may be what was ordered."""
+        del shown, order
+        return Likeness.DOUBT
 
     def read_callback(self, headers: Mapping[str, str], body: bytes) -> Callback | None:
         """What a callback hints at; None when it is forged or not in the provider's shape.
@@ -256,20 +210,26 @@ class Provider(ABC):
             return Unsent(str(error))
         except NoReply as error:
             return Unknown(str(error))
-        outcome = self.read_created(reply) if proves_something(reply.status) else None
-        return outcome or Unknown(f"HTTP {reply.status}, which does not tell whether it was accepted", excerpt(reply))
+        outcome = self.read_created(reply) if self.proves_something(reply) else None
+        if isinstance(outcome, Accepted) or (isinstance(outcome, Rejected) and not _from_in_between(outcome)):
+            return outcome
+        what = "accepted without an id that can be used" if reply.status < 300 else "which proves nothing"
+        return Unknown(f"HTTP {reply.status}, {what}", excerpt(reply))
 
-    async def poll(self, remote_id: str) -> PollOutcome:
-        """Ask for the state of a remote job. Never raises but for cancellation."""
+    async def poll(self, remote_id: str, *, fresh: bool = False) -> PollOutcome:
+        """Ask for the state of a remote job. Never raises but for cancellation.
+
+        ``fresh``: over a new connection, since a kept one may always end at the same of several replicas.
+        """
         try:
-            reply = await self.transport.send(self.status_call(remote_id))
+            reply = await self.transport.send(self.status_call(remote_id), fresh=fresh)
         except (NotSent, NoReply) as error:
             return Unreadable(str(error))
         return self.read_status(remote_id, reply)
 
-    def open_result(self, result: str) -> AbstractAsyncContextManager[Download]:
-        """Stream one of :attr:`Finished.results`; the caller looks at the status."""
-        return self.transport.stream(self.result_call(result))
+    def open_result(self, result: str, *, fresh: bool = False) -> AbstractAsyncContextManager[Download]:
+        """Stream one of :attr:`Finished.results`; the caller looks at the status. ``fresh`` as in :meth:`poll`."""
+        return self.transport.stream(self.result_call(result), fresh=fresh)
 
     async def cancel(self, remote_id: str) -> CancelOutcome:
         """Ask the provider to stop a remote job. Never raises but for cancellation.
@@ -284,43 +244,50 @@ class Provider(ABC):
         except (NotSent, NoReply):
             return CancelOutcome.FAILED
 
-    async def find(self, search: Search, owned: Owned) -> FindOutcome:
-        """Look for the record of a submission whose reply was lost. Raises nothing but what ``owned`` raises."""
+    async def find(self, search: Search, ledger: Ledger) -> FindOutcome:
+        """Look for the record of a submission whose reply was lost. Raises nothing but what ``ledger`` raises."""
         if self.traits.lookup is Lookup.REFERENCE:
             return await self._look_up(search.ref)
+
+        async def enough(listing: Listing) -> bool:
+            owned = await ledger.owned([record.remote_id for record in listing.records])
+            return listing.newest_first and older_than_search(listing.records, search, owned) is not None
+
         try:
-            records, complete = await self._list(search.order, search.earliest)
+            listing = await self._list(enough, search.now)
         except Unlisted as error:
             return Inconclusive(str(error))
-        candidates = [record for record in records if record.same is not False]
-        taken = await owned([record.remote_id for record in candidates]) if candidates else frozenset()
-        free = [record for record in candidates if record.remote_id not in taken]
-        return verdict(free, search, complete=complete)
+        proves = self.traits.lookup_proves_absence
+        return await verdict(listing, search, ledger, self.likeness, exclusive=self.exclusive, proves_absence=proves)
 
-    async def records(self, since: datetime) -> Holdings:
+    async def records(self, since: datetime, now: datetime) -> Holdings:
         """What the provider holds from ``since`` on, as far as its list reaches: for an audit.
 
         Raises:
             Unlisted: it has no list, or did not hand it out.
         """
-        records, complete = await self._list(None, since)
-        recent = (record for record in records if record.created_at is None or record.created_at >= since)
-        return Holdings(tuple(recent), complete)
+
+        async def enough(listing: Listing) -> bool:
+            return reaches_back(listing, since)
+
+        listing = await self._list(enough, now)
+        recent = (one for one in listing.records if one.created_at is None or one.created_at - one.skew >= since)
+        return Holdings(tuple(recent), listing.ended or reaches_back(listing, since))
 
     async def _look_up(self, ref: UUID) -> FindOutcome:
         call = self.reference_call(ref)
         if call is None:
             return Inconclusive("this provider keeps no reference")
         try:
-            return self.read_reference(await self.transport.send(call), ref)
+            outcome = self.read_reference(await self.transport.send(call), ref)
         except (NotSent, NoReply) as error:
             return Inconclusive(str(error))
+        if isinstance(outcome, Absent) and not self.traits.lookup_proves_absence:
+            return Inconclusive("it is not found by our reference, which proves nothing at this provider")
+        return outcome
 
-    async def _list(self, order: Order | None, since: datetime) -> tuple[list[Listed], bool]:
-        """The records from ``since`` on, and whether these are all."""
-        records: list[Listed] = []
-        after: str | None = None
-        for _ in range(MAX_LIST_PAGES):
+    async def _list(self, enough: Enough, now: datetime) -> Listing:
+        async def read(after: str | None) -> Page:
             call = self.list_call(after)
             if call is None:
                 raise Unlisted("this provider cannot be searched")
@@ -328,21 +295,23 @@ class Provider(ABC):
                 reply = await self.transport.send(call)
             except (NotSent, NoReply) as error:
                 raise Unlisted(str(error)) from error
-            page = self.read_page(reply, order)
+            page = self.read_page(reply)
             if page is None:
                 raise Unlisted(f"HTTP {reply.status}, which is not a list")
-            records += page.records
-            after = page.after
-            if after is None or reaches_back(page, since):
-                return records, True
-        return records, False
+            ahead = skew(reply, now)
+            return replace(page, records=tuple(replace(record, skew=ahead) for record in page.records))
+
+        async def alive(after: str) -> bool:
+            return not self.pages_by_id or not isinstance(await self.poll(after), Missing | Unreadable)
+
+        return await read_list(read, enough, alive)
 
 
-def proves_something(status: int) -> bool:
-    """Whether a reply to a paid request may be read at all: DESIGN §5, "What a paid POST can end in"."""
-    return 200 <= status < 300 or (400 <= status < 500 and status not in (408, 409))
+def _from_in_between(refusal: Rejected) -> bool:
+    failure = refusal.failure
+    return _IN_BETWEEN.search(f"{failure.upstream_code} {failure.detail}") is not None
 
 
 def excerpt(reply: Reply) -> str:
     """The beginning of a reply, for operators."""
-    return text(reply.body[:2000].decode(errors="replace"))
+    return text(reply.text[:EXCERPT_CHARACTERS], longest=EXCERPT_CHARACTERS)

@@ -97,6 +97,7 @@ TRAITS = Traits(
     lookup=Lookup.REFERENCE,
     bills_on=BillsOn.ACCEPTANCE,  # the cautious reading: no source says that a failure is free
     poll_interval=timedelta(seconds=10),  # queries are free and count towards no limit; renders take minutes
+    lookup_proves_absence=True,  # "unique within the account" and queryable; an unknown one gives an empty list
     visibility_delay=timedelta(minutes=1),  # no source; a task that has an id is expected to be found at once
     result_ttl=timedelta(days=30),
     callbacks=True,
@@ -146,6 +147,7 @@ class Kling(Provider):
     """One Kling account in one region."""
 
     name: ClassVar[str] = "kling"
+    pages_by_id: ClassVar[bool] = False
 
     def __init__(
         self, transport: Transport, callback_secret: str | None = None, now: Callable[[], float] = time.time
@@ -155,8 +157,7 @@ class Kling(Provider):
 
     @classmethod
     def open(cls, access: Access, clients: Clients) -> Self:
-        if access.profile is not None:
-            raise BadAccess("profile", "Kling has no profiles; remove it")
+        access.refuse_dialect("Kling")
         if access.credential is None:
             raise BadAccess("api_key", "is not set")
         headers = {"Authorization": f"Bearer {access.credential}"}
@@ -235,15 +236,14 @@ class Kling(Provider):
         fields: dict[str, Any] = {"limit": LIST_LIMIT} if after is None else {"limit": LIST_LIMIT, "cursor": after}
         return Call("POST", "/tasks", headers={"Content-Type": "application/json"}, body=json_body(fields))
 
-    def read_page(self, reply: Reply, order: Order | None) -> Page | None:
-        del order  # a task shows neither prompt nor model
+    def read_page(self, reply: Reply) -> Page | None:
         body = reply.json()
         data = obj(obj(body).get("data"))
         items, more, cursor = data.get("result"), data.get("has_more"), data.get("next_cursor")
         if reply.status >= 300 or _envelope(body)[0] != 0 or not isinstance(items, list):
             return None
         records = tuple(
-            Listed(named, _moment(item.get("create_time")), None, text(item.get("external_id")) or None)
+            Listed(named, _moment(item.get("create_time")), item, text(item.get("external_id")) or None)
             for item in map(obj, items)
             if (named := remote_id(item.get("id")))
         )

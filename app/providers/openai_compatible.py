@@ -6,10 +6,10 @@
 """
 
 import json
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 from urllib.parse import quote
 from uuid import UUID
 
@@ -22,7 +22,9 @@ from app.providers.base import (
     CancelOutcome,
     Failed,
     Finished,
+    Likeness,
     Listed,
+    Lookup,
     Missing,
     Order,
     Page,
@@ -33,34 +35,25 @@ from app.providers.base import (
     Unreadable,
 )
 from app.providers.errors import Billed, Failure, Fault
-from app.providers.openai_profiles import PROFILES, Profile
+from app.providers.openai_errors import ErrorWords, fault_of_render, read_error, refusal_of, words_of
+from app.providers.openai_profiles import ENCODINGS, PROFILES, SECONDS_TYPES, Profile, says
 from app.providers.reading import asked_to_wait, moment, obj, percent, remote_id, retry_after, text, urls, wait
+from app.providers.search import folded, is_another_prompt
 from app.providers.transport import Call, Clients, Reply, Transport, json_body, multipart_body
 
-# Status words. `deleted` is SGLang's, `expired` OpenAI's batch output, `cancelled` seen at look-alikes.
-PENDING = {"queued", "in_progress"}
-FINISHED = {"completed"}
-FAILED = {"failed", "expired"}
-CANCELED = {"cancelled", "canceled", "deleted"}
+# Status words, in lower case. Beside OpenAI's own: `deleted` is SGLang's, `expired` OpenAI's batch output; the others
+# were seen at look-alikes. A word that is in none of these is an oddity, and the job stays pending.
+PENDING = {"queued", "in_progress", "pending", "processing", "running", "generating", "submitted", "not_start"}
+FINISHED = {"completed", "complete", "succeeded", "success", "done", "finished"}
+FAILED = {"failed", "failure", "error", "errored", "expired", "rejected"}
+CANCELED = {"cancelled", "canceled", "deleted", "aborted"}
 
-# A refused create, by HTTP status: whose fault, and whether the same request may succeed later.
-REFUSALS = {
-    401: (Fault.ACCOUNT, False),
-    402: (Fault.QUOTA, False),
-    403: (Fault.ACCOUNT, False),
-    429: (Fault.CAPACITY, True),
-}
-OTHER_REFUSAL = (Fault.INPUT, False)
-
-# What the words of an error mean. No server enumerates its codes, so these are parts of `code`, `type` and `message`.
-POLICY_WORDS = ("content_policy", "content policy", "moderation", "safety", "invalid_prompt")
-OUTPUT_WORDS = ("output", "generated")
-QUOTA_WORDS = ("quota", "billing")
 # Codes of a failed job that blame the server, so that another try may succeed. vLLM-Omni's code is the HTTP status.
 SERVER_CODES = {"server_error", "internal_error", "internal_server_error", "500", "502", "503", "504"}
-_CLIENT_CODE = re.compile(r"4\d\d|invalid_request_error|invalid_value")
 
 LIST_LIMIT = 100
+
+T = TypeVar("T")
 
 
 class OpenAICompatible(Provider):
@@ -68,8 +61,8 @@ class OpenAICompatible(Provider):
 
     name: ClassVar[str] = "openai_compatible"
 
-    def __init__(self, transport: Transport, profile: Profile) -> None:
-        super().__init__(transport, profile.traits)
+    def __init__(self, transport: Transport, profile: Profile, *, exclusive: bool = False) -> None:
+        super().__init__(transport, profile.traits, exclusive=exclusive)
         self._profile = profile
 
     @classmethod
@@ -81,8 +74,14 @@ class OpenAICompatible(Provider):
             raise BadAccess("base_url", "is not set; it is the server's address with its /v1")
         if access.credential is None and profile.needs_key:
             raise BadAccess("api_key", "is not set")
+        profile = replace(
+            profile,
+            create_encoding=_chosen("create_encoding", access.create_encoding, ENCODINGS, profile.create_encoding),
+            seconds_type=_chosen("seconds_type", access.seconds_type, SECONDS_TYPES, profile.seconds_type),
+        )
         headers = {"Authorization": f"Bearer {access.credential}"} if access.credential else {}
-        return cls(access.transport(clients, access.base_url, headers), profile)
+        transport = access.transport(clients, access.base_url, headers)
+        return cls(transport, profile, exclusive=access.exclusive_account)
 
     # Create -----------------------------------------------------------------------------------------------------------
 
@@ -112,16 +111,20 @@ class OpenAICompatible(Provider):
         if reply.status < 300:
             named = remote_id(obj(body).get("id"))
             return Accepted(named, raw=body) if named else None
-        words = _error_words(body)
+        words = self._error(body)
         if words is None:
             return None
-        code, message = words
-        fault, retryable = REFUSALS.get(reply.status, OTHER_REFUSAL)
-        if reply.status != 401 and _mentions(code + message, POLICY_WORDS):
-            fault = Fault.PROMPT
-        elif _mentions(code + message, QUOTA_WORDS):
-            fault = Fault.QUOTA
-        return Rejected(Failure(fault, retryable, Billed.NO, code or None, message, retry_after(reply), body))
+        fault, retryable = refusal_of(reply.status, words, self._profile.account_words)
+        detail = f"{words.kind} {words.message}".strip()
+        return Rejected(Failure(fault, retryable, Billed.NO, words.code or None, detail, retry_after(reply), body))
+
+    def proves_something(self, reply: Reply) -> bool:
+        words = self._error(reply.json()) if reply.status >= 400 else None
+        exact = words is not None and says(self._profile.refuses_by, reply.status, str(words))
+        return exact or super().proves_something(reply)
+
+    def _error(self, body: Any) -> ErrorWords | None:
+        return read_error(body, self._profile.error_shapes)
 
     # Status -----------------------------------------------------------------------------------------------------------
 
@@ -131,14 +134,16 @@ class OpenAICompatible(Provider):
     def read_status(self, remote_id: str, reply: Reply) -> PollOutcome:
         body = reply.json()
         status = obj(body).get("status")
+        words = self._error(body)
         if isinstance(status, str) and obj(body).get("id") in (None, remote_id):
-            if status in FAILED:
+            if status.lower() in FAILED:
                 return Failed(self._failure(body), raw=body)
             if reply.status < 300:
-                return self._read_job(remote_id, reply, body, status)
-        elif reply.status == 404 and _error_words(body) is not None:
+                return self._read_job(remote_id, reply, body, status.lower())
+        elif words is not None and says(self._profile.unknown_id, reply.status, str(words)):
             return Missing()
-        return Unreadable(_described(reply, body), retry_after(reply))
+        said = words or f"{len(reply.body)} bytes that are not this video object"
+        return Unreadable(f"HTTP {reply.status}: {said}", retry_after(reply))
 
     def _read_job(self, remote_id: str, reply: Reply, job: Mapping[str, Any], status: str) -> PollOutcome:
         if status in FINISHED:
@@ -154,16 +159,17 @@ class OpenAICompatible(Provider):
 
     def _failure(self, job: Mapping[str, Any]) -> Failure:
         error = obj(job.get("error"))
-        code, message = _words_of(error)
+        # TensorRT-LLM's is a text.
+        words = words_of(error) if error else ErrorWords("", text(job.get("error")))
         asked = asked_to_wait({str(name).lower(): value for name, value in obj(error.get("headers")).items()})
-        fault = _fault_of_render(code, message)
+        fault = fault_of_render(words)
         return Failure(
             fault,
             # A code that nobody documents is final, unless the provider says when to come back.
-            retryable=asked is not None or (fault is Fault.PROVIDER and code in SERVER_CODES),
+            retryable=asked is not None or (fault is Fault.PROVIDER and words.code in SERVER_CODES),
             billed=Billed.NO if self.traits.bills_on is BillsOn.NEVER else Billed.UNKNOWN,
-            upstream_code=code or None,
-            detail=message,
+            upstream_code=words.code or None,
+            detail=words.message,
             retry_after=asked,
             raw=job.get("error"),
         )
@@ -181,24 +187,23 @@ class OpenAICompatible(Provider):
         return Call("DELETE", _path(remote_id)) if self.traits.cancels else None
 
     def read_canceled(self, reply: Reply) -> CancelOutcome:
-        body = reply.json()
-        if reply.status < 300:
-            return CancelOutcome.CONFIRMED if obj(body).get("deleted") is True else CancelOutcome.FAILED
-        # An earlier cancel whose reply was lost, or another process behind the same address: polling will tell.
-        gone = reply.status == 404 and _error_words(body) is not None
-        return CancelOutcome.REQUESTED if gone else CancelOutcome.FAILED
+        # A 404 confirms nothing: another replica may render on. Whether the record is gone, polling will tell.
+        stopped = reply.status < 300 and obj(reply.json()).get("deleted") is True
+        return CancelOutcome.CONFIRMED if stopped else CancelOutcome.FAILED
 
     def list_call(self, after: str | None) -> Call | None:
+        if self.traits.lookup is not Lookup.LIST:
+            return None
         query = {"limit": str(LIST_LIMIT), "order": "desc"}
         return Call("GET", "/videos", query=query if after is None else {**query, "after": after})
 
-    def read_page(self, reply: Reply, order: Order | None) -> Page | None:
+    def read_page(self, reply: Reply) -> Page | None:
         body = obj(reply.json())
         items = body.get("data")
         if reply.status >= 300 or not isinstance(items, list):
             return None
         records = tuple(
-            Listed(named, moment(item.get("created_at")), _is_order(item, order) if order else None)
+            Listed(named, moment(item.get("created_at")), item)
             for item in map(obj, items)
             if (named := remote_id(item.get("id")))
         )
@@ -208,55 +213,38 @@ class OpenAICompatible(Provider):
         more = bool(records) and body.get("has_more") is not False
         return Page(records, after=records[-1].remote_id if more else None)
 
-
-def _is_order(item: Mapping[str, Any], order: Order) -> bool | None:
-    """Whether a listed record is what was ordered; None where it cannot be told."""
-    wanted = {"model": order.model, "seconds": str(order.seconds), "size": order.size}
-    stated = {name: str(item[name]).removesuffix(".0") for name in wanted if item.get(name) not in (None, "")}
-    differs = any(stated[name] != wanted[name] for name in stated)
-    prompt = item.get("prompt")
-    if prompt == order.prompt:
-        return None if differs else True  # the same words with other figures: the server may have changed them
-    return False if differs or isinstance(prompt, str) else None
-
-
-def _error_words(body: Any) -> tuple[str, str] | None:
-    """(code, message) of an error reply in one of the documented shapes, else None.
-
-    OpenAI and vLLM: ``{"error": {…}}`` or ``{"error": "…"}``; FastAPI: ``{"detail": "…"}`` or ``{"detail": […]}``.
-    """
-    error, detail = obj(body).get("error"), obj(body).get("detail")
-    if isinstance(error, dict) and isinstance(error.get("message"), str):
-        return _words_of(error)
-    if isinstance(error, str):
-        return "", text(error)
-    if isinstance(detail, str):
-        return "", text(detail)
-    if isinstance(detail, list) and detail:
-        return "", text(json.dumps(detail))
-    return None
+    def likeness(self, shown: Mapping[str, Any], order: Order) -> Likeness:
+        profile = self._profile
+        if profile.echoes_prompt_exactly and is_another_prompt(shown.get("prompt"), order.prompt):
+            return Likeness.EXCLUDED
+        ordered: dict[str, str | int] = {
+            "model": order.model,
+            "prompt": order.prompt,
+            "seconds": order.seconds,
+            "size": order.size,
+        }
+        agrees = all(_repeats(shown.get(name), ordered[name]) for name in profile.echoes)
+        # What it does not repeat may be another's: on a shared account that rules certainty out.
+        wishes = (order.seed, order.negative_prompt, order.audio)
+        repeated = profile.echoes >= ordered.keys() and not order.options and all(wish is None for wish in wishes)
+        return Likeness.EXACT if agrees and (repeated or self.exclusive) else Likeness.DOUBT
 
 
-def _words_of(error: Mapping[str, Any]) -> tuple[str, str]:
-    codes = (error.get("code"), error.get("type"))
-    code = next((str(value) for value in codes if isinstance(value, str | int) and value != ""), "")
-    return text(code)[:100], text(error.get("message"))
+def _repeats(shown: Any, ordered: str | int) -> bool:
+    if isinstance(ordered, str):
+        return isinstance(shown, str) and folded(shown) == folded(ordered)
+    try:
+        return not isinstance(shown, bool) and float(shown) == ordered
+    except (TypeError, ValueError):
+        return False
 
 
-def _fault_of_render(code: str, message: str) -> Fault:
-    if _mentions(code + message, POLICY_WORDS):
-        return Fault.OUTPUT_MODERATION if _mentions(code + message, OUTPUT_WORDS) else Fault.PROMPT
-    return Fault.INPUT if _CLIENT_CODE.fullmatch(code) else Fault.PROVIDER
-
-
-def _mentions(words: str, parts: tuple[str, ...]) -> bool:
-    lowered = words.lower()
-    return any(part in lowered for part in parts)
-
-
-def _described(reply: Reply, body: Any) -> str:
-    words = _error_words(body) or ("", f"{len(reply.body)} bytes that are not this video object")
-    return f"HTTP {reply.status}: {' '.join(words).strip()}"
+def _chosen(key: str, chosen: str | None, choices: Mapping[str, T], default: T) -> T:
+    if chosen is None:
+        return default
+    if chosen not in choices:
+        raise BadAccess(key, f"must be one of: {', '.join(choices)}")
+    return choices[chosen]
 
 
 def _form_text(value: Any) -> str:

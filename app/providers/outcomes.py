@@ -1,11 +1,13 @@
 """The vocabulary of the port: what is ordered, and everything that an upstream request can come to."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from app.providers.errors import Failure
@@ -28,6 +30,15 @@ class Order:
     @property
     def size(self) -> str:
         return f"{self.width}x{self.height}"
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of everything that decides what the video shows: two orders with one hash are interchangeable.
+
+        Unlike a hash of the request's bytes it is the same for every submission of an order: the bytes also hold our
+        reference, a multipart boundary, and a callback URL.
+        """
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
 # What a paid request can end in ------------------------------------------------------------------------------------
@@ -156,25 +167,48 @@ class Inconclusive:
 FindOutcome = Found | Absent | Inconclusive
 
 
+class Likeness(StrEnum):
+    """Whether a listed record may be what was ordered. Only records that are all excluded permit to buy again."""
+
+    EXACT = "exact"  # it shows all that was sent
+    DOUBT = "doubt"
+    EXCLUDED = "excluded"  # it shows a prompt that cannot be ours
+
+
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One record of a provider's list. ``same``: it is what was ordered; None where it may be.
+    """One record of a provider's list.
 
-    ``reference`` is ours, where the provider keeps it.
+    ``created_at`` is by the provider's clock; ``skew`` is how far that clock seems to be ahead of ours, by the ``Date``
+    of the reply: an estimate, since a proxy may have written it. ``shown`` is the record itself. ``reference`` is ours,
+    where the provider keeps it.
     """
 
     remote_id: str
     created_at: datetime | None
-    same: bool | None
+    shown: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     reference: str | None = None
+    skew: timedelta = field(default=timedelta(0), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a provider's list, newest first. ``after`` asks for the next part; None: there is none."""
+    """A part of a provider's list. ``after`` asks for the next part; None: there is none."""
 
     records: tuple[Listed, ...]
     after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list as far as it was read, each record once.
+
+    ``ended``: nothing comes after it. ``newest_first``: every record has a time, and none is newer than one before it.
+    """
+
+    records: tuple[Listed, ...]
+    ended: bool
+    newest_first: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +221,27 @@ class Holdings:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is known of a submission whose reply was lost.
+    """What is known of a submission whose reply was lost. All times are the database's.
 
-    ``earliest`` and ``latest`` bound, by our clock, when the provider can have made the record.
+    ``earliest`` and ``latest`` bound when the provider can have made the record; ``now`` is when it is looked for.
     """
 
     order: Order
     ref: UUID
     earliest: datetime
     latest: datetime
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another submission whose outcome is open, which a listed record may belong to.
+
+    ``interchangeable``: an equal order of the same account, so it does not matter which of the two gets the record.
+    """
+
+    order: Order
+    interchangeable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,5 +251,11 @@ class Callback:
     remote_id: str | None = None
 
 
-#: Asks which of some remote ids belong to a submission already.
-Owned = Callable[[Collection[str]], Awaitable[frozenset[str]]]
+class Ledger(Protocol):
+    """What we know about the records of the searched upstream account."""
+
+    async def owned(self, remote_ids: Collection[str]) -> Mapping[str, datetime]:
+        """Those of some remote ids that belong to a submission, and since when each is known to exist."""
+
+    async def rivals(self) -> Sequence[Rival]:
+        """The other submissions whose outcome is open."""

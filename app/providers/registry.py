@@ -1,11 +1,11 @@
 """The configured connections: which adapter each one uses, its limits, and which models it serves."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from app.clock import Clock, utc_now
-from app.providers.base import Access, BadAccess, Provider
+from app.providers.base import Access, BadAccess, Provider, Traits
 from app.providers.catalog import Catalog, Model, suggest
 from app.providers.kling import Kling
 from app.providers.openai_compatible import OpenAICompatible
@@ -19,10 +19,14 @@ ADAPTERS: Mapping[str, type[Provider]] = {adapter.name: adapter for adapter in (
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One upstream account, ready to use. ``poll_interval`` is seconds; ``models`` None means all of its provider's."""
+    """One upstream account, ready to use. ``poll_interval`` is seconds; ``models`` None means all of its provider's.
+
+    Connections with one ``account`` (provider, base URL and credential) see each other's records.
+    """
 
     name: str
     provider: Provider
+    account: tuple[str | None, ...] = field(repr=False)
     max_concurrent: int
     requests_per_minute: int | None
     poll_interval: float
@@ -101,6 +105,11 @@ class Registry:
     def provider(self, connection: str) -> Provider:
         return self.connection(connection).provider
 
+    def sharing(self, connection: str) -> tuple[str, ...]:
+        """The connections, itself included, that lead to the same upstream account."""
+        account = self.connection(connection).account
+        return tuple(name for name, other in self.connections.items() if other.account == account)
+
     def max_concurrent(self, connection: str) -> int:
         return self.connection(connection).max_concurrent
 
@@ -152,22 +161,34 @@ def _open(name: str, configured: ConnectionSettings, clients: Clients) -> Connec
         profile=configured.profile,
         timeout=configured.timeout,
         private_results=configured.private_results,
+        exclusive_account=configured.exclusive_account,
+        create_encoding=configured.create_encoding,
+        seconds_type=configured.seconds_type,
     )
     try:
         provider = ADAPTERS[configured.provider].open(access, clients)
     except BadAccess as error:
         fix = f"; set {credential_variable(name)}" if error.key == "api_key" else ""
         raise SettingsError(f"connections.{name}.{error}{fix}") from None
-    if configured.visibility_delay is not None:
-        provider.traits = replace(provider.traits, visibility_delay=timedelta(seconds=configured.visibility_delay))
+    provider.traits = _overruled(provider.traits, configured)
     return Connection(
         name=name,
         provider=provider,
+        account=(configured.provider, access.base_url, access.credential),
         max_concurrent=configured.max_concurrent,
         requests_per_minute=configured.requests_per_minute,
         poll_interval=configured.poll_interval or provider.traits.poll_interval.total_seconds(),
         models=None if configured.models is None else frozenset(configured.models),
     )
+
+
+def _overruled(traits: Traits, configured: ConnectionSettings) -> Traits:
+    """A provider's facts with what the operator knows better."""
+    if configured.visibility_delay is not None:
+        traits = replace(traits, visibility_delay=timedelta(seconds=configured.visibility_delay))
+    if configured.lookup_proves_absence is not None:
+        traits = replace(traits, lookup_proves_absence=configured.lookup_proves_absence)
+    return traits
 
 
 def _provider_problem(key: str, provider: str) -> str | None:

@@ -76,8 +76,8 @@ WORDS_OF_REFUSAL = (
     ("enough credits", Fault.QUOTA),
 )
 
-# A refused cancel. 404: an earlier one whose reply was lost, so polling will tell.
-REFUSED_CANCELS = {400: CancelOutcome.NOT_CANCELLABLE, 404: CancelOutcome.REQUESTED}
+# A refused cancel. A 404 confirms nothing: polling will tell whether the task is gone.
+REFUSED_CANCELS = {400: CancelOutcome.NOT_CANCELLABLE}
 
 BASE_URL = "https://api.dev.runwayml.com"
 VERSION = "2024-11-06"
@@ -102,8 +102,7 @@ class Runway(Provider):
 
     @classmethod
     def open(cls, access: Access, clients: Clients) -> Self:
-        if access.profile is not None:
-            raise BadAccess("profile", "Runway has no profiles; remove it")
+        access.refuse_dialect("Runway")
         if access.credential is None:
             raise BadAccess("api_key", "is not set")
         headers = {"Authorization": f"Bearer {access.credential}", "X-Runway-Version": VERSION}

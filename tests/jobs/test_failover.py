@@ -187,7 +187,7 @@ async def test_the_cost_of_a_job_is_the_sum_and_as_sure_as_the_least_sure_purcha
     async with database.begin() as connection:
         await repository.create(connection, [a_draft(job_id, account_id, MAIN)])
         for cost, sure in purchases:
-            intent = ledger.Intent(new_id(), job_id, account_id, "first", MAIN, "main", None, b"", send_within=1)
+            intent = ledger.Intent(new_id(), job_id, account_id, "first", MAIN, "main", None, b"", b"", send_within=1)
             amount = None if cost is None else Decimal(cost)
             await ledger.write_intent(connection, intent)
             await ledger.end(connection, intent.id, SubmissionState.DONE, cost=amount, charge_certainty=sure)

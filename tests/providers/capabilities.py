@@ -54,7 +54,8 @@ class ReferenceContract(ProviderContract):
         ref = ids.new_id()
         outcome = await self.buy(provider, "a film", ref)
         assert isinstance(outcome, Accepted)
-        [record] = (await provider.records(datetime.now(UTC) - timedelta(minutes=1))).records
+        now = datetime.now(UTC)
+        [record] = (await provider.records(now - timedelta(minutes=1), now)).records
         assert (record.remote_id, record.reference) == (outcome.remote_id, ids.encode(ids.Prefix.SUBMISSION, ref))
 
     async def test_only_one_record_of_just_our_reference_is_found(self, clients: Clients) -> None:

@@ -5,8 +5,8 @@ The sandbox obeys words in brackets in the prompt and keeps its own books, so an
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 from uuid import UUID
@@ -25,11 +25,11 @@ from app.providers.base import (
     Inconclusive,
     Missing,
     Order,
-    Owned,
     Pending,
     PollOutcome,
     Provider,
     Rejected,
+    Rival,
     Search,
     SubmitOutcome,
     Unknown,
@@ -50,13 +50,23 @@ def soon() -> float:
     return asyncio.get_running_loop().time() + 30
 
 
-def owning(*owned: str) -> Owned:
-    """A ledger in which these remote ids belong to submissions."""
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The port's ``Ledger``: which remote ids belong to submissions and since when, and who else is in doubt."""
 
-    async def taken(remote_ids: Collection[str]) -> frozenset[str]:
-        return frozenset(owned).intersection(remote_ids)
+    since: Mapping[str, datetime] = field(default_factory=dict)
+    others: Sequence[Rival] = ()
 
-    return taken
+    async def owned(self, remote_ids: Collection[str]) -> Mapping[str, datetime]:
+        return {one: since for one, since in self.since.items() if one in remote_ids}
+
+    async def rivals(self) -> Sequence[Rival]:
+        return self.others
+
+
+def owning(*owned: str, rivals: Sequence[Rival] = ()) -> Books:
+    """A ledger in which these remote ids belong to submissions, and were accepted just now."""
+    return Books(dict.fromkeys(owned, datetime.now(UTC)), rivals)
 
 
 class ProviderContract(ABC):
@@ -103,7 +113,7 @@ class ProviderContract(ABC):
 
     def search(self, prompt: str, ref: UUID) -> Search:
         now = datetime.now(UTC)
-        return Search(self.order(prompt), ref, now - timedelta(minutes=1), now)
+        return Search(self.order(prompt), ref, now - timedelta(minutes=1), now, now)
 
     # Buying -----------------------------------------------------------------------------------------------------------
 
@@ -340,8 +350,8 @@ class ProviderContract(ABC):
         now = datetime.now(UTC)
         if not self.lists:
             with pytest.raises(Unlisted):
-                await provider.records(now)
+                await provider.records(now, now)
             return
-        records = await provider.records(now - timedelta(minutes=1))
+        records = await provider.records(now - timedelta(minutes=1), now)
         assert ({record.remote_id for record in records.records}, records.complete) == (bought, True)
-        assert (await provider.records(now + timedelta(minutes=1))).records == ()
+        assert (await provider.records(now + timedelta(minutes=1), now)).records == ()

@@ -332,12 +332,12 @@ async def test_list_is_followed_to_its_end(clients: Clients) -> None:
     pages = [reply(page("2", has_more=True, next_cursor="c1")), reply(page("1", has_more=False, next_cursor="c2"))]
     async with running_raw_server(*pages) as server:
         provider = Kling.open(Access(base_url=server.url, credential="key"), clients)
-        records = await provider.records(MADE)
+        records = await provider.records(MADE, MADE)
         assert [(heard.line, heard.body) for heard in server.heard] == [
             ("POST /tasks HTTP/1.1", b'{"limit":100}'),
             ("POST /tasks HTTP/1.1", b'{"limit":100,"cursor":"c1"}'),
         ]
-    assert records.records == (Listed("2", MADE, None, REFERENCE), Listed("1", MADE, None, REFERENCE))
+    assert records.records == (Listed("2", MADE, reference=REFERENCE), Listed("1", MADE, reference=REFERENCE))
     assert records.complete
 
 
@@ -352,21 +352,21 @@ async def test_list_is_followed_to_its_end(clients: Clients) -> None:
         (page(has_more=True), None),
         (page("a b"), None),
         (b'{"code":0,"data":{"result":[{"id":"1"},{"id":"2","create_time":true,"external_id":""}]}}',
-         Page((Listed("1", None, None), Listed("2", None, None)), None)),
+         Page((Listed("1", None), Listed("2", None)), None)),
         (b'{"code":0,"data":[]}', None),
         (b'{"data":{"result":[]}}', None),
         (b'{"code":1201,"data":{"result":[]}}', None),
     ],
 )  # fmt: skip
 def test_pages(body: bytes, read: Page | None, kling: Kling) -> None:
-    assert kling.read_page(Reply(200, {}, body), None) == read
-    assert kling.read_page(Reply(500, {}, body), order()) is None
+    assert kling.read_page(Reply(200, {}, body)) == read
+    assert kling.read_page(Reply(500, {}, body)) is None
 
 
 async def test_refused_list_is_said_to_be_none(upstream: Upstream, clients: Clients) -> None:
     provider = Kling.open(Access(f"{upstream.url}/kling", "wrong-key"), clients)
     with pytest.raises(Unlisted):
-        await provider.records(MADE)
+        await provider.records(MADE, MADE)
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,11 @@ def test_connection_that_is_no_longer_configured_is_named(clients: Clients) -> N
             "connections.x.provider: there is no provider acme; there are kling, openai_compatible and runway",
         ),
         ({"provider": "runway"}, "connections.x.api_key: is not set; set FILMGATE_CONNECTION_X_API_KEY"),
-        ({**RUNWAY, "profile": "openai"}, "connections.x.profile: Runway has no profiles; remove it"),
-        ({**SGLANG, "profile": None}, "connections.x.profile: must be one of: openai, sglang, vllm_omni"),
+        ({**RUNWAY, "profile": "openai"}, "connections.x.profile: Runway has one dialect only; remove it"),
+        (
+            {**SGLANG, "profile": None},
+            "connections.x.profile: must be one of: openai, generic, sglang, vllm_omni, litellm, newapi, tensorrt_llm",
+        ),
         ({**SGLANG, "base_url": None}, "connections.x.base_url: is not set; it is the server's address with its /v1"),
         ({**SGLANG, "profile": "openai"}, "connections.x.api_key: is not set; set FILMGATE_CONNECTION_X_API_KEY"),
         (

@@ -71,7 +71,7 @@ class TestRunway(ProviderContract):
         remote_id = await self.bought(provider, "a film")
         assert await provider.cancel(remote_id) is CancelOutcome.REQUESTED
         assert isinstance(await provider.poll(remote_id), Missing)
-        assert await provider.cancel(remote_id) is CancelOutcome.REQUESTED
+        assert await provider.cancel(remote_id) is CancelOutcome.FAILED
 
 
 @pytest.fixture(scope="session")
@@ -227,7 +227,7 @@ def test_busy_status_is_asked_again_when_runway_says(status: int, runway: Runway
     ("status", "body", "outcome"),
     [
         (204, None, CancelOutcome.REQUESTED),
-        (404, {"error": "No such task"}, CancelOutcome.REQUESTED),
+        (404, {"error": "No such task"}, CancelOutcome.FAILED),
         (404, None, CancelOutcome.FAILED),
         (400, {"error": "It is too late"}, CancelOutcome.NOT_CANCELLABLE),
         (401, {"error": "Unauthorized"}, CancelOutcome.FAILED),

@@ -37,6 +37,7 @@ def gateway_settings(
                 "profile": "openai",
                 "base_url": f"{sandbox_url}/openai/v1",
                 "models": ["sandbox/film", "sandbox/short"],
+                "lookup_proves_absence": True,  # the sandbox lists everything, and at once
                 **upstream,
             },
             "sandbox-runway": {"provider": "runway", "base_url": f"{sandbox_url}/runway", **upstream},

@@ -80,6 +80,7 @@ def purchase(
         upstream_model=model,
         state=state,
         body_hash=b"",
+        order_hash=b"",
         send_deadline=NOW,
         remote_id=None,
         hint=None,
