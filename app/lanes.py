@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -29,11 +29,21 @@ class Work(Generic[Item]):
     """What a lane does. All four may raise: the lane logs it and goes on; leases bring back what was dropped."""
 
     name: str
-    claim: Callable[[int], Awaitable[Sequence[Item]]]  # at most so many, now
+    claim: Callable[[int], AsyncIterator[Item]]  # at most so many, now; each is started before the next is claimed
     advance: Callable[[Item], Awaitable[object]]
     next_due: Callable[[], Awaitable[float | None]]  # seconds
     limit: int
     weigh: Callable[[Item], int] = lambda _: 1  # how much of the limit an item takes
+
+
+def at_once(claim: Callable[[int], Awaitable[Sequence[Item]]]) -> Callable[[int], AsyncIterator[Item]]:
+    """A claim that takes all of its items in one go."""
+
+    async def one_by_one(limit: int) -> AsyncIterator[Item]:
+        for item in await claim(limit):
+            yield item
+
+    return one_by_one
 
 
 class LaneRunner(Generic[Item]):
@@ -66,10 +76,11 @@ class LaneRunner(Generic[Item]):
     async def _fill(self) -> float:
         """Start as many steps as there is room for; seconds until the next look."""
         while free := max(0, self._work.limit - sum(self._steps.values())):
-            items = await self._work.claim(free)
-            for item in items:
+            claimed = 0
+            async for item in self._work.claim(free):
                 self._start(item)
-            if sum(map(self._work.weigh, items)) < free:
+                claimed += self._work.weigh(item)
+            if claimed < free:
                 due = await self._work.next_due()
                 return self._sweep_interval if due is None else min(self._sweep_interval, max(SHORTEST_PAUSE, due))
         return self._sweep_interval

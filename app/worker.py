@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from app import health, logs
 from app.backoff import exponential, jittered
 from app.jobs import schedule
-from app.lanes import LaneRunner, Work
+from app.lanes import LaneRunner, Work, at_once
 from app.metrics import WEBHOOK_ATTEMPTS
 from app.queue import QUEUE_NAME, RING, Lane, deserialize, open_redis, serialize
 from app.resources import Resources, settle, warn_of_strays
@@ -69,13 +69,12 @@ class Worker:
         )
         for step, limit in ((steps.resolver, limits.submissions), (steps.storer, limits.stores)):
             due = partial(self._next_due, step.lane)
-            works.append((step.lane, Work(step.lane.value, step.claim, step.advance, due, limit)))
-        due = partial(self._next_due, poller.lane)
-        works.append((poller.lane, Work("poll", poller.claim, poller.advance, due, limits.polls, weigh=len)))
-        works.append((Lane.WATCH, Work("watch", watcher.claim, watcher.advance, watcher.next_due, limits.stores)))
-        works.append(
-            (Lane.DELIVER, Work("deliver", deliverer.claim, self._deliver, deliverer.next_due, limits.deliveries))
-        )
+            works.append((step.lane, Work(step.lane.value, at_once(step.claim), step.advance, due, limit)))
+        due, claim = partial(self._next_due, poller.lane), at_once(poller.claim)
+        works.append((poller.lane, Work("poll", claim, poller.advance, due, limits.polls, weigh=len)))
+        watch, deliver = at_once(watcher.claim), at_once(deliverer.claim)
+        works.append((Lane.WATCH, Work("watch", watch, watcher.advance, watcher.next_due, limits.stores)))
+        works.append((Lane.DELIVER, Work("deliver", deliver, self._deliver, deliverer.next_due, limits.deliveries)))
         return works
 
     async def _next_due(self, lane: Lane) -> float | None:

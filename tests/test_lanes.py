@@ -1,9 +1,9 @@
 """A lane: never more at once than allowed, never asleep when something is due, never dead of one bad step."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
-from app.lanes import LaneRunner, Overtaken, Work
+from app.lanes import LaneRunner, Overtaken, Work, at_once
 
 LONG = 3600.0
 
@@ -20,7 +20,7 @@ class Board:
         self.news = asyncio.Condition()
         self.claims_to_break = 0
         self.due_in: float | None = None
-        self.runner = LaneRunner(Work("board", self.claim, self.advance, self.next_due, limit), LONG)
+        self.runner = LaneRunner(Work("board", at_once(self.claim), self.advance, self.next_due, limit), LONG)
 
     async def claim(self, limit: int) -> Sequence[int]:
         if self.claims_to_break:
@@ -67,6 +67,25 @@ async def test_no_more_steps_than_the_limit_run_at_once() -> None:
     await board.has_begun(7)
     assert board.most_at_once == 2
     await board.stop(task)
+
+
+async def test_what_is_claimed_is_started_before_the_next_is_claimed() -> None:
+    board = Board(1, 2)
+    second = asyncio.Event()
+
+    async def claim(limit: int) -> AsyncIterator[int]:
+        yield 1
+        await second.wait()  # a connection that is held by somebody else
+        yield limit
+
+    runner = LaneRunner(Work("board", claim, board.advance, board.next_due, 2), LONG)
+    task = asyncio.create_task(runner.run())
+    await board.has_begun(1)
+    second.set()
+    await board.has_begun(2)
+    board.gate.set()
+    runner.stop()
+    await asyncio.gather(task, runner.drain())
 
 
 async def test_a_ring_wakes_a_sleeping_lane() -> None:

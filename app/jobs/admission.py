@@ -1,13 +1,13 @@
 """Admission: who may buy next, on which connection. Exact across workers, fair between accounts.
 
-One connection at a time, under the lock of its row: count the free slots, choose the fairest jobs, and commit the
-intents of all of them at once, before a byte leaves. Over a limit jobs wait in their line; nothing wakes them one by
+One connection at a time, under the lock of its row: count the free slots, choose the fairest jobs, and commit their
+intents at once, before a byte leaves. Over a limit jobs wait in their line; nothing wakes them one by
 one, and nobody looks at them before there is room.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,10 @@ UNWRITABLE_SECONDS = 60
 UNWRITABLE = "The gateway could not put the order into its provider's words. It is tried again; its operator is told."
 #: Whoever is next may be in somebody else's hands just now: the ones behind must not wait for that.
 SPARE = 8
+#: A transaction takes in no more jobs after this share of their time-out: what is committed must be sent in time.
+MOST_SHARE = 0.25
+#: Somebody else hands out a connection's slots: it is looked at again after so long.
+BUSY_SECONDS = 0.1
 DIVERT_BATCH = 100
 DIVERT_PAUSE_SECONDS = 10
 NOT_REACHED = "The provider could not be reached; nothing was sent. Trying again until the job's deadline."
@@ -61,9 +65,16 @@ class Admission:
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench
         self._outcomes = Outcomes(bench)
+        self._busy = False
 
-    async def admit(self, limit: int) -> list[Purchase]:
-        """At most so many purchases. Their intents are committed: each must be sent now, or becomes a doubt."""
+    async def admit(self, limit: int) -> AsyncIterator[Purchase]:
+        """At most so many purchases. Their intents are committed: each must be sent now, or becomes a doubt.
+
+        Those of one connection come right after its own commit: what is slow about the next one cannot delay them.
+        """
+        self._busy = False
+        if limit <= 0:
+            return
         async with self._bench.database.read() as connection:
             lines = await schedule.lines(connection)
             closed = await connections.closed(connection) if lines else set()
@@ -74,20 +85,23 @@ class Admission:
                 lines |= await self._divert(line, broken)
             except Exception:
                 log.exception("jobs not diverted", line=line)
-        purchases: list[Purchase] = []
         for upstream in self._bench.registry.connections:
             models = lines.intersection(self._bench.registry.models_of(upstream))
-            room = limit - len(purchases)
-            if models and room > 0 and upstream not in closed:
-                # Whatever goes wrong with one connection, the purchases of the others are committed and wait here.
-                try:
-                    purchases += await self._admit(upstream, sorted(models), room)
-                except Exception:
-                    log.exception("no jobs let in", connection=upstream)
-        return purchases
+            if not models or limit <= 0 or upstream in closed:
+                continue
+            try:
+                purchases = await self._admit(upstream, sorted(models), limit)
+            except Exception:
+                log.exception("admission failed", connection=upstream)
+                continue
+            limit -= len(purchases)
+            for purchase in purchases:
+                yield purchase
 
     async def next_due(self) -> float | None:
         """Seconds until there may be somebody to let in without a ring."""
+        if self._busy:
+            return BUSY_SECONDS
         async with self._bench.database.read() as connection:
             ready = await schedule.next_ready(connection)
             opening = await connections.next_opening(connection, list(self._bench.registry.connections))
@@ -95,9 +109,13 @@ class Admission:
 
     async def _admit(self, upstream: str, models: Sequence[str], room: int) -> list[Purchase]:
         intended: list[tuple[UUID, UUID]] = []
+        enough = asyncio.get_running_loop().time() + MOST_SHARE * self._bench.settings.submit_timeout
         try:
             async with self._bench.database.begin() as connection:
                 standing = await connections.lock(connection, upstream)
+                if standing is None:
+                    self._busy = True
+                    return []
                 free = min(room, await self._free(connection, standing))
                 if free <= 0:
                     return []
@@ -109,6 +127,8 @@ class Admission:
                     intended.append((job.id, submission_id))
                     purchase = await self._intend(connection, job, model, submission_id, standing)
                     purchases += [purchase] if purchase else []
+                    if asyncio.get_running_loop().time() >= enough:
+                        break
                 if purchases and standing.failures >= self._bench.settings.break_after:
                     # Closed until now: this one finds out whether it works again, and the others wait for its outcome.
                     await connections.close(connection, upstream, self._lease)
@@ -169,6 +189,7 @@ class Admission:
                 upstream_model=route.upstream_model,
                 estimated_cost=choice.estimated_cost,
                 body_hash=hashlib.sha256(call.body).digest(),
+                order_hash=order.hash,
                 send_within=within,
             ),
         )
@@ -190,7 +211,7 @@ class Admission:
     async def _withdraw(self, job_id: UUID, submission_id: UUID) -> None:
         """Cut at the commit: the intent may be there, and we know that nothing was sent."""
         with suppress(Overtaken):
-            await self._outcomes.nothing_bought(job_id, submission_id, "the intent could not be committed", NOT_REACHED)
+            await self._outcomes.not_sent_in_time(job_id, submission_id, "the intent could not be committed")
 
     async def _set_back(self, job_id: UUID) -> None:
         async with self._bench.database.begin() as connection:

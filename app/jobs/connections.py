@@ -38,14 +38,17 @@ class Standing:
         return self.failures > 0
 
 
-async def lock(connection: AsyncConnection, name: str) -> Standing:
-    """The right to hand out a connection's slots, until the transaction ends."""
-    mine = select(*_COLUMNS).where(connections.c.name == name).with_for_update()
+async def lock(connection: AsyncConnection, name: str) -> Standing | None:
+    """The right to hand out a connection's slots, until the transaction ends; None when somebody else has it now.
+
+    It is not waited for: other connections must not wait behind this one.
+    """
+    mine = select(*_COLUMNS).where(connections.c.name == name).with_for_update(skip_locked=True)
     row = (await connection.execute(mine)).one_or_none()
     if row is None:
         await connection.execute(insert(connections).values(name=name).on_conflict_do_nothing())
-        row = (await connection.execute(mine)).one()
-    return Standing(*row)
+        row = (await connection.execute(mine)).one_or_none()
+    return None if row is None else Standing(*row)
 
 
 async def standings(connection: AsyncConnection) -> list[Standing]:

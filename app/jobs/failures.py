@@ -28,6 +28,12 @@ LOST = _failure(
     "provider",
     retryable=True,
 )
+NOT_SENT_IN_TIME = _failure(
+    "gateway_delayed",
+    "The gateway was too slow to send the request within its time-out. Nothing was sent.",
+    "gateway",
+    retryable=True,
+)
 UNREACHABLE = _failure(*PUBLIC[Fault.NETWORK], Fault.NETWORK.value, retryable=True)
 UNKNOWN = _failure(
     "upstream_outcome_unknown",

@@ -4,6 +4,8 @@ Every method takes the job's row lock first, then looks where the job and the su
 was asleep past its lease, a resolver and a repeated write all come to the same end.
 """
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -22,6 +24,7 @@ from app.providers.base import Accepted, Rejected, Unknown
 from app.queue import Lane
 
 DETAIL_CHARACTERS = 2000
+DELAYED = "The gateway was too slow to send the request; nothing was sent. Trying again at once."
 
 BUYING = (State.SUBMITTING, State.SUBMIT_UNKNOWN)
 
@@ -100,12 +103,24 @@ class Outcomes:
             await checkpoint(Checkpoint.SUBMIT_RECORDED)
         self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
 
+    async def not_sent_in_time(self, job_id: UUID, submission_id: UUID, detail: str) -> None:
+        """We were too slow, and sent nothing: that counts as no try, and the job keeps its turn."""
+        await self.nothing_bought(job_id, submission_id, detail, DELAYED, failure=failures.NOT_SENT_IN_TIME)
+
     async def nothing_bought(
-        self, job_id: UUID, submission_id: UUID, detail: str, notice: str, *, hint: str | None = None
+        self,
+        job_id: UUID,
+        submission_id: UUID,
+        detail: str,
+        notice: str,
+        *,
+        hint: str | None = None,
+        failure: Mapping[str, Any] | None = None,
     ) -> None:
         """Proven: no byte was sent, or the provider holds no record of it.
 
         ``hint`` is what was looked into. A callback that came meanwhile is evidence, and stands against the proof.
+        ``failure`` is what the ledger says of it.
         """
         async with self._bench.database.begin() as connection:
             job, submission = await self._still_buying(connection, job_id, submission_id)
@@ -117,11 +132,11 @@ class Outcomes:
                 SubmissionState.ABSENT,
                 charge_certainty=ChargeCertainty.NONE.value,
                 missing_since=None,
+                failure=failure,
                 detail=detail[:DETAIL_CHARACTERS],
             )
-            await self._turns.go_on(
-                connection, job, from_=BUYING, fence=None, error=failures.UNREACHABLE, notice=notice
-            )
+            error = failure or failures.UNREACHABLE
+            await self._turns.go_on(connection, job, from_=BUYING, fence=None, error=error, notice=notice)
             await checkpoint(Checkpoint.SUBMIT_RECORDED)
         self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
 

@@ -34,7 +34,10 @@ class JobError(BaseModel):
     code: str = Field(description="Stable: see the list of job error codes in the documentation.")
     message: str
     fault: str = Field(
-        description="`prompt`, `input`, `output_moderation`, `capacity`, `quota`, `account`, `provider` or `network`."
+        description=(
+            "`prompt`, `input`, `output_moderation`, `capacity`, `quota`, `account`, `provider` or `network`; of a "
+            "submission also `gateway`: nothing was sent."
+        )
     )
     retryable: bool = Field(description="Whether the same order, sent again as a new job, may succeed.")
 

@@ -5,7 +5,7 @@ deadline; what it ended in decides the next state (DESIGN §5). A lease that run
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,6 +25,9 @@ from app.queue import Lane
 #: Refusals that say something of the connection, and not of the order.
 TROUBLE = frozenset({Fault.ACCOUNT, Fault.QUOTA, Fault.PROVIDER})
 
+#: A request gets at least this share of its time-out: one that is cut short for our lateness would end in doubt.
+LEAST_SHARE = 0.5
+
 log = structlog.get_logger()
 
 
@@ -38,10 +41,13 @@ class Submitter:
         self._outcomes = Outcomes(bench)
         self._admission = Admission(bench)
 
-    async def claim(self, limit: int) -> Sequence[Claim | Purchase]:
+    async def claim(self, limit: int) -> AsyncIterator[Claim | Purchase]:
+        """At most so many. A purchase is to be sent as soon as it comes, before the next is asked for."""
         expired = await self._bench.claim(self.lane, limit)
-        room = limit - len(expired)
-        return [*expired, *(await self._admission.admit(room) if room else [])]
+        for claim in expired:
+            yield claim
+        async for purchase in self._admission.admit(limit - len(expired)):
+            yield purchase
 
     async def next_due(self) -> float | None:
         """Seconds until there may be something to do without a ring."""
@@ -55,14 +61,17 @@ class Submitter:
             await self._expire(item)
 
     async def _buy(self, purchase: Purchase) -> None:
+        left = purchase.deadline - asyncio.get_running_loop().time()
+        if left < LEAST_SHARE * self._bench.settings.submit_timeout:
+            detail = f"{left:.1f} s were left to send it"
+            log.warning("submission not sent in time", connection=purchase.connection, left=left)
+            await persist(lambda: self._outcomes.not_sent_in_time(purchase.job_id, purchase.submission_id, detail))
+            return
         provider = self._bench.registry.provider(purchase.connection)
-        in_time = asyncio.get_running_loop().time() < purchase.deadline
         outcome = await provider.submit(purchase.call, purchase.deadline)
         await checkpoint(Checkpoint.SUBMIT_ANSWERED)
         SUBMISSIONS.labels(connection=purchase.connection, outcome=type(outcome).__name__.lower()).inc()
         await persist(lambda: self._record(purchase, outcome))
-        if not in_time:
-            return  # we were too slow to send it: that says nothing of the connection
         try:
             await self._judge(purchase, outcome)
         except (SQLAlchemyError, OSError) as error:

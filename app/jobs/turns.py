@@ -10,7 +10,7 @@ from app.backoff import exponential
 from app.ids import Prefix, encode
 from app.jobs import connections, failover, ledger, repository
 from app.jobs.records import Job, Submission
-from app.jobs.states import State, SubmissionState
+from app.jobs.states import State
 from app.jobs.workbench import Workbench
 
 FIRST_RETRY_SECONDS = 1
@@ -44,7 +44,7 @@ class Turns:
         past = await ledger.past_of(connection, job.id)
         closed = await connections.closed(connection)
         turn = failover.next_turn(job, past, self._bench.registry.connections_of, closed)
-        if State.RUNNING in from_ and await repository.now(connection) >= job.deadline_at:
+        if not {State.RUNNING, State.STORING}.isdisjoint(from_) and await repository.now(connection) >= job.deadline_at:
             turn = None  # a render that failed is the reason to tell, and not that there was no time for another one
         if job.cancel_requested_at is None and turn is None:
             await self._bench.recorder.move(
@@ -73,7 +73,7 @@ class Turns:
 
         ``at_least`` counts where the job can only go back to the connection that asked for it.
         """
-        turned_away = [one for one in past if one.state in {SubmissionState.ABSENT, SubmissionState.REJECTED}]
+        turned_away = [one for one in past if failover.turned_away(one)]
         wanted = [name for name in self._bench.registry.connections_of(turn.model) if name not in turn.avoid]
         here = [one for one in turned_away if one.model == turn.model and one.connection in wanted]
         if not here:

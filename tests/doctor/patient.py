@@ -48,7 +48,7 @@ class Patient:
 
     async def intend_again(self) -> Purchase:
         """The intent of the only job that may be bought now."""
-        (purchase,) = await self.resources.steps.submitter.claim(100)
+        (purchase,) = [item async for item in self.resources.steps.submitter.claim(100)]
         assert isinstance(purchase, Purchase)
         return purchase
 

@@ -1,29 +1,30 @@
 """Who may buy next: never more than a connection takes, fair between accounts, by priority and age inside one."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
 
-from app.checkpoints import Checkpoint, visit
+from app.checkpoints import Checkpoint
 from app.clock import utc_now
 from app.embedded.servers import Postgres
 from app.ids import Prefix, encode, new_id
 from app.jobs import connections, schedule
-from app.jobs.admission import Purchase
+from app.jobs.admission import BUSY_SECONDS, Admission, Purchase
 from app.jobs.records import Claim
+from app.jobs.submitting import Submitter
 from app.providers.base import Order
 from app.providers.registry import ADAPTERS
 from app.providers.runway import Runway
 from app.providers.transport import Call
-from tests.support.desk import Office, ways
+from tests.support.desk import Office, asked, ways
 from tests.support.fault_proxy import Side
+from tests.support.hands import Pause
 from tests.support.studio import BUSY, DENIED, FAILED_FREE, MAIN, OTHER, Studio, busy_for
 from tests.support.wire import Wire
-
-WAITING_FOR_A_LOCK = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
 def public(job_id: UUID) -> str:
@@ -54,29 +55,21 @@ async def test_slots_are_counted_exactly_while_many_ask_at_once(office: Office) 
 
 
 async def test_who_counts_the_slots_keeps_others_from_counting(office: Office) -> None:
-    """One is held up between counting and choosing, until the other one waits for it or has counted too."""
-    async with office.one(max_concurrent=3) as desk:
+    """The others do not wait either: they look again soon, and meanwhile go on with other connections."""
+    async with office.one(max_concurrent=3) as desk, Pause(Checkpoint.SUBMIT_CLAIMED) as pause:
         await desk.order(6)
         await desk.execute("INSERT INTO connections (name) VALUES ('first')")  # else its first use would be the lock
-        counted: list[Checkpoint] = []
-        through = asyncio.Event()
-
-        async def hold_up(place: Checkpoint) -> None:
-            if place is Checkpoint.SUBMIT_CLAIMED:
-                counted.append(place)
-                if len(counted) == 2:
-                    await through.wait()
-                while len(counted) == 1 and not await desk.value(WAITING_FOR_A_LOCK):
-                    pass
-
-        visit(hold_up)
-        try:
-            rounds = [asyncio.create_task(desk.let_in()) for _ in range(2)]
-            await asyncio.wait(rounds, return_when=asyncio.FIRST_COMPLETED)
-            through.set()
-            assert sorted([len(await purchases) for purchases in rounds]) == [0, 3]
-        finally:
-            visit(None)
+        counting = asyncio.create_task(desk.let_in())
+        await pause.reached()
+        other = desk.submitter()
+        assert await desk.let_in(submitter=other) == []
+        due = await other.next_due()
+        assert due is not None
+        assert due <= BUSY_SECONDS
+        pause.go_on()
+        assert len(await counting) == 3
+        assert await desk.let_in(submitter=other) == []
+        assert await other.next_due() is None
 
 
 async def test_requests_per_minute_are_counted_exactly_while_many_ask_at_once(office: Office) -> None:
@@ -96,16 +89,70 @@ async def test_requests_per_minute_are_counted_exactly_while_many_ask_at_once(of
         assert sum(map(len, rounds)) == 2
 
 
-async def test_the_minute_begins_when_a_job_was_let_in_and_not_when_somebody_began_to_ask(office: Office) -> None:
-    async with office.one(requests_per_minute=1) as desk:
-        await desk.order()
+# Our own lateness ----------------------------------------------------------------------------------------------------
+
+
+async def test_held_connection_delays_no_other(office: Office) -> None:
+    """A row lock that somebody holds for long: the orders of a healthy connection are sent meanwhile."""
+    async with office.two([MAIN], [OTHER], workers=1) as desk:
+        await desk.execute("INSERT INTO connections (name) VALUES ('first'), ('second')")
         async with desk.gateway.resources.database.begin() as connection:
             await connections.lock(connection, "first")
-            asking = asyncio.create_task(desk.let_in())
-            await desk.until(WAITING_FOR_A_LOCK)
-            noted = await desk.value("SELECT clock_timestamp()")
-        assert len(await asking) == 1
-        assert await desk.value("SELECT created_at FROM submissions") > noted
+            (held,) = await desk.order()
+            (job,) = await desk.order(model="studio/other")
+            assert (await desk.gateway.ended(public(job)))["status"] == "succeeded"
+            assert (await desk.gateway.get(public(held)))["status"] == "queued"
+        assert (await desk.gateway.ended(public(held)))["status"] == "succeeded"
+        assert await desk.ledger(public(held)) == [("first", "main", "done")]
+
+
+async def test_purchase_is_sent_before_the_next_connection_is_asked(office: Office, first: Studio) -> None:
+    async with office.two([MAIN], [OTHER]) as desk:
+        await desk.order()
+        await desk.order(model="studio/other")
+        claimed = Admission(desk.gateway.resources.bench).admit(10)
+        purchase = await anext(claimed)
+        async with Pause(Checkpoint.SUBMIT_CLAIMED) as pause:
+            behind = asyncio.ensure_future(anext(claimed))
+            await pause.reached()
+            await desk.buy([purchase])
+            assert (len(first.orders), behind.done()) == (1, False)
+            pause.go_on()
+            await desk.buy([await behind])
+
+
+async def test_what_could_not_be_sent_in_time_counts_as_no_try_and_is_sent_where_it_was_to_go(
+    office: Office, first: Studio, second: Studio
+) -> None:
+    """The dearer way is not taken, nothing is said of the provider, and nobody waits."""
+    async with office.two([MAIN], [OTHER], submit_timeout=2) as desk:
+        (job,) = await desk.order(fallbacks=["studio/other"], max_cost="100")
+        for _ in range(4):
+            (purchase,) = await desk.let_in()
+            late = replace(purchase, deadline=asyncio.get_running_loop().time() + 0.9)
+            await desk.buy([late])
+        (purchase,) = await desk.let_in()
+        await desk.buy([purchase])
+        assert (asked(first), asked(second)) == ([first.orders[0]["model"]], [])
+        rows = await desk.gateway.submissions(public(job))
+        assert [row["state"] for row in rows] == ["absent"] * 4 + ["accepted"]
+        assert {row["connection"] for row in rows} == {"first"}
+        assert {(row["error"]["code"], row["error"]["fault"]) for row in rows[:4]} == {("gateway_delayed", "gateway")}
+        assert {row["charge_certainty"] for row in rows[:4]} == {"none"}
+        assert await desk.value("SELECT coalesce(max(failures), 0) FROM connections") == 0
+        notices = [event["data"]["notice"] for event in await desk.events(public(job))]
+        assert not any("could not be reached" in (notice or "") for notice in notices)
+
+
+async def test_no_more_is_committed_than_can_be_sent_in_time(office: Office) -> None:
+    """Each intent takes long: so many are committed as fit into a quarter of the time-out, and the others wait."""
+    async with office.one() as desk:
+        await desk.order(5)
+        bench = replace(
+            desk.gateway.resources.bench,
+            settings=desk.gateway.settings.jobs.model_copy(update={"submit_timeout": 1e-9}),
+        )
+        assert len(await desk.let_in(submitter=Submitter(bench))) == 1
 
 
 # Fairness ------------------------------------------------------------------------------------------------------------
@@ -208,7 +255,7 @@ async def test_a_job_past_its_deadline_is_ended_and_not_let_in(office: Office) -
         late, following = await desk.order(2)
         for table, column, key in (("jobs", "deadline_at", "id"), ("schedule", "next_at", "job_id")):
             await desk.execute(f"UPDATE {table} SET {column} = clock_timestamp() WHERE {key} = :job", job=late)
-        claim, purchase = await desk.submitter().claim(10)
+        claim, purchase = [item async for item in desk.submitter().claim(10)]
         assert isinstance(claim, Claim)
         assert isinstance(purchase, Purchase)
         assert purchase.job_id == following

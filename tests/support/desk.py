@@ -50,8 +50,8 @@ class Desk:
 
     async def let_in(self, limit: int = 100, *, submitter: Submitter | None = None) -> list[Purchase]:
         """One round of admission."""
-        items = await (submitter or self.submitter()).claim(limit)
-        return [item for item in items if not isinstance(item, Claim)]
+        items = (submitter or self.submitter()).claim(limit)
+        return [item async for item in items if not isinstance(item, Claim)]
 
     async def buy(self, purchases: Sequence[Purchase]) -> None:
         """Send them, one after the other, and write down what came of it."""
@@ -83,6 +83,11 @@ class Desk:
         rows = await self.gateway.submissions(job_id)
         assert [row["number"] for row in rows] == list(range(1, len(rows) + 1))
         return [(row["connection"], row["model"].removeprefix("studio/"), row["state"]) for row in rows]
+
+    async def events(self, job_id: str) -> list[dict[str, Any]]:
+        """What has happened to a job until now."""
+        found = await self.gateway.resources.events.after(self.account, inner(job_id), 0)
+        return [{"type": event.type, "data": event.data} for event in found]
 
     async def log(self, job_id: str) -> list[dict[str, Any]]:
         """What happened to an ended job, without the progress."""

@@ -12,7 +12,7 @@ from app import checkpoints
 from app.checkpoints import Checkpoint
 from app.events.repository import Event
 from app.ids import Prefix, decode
-from app.lanes import Overtaken
+from app.lanes import Overtaken, at_once
 from app.queue import Lane
 from app.resources import Resources
 
@@ -62,8 +62,9 @@ class Hands:
 
     async def claim(self, lane: Lane, limit: int = PLENTY) -> list[Step]:
         """Take what is due in a lane; each step is to be called."""
-        items = await self._steps[lane].claim(limit)
-        return [self._step(lane, item) for item in items]
+        claim = self._steps[lane].claim
+        claimed = claim(limit) if lane is Lane.SUBMIT else at_once(claim)(limit)
+        return [self._step(lane, item) async for item in claimed]
 
     def _step(self, lane: Lane, item: Any) -> Step:
         async def step() -> None:
