@@ -6,6 +6,8 @@ connections that serve it. What a provider said decides which ways are closed fo
 * a verdict on the order itself (a parameter refused) closes the model: another connection would say the same;
 * a safety refusal closes everything, unless the order says that its fallbacks may be asked as well;
 * any other definitive "no", and a render that failed, closes the way;
+* a render that the provider lost closes nothing the first two times, and then its model: the order may be what brings
+  the server down;
 * "not now" closes nothing: the way has its turn again, after the others that take jobs.
 
 Money: a next purchase must fit into ``max_cost`` together with all that was, or may have been, charged before. Without
@@ -16,12 +18,15 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from app.jobs.failures import LOST, NOT_SENT_IN_TIME
 from app.jobs.records import Choice, Job, Submission
 from app.jobs.states import ChargeCertainty, SubmissionState
 from app.providers.errors import Fault
 
 #: How often a way may say "not now" before the next model has its turn.
 TRIES = 2
+#: How often a provider may lose a render of a model before the job gives that model up.
+LOSSES = 3
 
 SAFETY = frozenset({Fault.PROMPT.value, Fault.OUTPUT_MODERATION.value})
 ABOUT_THE_ORDER = SAFETY | {Fault.INPUT.value}
@@ -95,16 +100,27 @@ def _is_verdict(one: Submission) -> bool:
 
 
 def _model_is_closed(model: str, past: Sequence[Submission]) -> bool:
-    return any(one.model == model and _is_verdict(one) and _fault(one) in ABOUT_THE_ORDER for one in past)
+    here = [one for one in past if one.model == model]
+    refused = any(_is_verdict(one) and _fault(one) in ABOUT_THE_ORDER for one in here)
+    return refused or sum(_is_lost(one) for one in here) >= LOSSES
+
+
+def _is_lost(one: Submission) -> bool:
+    return one.failure is not None and one.failure["code"] == LOST["code"]
 
 
 def _way_is_closed(model: str, connection: str, past: Sequence[Submission]) -> bool:
     return any(one.model == model and one.connection == connection and _is_verdict(one) for one in past)
 
 
+def turned_away(one: Submission) -> bool:
+    """Whether a connection did not take a submission. What we were too slow to send says nothing of the connection."""
+    untaken = one.state in {SubmissionState.REJECTED, SubmissionState.ABSENT}
+    return untaken and (one.failure is None or one.failure["code"] != NOT_SENT_IN_TIME["code"])
+
+
 def _tries(model: str, connection: str, past: Sequence[Submission]) -> int:
-    turned_away = (SubmissionState.REJECTED, SubmissionState.ABSENT)
-    return sum(one.model == model and one.connection == connection and one.state in turned_away for one in past)
+    return sum(one.model == model and one.connection == connection and turned_away(one) for one in past)
 
 
 def _fault(one: Submission) -> str | None:

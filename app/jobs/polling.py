@@ -120,7 +120,7 @@ class Poller:
         assert one.submission.remote_id is not None
         if one.provider is None:
             return await self._not_configured(one)
-        outcome = await one.provider.poll(one.submission.remote_id)
+        outcome = await one.provider.poll(one.submission.remote_id, fresh=one.submission.missing_since is not None)
         await checkpoint(Checkpoint.POLL_ANSWERED)
         match outcome:
             case Finished():
@@ -186,11 +186,15 @@ class Poller:
             missing_for = await ledger.mark_missing(connection, one.submission.id)
             words = "The provider does not know the job just now; it is asked again before the job is given up."
             await self._bench.recorder.notice(connection, one.job_id, words)
-            if missing_for < self._bench.settings.lost_after and not one.overdue:
+            lost = missing_for >= self._bench.settings.lost_after
+            if not lost and not one.overdue:
                 pause = max(self._bench.poll_interval(one.submission.connection), missing_for / 4)
                 await schedule.defer(connection, [(one.claim, min(pause, LONGEST_PAUSE_SECONDS))])
                 return None
-        await self._verdicts.given_up(one.claim, one.submission, failures.LOST)
+        if lost:
+            await self._verdicts.lost(one.claim, one.submission)
+        else:
+            await self._verdicts.given_up(one.claim, one.submission, failures.TIMEOUT)
         return None
 
     async def _cancel(self, one: Watched, provider: Provider) -> float | None:

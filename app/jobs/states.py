@@ -78,9 +78,10 @@ ALLOWED: dict[tuple[State, State], int] = {
     (State.SUBMIT_UNKNOWN, State.QUEUED): 9,
     (State.SUBMIT_UNKNOWN, State.FAILED): 10,  # or 6: a refusal that was reported late
     (State.RUNNING, State.STORING): 11,
-    (State.RUNNING, State.QUEUED): 12,  # the next way to make the film, after a definitive verdict
+    (State.RUNNING, State.QUEUED): 12,  # after a definitive verdict; 18 where a provider that never bills lost it
     (State.RUNNING, State.FAILED): 12,  # 14 as well: our deadline, or lost upstream
     (State.RUNNING, State.CANCELED): 13,
+    (State.STORING, State.QUEUED): 18,  # the same, before its film was fetched
     (State.STORING, State.SUCCEEDED): 15,
     (State.STORING, State.FAILED): 16,
 }

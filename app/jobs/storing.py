@@ -13,8 +13,10 @@ from app.checkpoints import Checkpoint, checkpoint
 from app.ids import Prefix, encode
 from app.jobs import failures, ledger, repository, schedule
 from app.jobs.fetching import Fetcher, ResultUnavailable
+from app.jobs.outcomes import DETAIL_CHARACTERS
 from app.jobs.records import Claim, Job, Submission
 from app.jobs.states import State, SubmissionState
+from app.jobs.verdicts import Verdicts
 from app.jobs.workbench import Workbench, persist
 from app.lanes import Overtaken
 from app.providers.transport import TransportError
@@ -37,6 +39,7 @@ class Storer:
         self._bench = bench
         self._assets = assets
         self._fetcher = Fetcher(bench, assets)
+        self._verdicts = Verdicts(bench)
         self._settings = settings
 
     async def claim(self, limit: int) -> Sequence[Claim]:
@@ -69,7 +72,8 @@ class Storer:
         async with self._bench.database.begin() as connection:
             await self._storing(connection, claim)
             assets = await self._assets.record(connection, stored)
-            await ledger.end(connection, submission.id, SubmissionState.DONE, fetches=submission.fetches + 1)
+            fetched = {"fetches": submission.fetches + 1, "missing_since": None}
+            await ledger.end(connection, submission.id, SubmissionState.DONE, **fetched)
             await self._bench.recorder.move(
                 connection,
                 job.id,
@@ -92,36 +96,46 @@ class Storer:
             await schedule.defer(connection, [(claim, STORAGE_RETRY_SECONDS)])
 
     async def _result_trouble(self, claim: Claim, job: Job, submission: Submission, error: Exception) -> None:
+        """The provider's side, or the film's: it is tried again, given up, or made anew where that costs nothing."""
         tries = submission.fetches + 1
+        unavailable = error if isinstance(error, ResultUnavailable) else None
         final = tries >= self._settings.fetch_tries or (isinstance(error, AssetError) and not error.retryable)
-        log.warning("film not taken in", job=encode(Prefix.JOB, job.id), tries=tries, final=final, error=str(error))
         async with self._bench.database.begin() as connection:
             await self._storing(connection, claim)
-            if not final:
-                await ledger.change(connection, submission.id, fetches=tries, detail=str(error)[:2000])
-                pause = exponential(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
-                await self._bench.recorder.notice(
-                    connection, job.id, "The film is rendered; fetching it failed and is tried again."
-                )
-                await schedule.defer(connection, [(claim, pause)])
-                return
-            await ledger.end(
-                connection,
-                submission.id,
-                SubmissionState.DONE,
-                fetches=tries,
-                failure=failures.ASSET_UNAVAILABLE,
-                detail=str(error)[:2000],
-            )
-            await self._bench.recorder.move(
-                connection,
-                job.id,
-                State.FAILED,
-                from_=(State.STORING,),
-                fence=claim.fence,
-                error=failures.ASSET_UNAVAILABLE,
-            )
-        self._bench.bell.ring(Lane.DELIVER)
+            missing_for = 0.0
+            if unavailable is not None and (unavailable.promised or unavailable.gone):
+                missing_for = await ledger.mark_missing(connection, submission.id)
+            lost = missing_for >= self._bench.settings.lost_after
+            if unavailable is not None and unavailable.promised:
+                final = final and lost  # as long as the status promises a video, a 404 may be another replica's
+            anew = unavailable is not None and unavailable.gone and self._verdicts.costs_nothing(submission)
+            log.warning("film not taken in", job=encode(Prefix.JOB, job.id), tries=tries, final=final, error=str(error))
+            if anew and lost:
+                await self._verdicts.submit_again(connection, claim, job, submission)
+            elif anew or not final:
+                await self._again(connection, claim, submission, tries, str(error))
+            else:
+                await self._unavailable(connection, claim, submission, tries, str(error))
+        self._bench.bell.ring(Lane.DELIVER, Lane.SUBMIT, Lane.WATCH)
+
+    async def _again(
+        self, connection: AsyncConnection, claim: Claim, submission: Submission, tries: int, detail: str
+    ) -> None:
+        await ledger.change(connection, submission.id, fetches=tries, detail=detail[:DETAIL_CHARACTERS])
+        pause = exponential(tries, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
+        words = "The film is rendered; fetching it failed and is tried again."
+        await self._bench.recorder.notice(connection, claim.job_id, words)
+        await schedule.defer(connection, [(claim, pause)])
+
+    async def _unavailable(
+        self, connection: AsyncConnection, claim: Claim, submission: Submission, tries: int, detail: str
+    ) -> None:
+        error = failures.ASSET_UNAVAILABLE
+        ended = {"fetches": tries, "failure": error, "detail": detail[:DETAIL_CHARACTERS]}
+        await ledger.end(connection, submission.id, SubmissionState.DONE, **ended)
+        await self._bench.recorder.move(
+            connection, claim.job_id, State.FAILED, from_=(State.STORING,), fence=claim.fence, error=error
+        )
 
     async def _storing(self, connection: AsyncConnection, claim: Claim) -> None:
         """Lock the job first, as everybody does."""

@@ -17,7 +17,7 @@ from app.jobs.states import State, SubmissionState
 from app.jobs.turns import Turns
 from app.jobs.workbench import Workbench
 from app.lanes import Overtaken
-from app.providers.base import Canceled, CancelOutcome, Failed, Finished
+from app.providers.base import BillsOn, Canceled, CancelOutcome, Failed, Finished
 from app.providers.errors import Billed
 from app.queue import Lane
 
@@ -95,13 +95,41 @@ class Verdicts:
             await checkpoint(Checkpoint.POLL_RECORDED)
         self._bench.bell.ring(Lane.DELIVER, Lane.SUBMIT)
 
+    async def lost(self, claim: Claim, submission: Submission) -> None:
+        """The provider no longer knows the render. Where renders cost nothing the job is submitted again."""
+        if not self.costs_nothing(submission):
+            await self.given_up(claim, submission, failures.LOST)
+            return
+        async with self._bench.database.begin() as connection:
+            job = await self._rendering(connection, claim)
+            await self.submit_again(connection, claim, job, submission)
+            await checkpoint(Checkpoint.POLL_RECORDED)
+        self._bench.bell.ring(Lane.DELIVER, Lane.SUBMIT, Lane.WATCH)
+
+    def costs_nothing(self, submission: Submission) -> bool:
+        """Whether another render in its place is free."""
+        return self._bench.bills_on(submission.connection) is BillsOn.NEVER
+
+    async def submit_again(self, connection: AsyncConnection, claim: Claim, job: Job, submission: Submission) -> None:
+        """In the caller's transaction, which holds the job: abandon a render that was lost at no cost.
+
+        It stays watched: if it turns up after all it is known by its id, and is not the job's video.
+        """
+        await self._abandon(connection, submission, failures.LOST)
+        await self._turns.go_on(
+            connection,
+            job,
+            from_=(job.state,),
+            fence=claim.fence,
+            error=failures.LOST,
+            notice="The provider lost the render, at no cost. Submitting it again.",
+        )
+
     async def given_up(self, claim: Claim, submission: Submission, error: Mapping[str, Any]) -> None:
         """Our own deadline, or the provider no longer knows the render. That is no verdict: it stays watched."""
         async with self._bench.database.begin() as connection:
             await self._rendering(connection, claim)
-            await self._end(connection, submission, SubmissionState.ABANDONED, error=error)
-            await ledger.change(connection, submission.id, missing_since=None)  # the watch counts anew
-            await self._bench.watch(connection, submission)
+            await self._abandon(connection, submission, error)
             await self._bench.recorder.move(
                 connection, claim.job_id, State.FAILED, from_=(State.RUNNING,), fence=claim.fence, error=error
             )
@@ -120,6 +148,11 @@ class Verdicts:
         if job is None or job.state is not State.RUNNING:
             raise Overtaken
         return job
+
+    async def _abandon(self, connection: AsyncConnection, submission: Submission, error: Mapping[str, Any]) -> None:
+        await self._end(connection, submission, SubmissionState.ABANDONED, error=error)
+        await ledger.change(connection, submission.id, missing_since=None)  # the watch counts anew
+        await self._bench.watch(connection, submission)
 
     async def _end(
         self,

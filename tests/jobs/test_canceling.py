@@ -140,15 +140,31 @@ async def test_what_cannot_be_read_just_now_is_not_deleted(
     assert (shown["status"], bool(shown["assets"])) == ("failed" if late else "succeeded", True)
 
 
-@pytest.mark.parametrize("deleted", [Say("", 204), NOT_FOUND], ids=["taken note of", "forgotten"])
-async def test_a_provider_that_forgets_what_it_canceled_has_canceled_it(
-    scripted: Gateway, upstream: Upstream, deleted: Say
-) -> None:
+async def test_cancel_that_is_answered_with_not_found_confirms_nothing(scripted: Gateway, upstream: Upstream) -> None:
+    """Another replica may have answered, and the render may go on elsewhere: only time tells that it is lost."""
     hands = Hands(scripted.resources)
     job = await scripted.create(**ORDER)
     await hands.work(Lane.SUBMIT)
     await cancel(scripted, job)
-    upstream.delete = deleted
+    upstream.delete = NOT_FOUND
+    await poll(hands)
+    await poll(hands)
+    assert upstream.asked["DELETE"] == 2
+    upstream.status = NOT_FOUND
+    await poll(hands)
+    assert (await scripted.get(job["id"]))["status"] == "running"
+    await hands.pass_time(700)
+    await poll(hands)
+    assert await end_of(scripted, job) == ("failed", "not_cancellable")
+    assert (await scripted.get(job["id"]))["error"]["code"] == "upstream_lost"
+
+
+async def test_a_provider_that_forgets_what_it_canceled_has_canceled_it(scripted: Gateway, upstream: Upstream) -> None:
+    hands = Hands(scripted.resources)
+    job = await scripted.create(**ORDER)
+    await hands.work(Lane.SUBMIT)
+    await cancel(scripted, job)
+    upstream.delete = Say("", 204)
     await poll(hands)
     assert await end_of(scripted, job) == ("running", "requested")
     await poll(hands)

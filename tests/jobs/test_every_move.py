@@ -241,6 +241,18 @@ async def failed_and_goes_another_way(workshop: Workshop) -> UUID:
     return job_id
 
 
+@makes(RUNNING, QUEUED)
+async def lost_at_no_cost(workshop: Workshop) -> UUID:
+    job_id = await workshop.order("free")
+    await workshop.work(Lane.SUBMIT)
+    for record in workshop.books["free"].records.values():
+        record.forgotten = True
+    for _ in range(2):
+        await workshop.pass_time(700)
+        await workshop.work(Lane.POLL)
+    return job_id
+
+
 @makes(RUNNING, FAILED)
 async def failed_for_good(workshop: Workshop) -> UUID:
     return await rendered(workshop, Phase.BILLED, "none")
@@ -303,7 +315,18 @@ async def not_to_be_had(workshop: Workshop) -> UUID:
     workshop.books["reference"].film_is_there = False
     job_id = await rendered(workshop, Phase.FINISHED)
     for _ in range(2):
-        await workshop.pass_time(200)
+        await workshop.pass_time(700)
+        await workshop.work(Lane.STORE)
+    return job_id
+
+
+@makes(STORING, QUEUED)
+async def lost_before_it_was_fetched(workshop: Workshop) -> UUID:
+    job_id = await rendered(workshop, Phase.FINISHED, "free")
+    for record in workshop.books["free"].records.values():
+        record.forgotten = True
+    for _ in range(2):
+        await workshop.pass_time(700)
         await workshop.work(Lane.STORE)
     return job_id
 

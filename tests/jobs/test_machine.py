@@ -50,8 +50,8 @@ LANES = tuple(PLACES)
 SUBMIT = LANES.index(Lane.SUBMIT)
 
 KIND = st.sampled_from(sorted(KINDS))
-FATES_OF_THREE = st.tuples(*[st.sampled_from((ACCEPTED, LOST, LOST, *FATES))] * 3)
-PLACES_OF_TWO = st.lists(st.integers(0, 2), min_size=2, max_size=2)
+FATES_OF_ALL = st.tuples(*[st.sampled_from((ACCEPTED, LOST, LOST, *FATES))] * len(KINDS))
+PLACES_OF_TWO = st.lists(st.integers(0, len(KINDS) - 1), min_size=2, max_size=2)
 PICK = st.integers(0, 11)
 YES_OR_NO = st.booleans()
 RARELY = st.sampled_from((False, False, True))
@@ -99,7 +99,7 @@ class Machine(RuleBasedStateMachine):
     # The customer -----------------------------------------------------------------------------------------------------
 
     @initialize(
-        kinds=st.permutations(sorted(KINDS)), fates=FATES_OF_THREE, limit=LIMIT, places=PLACES_OF_TWO, late=YES_OR_NO
+        kinds=st.permutations(sorted(KINDS)), fates=FATES_OF_ALL, limit=LIMIT, places=PLACES_OF_TWO, late=YES_OR_NO
     )
     def begin(self, kinds: list[str], fates: list[str], limit: str | None, places: list[int], late: bool) -> None:
         """``late``: what is still being rendered at the end of it all comes after every deadline."""

@@ -137,7 +137,12 @@ async def test_a_render_that_never_ends_is_given_up_at_the_deadline(gateway: Gat
 async def test_what_is_not_a_playable_film_never_counts_as_success(
     sandbox_url: str, settings: Settings, behaviour: str
 ) -> None:
-    few = settings.model_copy(update={"assets": settings.assets.model_copy(update={"fetch_tries": 2})})
+    few = settings.model_copy(
+        update={
+            "assets": settings.assets.model_copy(update={"fetch_tries": 2}),
+            "jobs": settings.jobs.model_copy(update={"lost_after": 0.1}),
+        }
+    )
     async with running_gateway(few, sandbox_url) as gateway:
         job = await gateway.create(f"{PROMPT} {behaviour}")
         ended = await gateway.ended(job["id"])

@@ -31,6 +31,7 @@ VERDICTS = {
     Record.FREE: Finding.FREE,
     Record.BILLED: Finding.BILLED,
     Record.CANCELED: Finding.CANCELED,
+    Record.LOST: Finding.LOST,
 }
 
 
@@ -41,9 +42,13 @@ class Engine:
         self.setting = setting
         self.exercised: set[tuple[State, State]] = set()
         self._allowed = allowed
-        later = setting.bills_on is BillsOn.SUCCESS
-        self._on_acceptance = ChargeCertainty.NONE if later else ChargeCertainty.CERTAIN
-        self.in_doubt = ChargeCertainty.POSSIBLE if later else ChargeCertainty.CERTAIN  # accepted, the end not known
+        none, possible, certain = ChargeCertainty.NONE, ChargeCertainty.POSSIBLE, ChargeCertainty.CERTAIN
+        # On acceptance; accepted with the end not known; and at a good end.
+        self._on_acceptance, self.in_doubt, self.charged = {
+            BillsOn.ACCEPTANCE: (certain, certain, certain),
+            BillsOn.SUCCESS: (none, possible, certain),
+            BillsOn.NEVER: (none, none, none),
+        }[setting.bills_on]
 
     def broken(self, *mutants: Mutant) -> bool:
         return self.setting.mutant in mutants
@@ -219,7 +224,8 @@ class Engine:
             return
         yield self.move(world, State.FAILED)
         free = all(one.certainty is ChargeCertainty.NONE for one in world.ledger)
-        may_buy = len(world.ledger) < PURCHASES and (free or self.broken(Mutant.FAILOVER_AT_ANY_COST))
+        at_any_cost = self.broken(Mutant.FAILOVER_AT_ANY_COST, Mutant.LOST_AT_ANY_COST)
+        may_buy = len(world.ledger) < PURCHASES and (free or at_any_cost)
         if may_buy:
             yield self.move(world, State.QUEUED)
 
@@ -260,13 +266,21 @@ class Engine:
         done = SubmissionState.DONE
         match finding:
             case Finding.SUCCEEDED:
-                yield self.move(rested.with_submission(about, certainty=ChargeCertainty.CERTAIN), State.STORING)
+                yield self.move(rested.with_submission(about, certainty=self.charged), State.STORING)
             case Finding.CANCELED:
                 ended = rested.with_submission(about, state=done, certainty=self.in_doubt)
                 yield self.move(ended, State.CANCELED if rested.cancel else State.FAILED)
             case Finding.FREE | Finding.BILLED:
                 certainty = ChargeCertainty.NONE if finding is Finding.FREE else ChargeCertainty.CERTAIN
                 yield from self._go_on(rested.with_submission(about, state=done, certainty=certainty))
+            case Finding.LOST:
+                facts = {"state": SubmissionState.ABANDONED, "certainty": self.in_doubt, "watch": Watch.ON}
+                abandoned = rested.with_submission(about, **facts)
+                free = self.setting.bills_on is BillsOn.NEVER or self.broken(Mutant.LOST_AT_ANY_COST)
+                yield from self._go_on(abandoned) if free else (self.move(abandoned, State.FAILED),)
+            case Finding.UNAVAILABLE if self.setting.bills_on is BillsOn.NEVER:
+                facts = {"state": SubmissionState.ABANDONED, "watch": Watch.ON}
+                yield from self._go_on(rested.with_submission(about, **facts))
             case _:
                 film = finding is Finding.STORED
                 ended = rested._replace(film=film).with_submission(about, state=done)

@@ -77,10 +77,14 @@ class Outside:
             yield Move(f"the provider refuses {name}", Kind.PROGRESS, refused)
         if paid.record is Record.NONE:
             return
-        if not paid.listed and self._setting.lookup is Lookup.LIST:
+        if not paid.listed and self._setting.lookup is Lookup.LIST and paid.record is not Record.LOST:
             shown = world.with_submission(number, listed=True)
             yield Move(f"the record of {name} shows up in the list", Kind.PROGRESS, shown)
-        for end in self._setting.ends if paid.record is Record.RENDERING else ():
+        under_way = paid.record in {Record.RENDERING, Record.LOST}
+        if self._setting.forgets and paid.record is Record.RENDERING:
+            lost = world.with_submission(number, record=Record.LOST, listed=False)
+            yield Move(f"the provider loses the render of {name}", Kind.LUCK, lost)
+        for end in self._setting.ends if under_way else ():
             if end is not Record.CANCELED or paid.cancel_asked:
                 yield Move(f"{name} comes to {end}", Kind.PROGRESS, world.with_submission(number, record=end))
 

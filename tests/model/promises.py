@@ -44,6 +44,7 @@ class Mutant(StrEnum):
     TIMEOUT_FORGETS = "a purchase that outlives its job's deadline is not watched"
     LATE_IS_FREE = "a purchase found after its job has ended counts as free until it is seen to succeed"
     EVIDENCE_NEEDS_FENCE = "a worker whose lease is over throws away the remote id that it knows"
+    LOST_AT_ANY_COST = "a render that the provider lost is bought anew though it may be billed"
     ABSENT_IS_DEAF = "a callback for a submission that was taken for absent is not followed up"
 
 
@@ -57,11 +58,14 @@ class Setting:
     cancels: bool = True  # the customer may cancel
     list_keeps_its_word: bool = True  # after the visibility delay it shows every record, once in two looks
     ends: tuple[Record, ...] = (Record.SUCCEEDED, Record.FREE, Record.BILLED, Record.CANCELED)
+    forgets: bool = False  # the provider may lose a render, for a while or for good
     mutant: Mutant | None = None
 
     def charges(self, one: Submission) -> bool:
         """The truth: whether the provider charges for the record of a request."""
-        if one.record in {Record.RENDERING, Record.CANCELED}:
+        if self.bills_on is BillsOn.NEVER:
+            return False
+        if one.record in {Record.RENDERING, Record.CANCELED, Record.LOST}:
             return self.bills_on is BillsOn.ACCEPTANCE
         return one.record in {Record.SUCCEEDED, Record.BILLED}
 
@@ -124,5 +128,5 @@ def at_rest(setting: Setting, world: World) -> Iterator[Breach]:
         record, certain = world.ledger[one.remote], one.certainty is ChargeCertainty.CERTAIN
         if certain and not setting.charges(record):
             yield Promise.LEDGER, f"submission {number + 1} costs nothing, and the ledger is certain that it does"
-        if not certain and record.record is Record.SUCCEEDED:
+        if not certain and record.record is Record.SUCCEEDED and setting.charges(record):
             yield Promise.LEDGER, f"submission {number + 1} brought a film, and the ledger does not know"

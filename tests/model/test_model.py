@@ -18,6 +18,12 @@ SETTINGS = {
     "list": Setting(),
     "list, bills on success": Setting(bills_on=BillsOn.SUCCESS),
     "no list, bills on success": Setting(lookup=Lookup.NONE, bills_on=BillsOn.SUCCESS),
+    "forgets": Setting(
+        bills_on=BillsOn.NEVER, cancels=False, callbacks=False, forgets=True, ends=(Record.SUCCEEDED, Record.FREE)
+    ),
+    "forgets, bills on success": Setting(
+        lookup=Lookup.NONE, bills_on=BillsOn.SUCCESS, cancels=False, forgets=True, ends=(Record.SUCCEEDED,)
+    ),
     "false list": Setting(list_keeps_its_word=False, cancels=False, ends=()),
     "false list, no callbacks": Setting(
         list_keeps_its_word=False, cancels=False, callbacks=False, ends=(Record.SUCCEEDED,)
@@ -33,6 +39,7 @@ CAUGHT = {
     Mutant.SINGLE_LOOKUP: ("list", Promise.ONE_PURCHASE),
     Mutant.NO_SEND_DEADLINE: ("list", Promise.ONE_PURCHASE),
     Mutant.FAILOVER_AT_ANY_COST: ("list", Promise.KNOWN_FREE),
+    Mutant.LOST_AT_ANY_COST: ("forgets, bills on success", Promise.KNOWN_FREE),
     Mutant.NO_FENCE: ("no list, bills on success", Promise.ONE_LIVE),
     Mutant.NO_GUARD: ("list", Promise.FINAL),
     Mutant.NO_SWEEPER: ("list", Promise.AN_END),
@@ -80,7 +87,8 @@ def test_the_checker_catches(mutant: Mutant) -> None:
 
 @pytest.mark.parametrize("move", ALLOWED, ids=lambda move: f"{move[0]}-{move[1]}")
 def test_a_move_that_is_missing_in_the_table_is_noticed(move: tuple[State, State]) -> None:
-    name = "false list" if move == (State.QUEUED, State.RUNNING) else "list"
+    special = {(State.QUEUED, State.RUNNING): "false list", (State.STORING, State.QUEUED): "forgets"}
+    name = special.get(move, "list")
     rest = {other: number for other, number in ALLOWED.items() if other != move}
     story = Explorer(SETTINGS[name], Promise.TABLE, rest).run().story
     assert story is not None

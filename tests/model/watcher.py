@@ -46,10 +46,10 @@ class Watcher:
     def _settle(self, world: World, number: int, remote: int, name: str) -> Iterator[Move]:
         """The truth reaches the ledger, and a late film is kept. The state of the job stays as it is."""
         record = world.ledger[remote].record
-        if record is Record.RENDERING:
+        if record in {Record.RENDERING, Record.LOST}:
             return
         certainty = {Record.FREE: ChargeCertainty.NONE, Record.CANCELED: self._engine.in_doubt}
-        facts = {"certainty": certainty.get(record, ChargeCertainty.CERTAIN)}
+        facts = {"certainty": certainty.get(record, self._engine.charged)}
         wanted = record is Record.SUCCEEDED and not world.film
         ended = Watch.NO if world.job in FINAL or not wanted else Watch.ON  # the job may still come to nothing
         settled = world.with_submission(number, watch=ended, **facts)

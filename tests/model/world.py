@@ -37,6 +37,7 @@ class Record(StrEnum):
     FREE = "a free failure"
     BILLED = "a billed failure"
     CANCELED = "a canceled render"
+    LOST = "a render that the provider no longer knows"  # it may still end: another replica has it
 
 
 class Watch(StrEnum):
@@ -91,6 +92,7 @@ class Finding(StrEnum):
     FREE = "it failed, at no cost"
     BILLED = "it failed, and is billed"
     CANCELED = "it is canceled"
+    LOST = "the provider has not known it for long enough"
     STORED = "the film is in the store"
     UNAVAILABLE = "the film cannot be had"
 

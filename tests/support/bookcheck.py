@@ -139,5 +139,6 @@ def check_end(job: Audited, books: Mapping[str, Books], fetch_tries: int) -> Non
             continue
         assert one.cost in {None, owed}, "our cost is the provider's"
         if record.phase is Phase.FINISHED:
-            assert (one.cost, one.certainty) == (owed, ChargeCertainty.CERTAIN), "a film that was made is on the bill"
+            billed = ChargeCertainty.CERTAIN if owed else ChargeCertainty.NONE
+            assert (one.cost, one.certainty) == (owed, billed), "a film that was made is on the bill"
             assert job.films or one.fetches >= fetch_tries, "a film that was paid for is kept, where it can be had"

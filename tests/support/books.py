@@ -31,10 +31,10 @@ from app.providers.base import (
     Finished,
     Found,
     Inconclusive,
+    Ledger,
     Lookup,
     Missing,
     Order,
-    Owned,
     Pending,
     PollOutcome,
     Provider,
@@ -124,14 +124,15 @@ class Books:
 
     def charged(self, record: Record) -> Decimal:
         """The truth."""
-        if record.phase is Phase.FREE:
+        if record.phase is Phase.FREE or self.traits.bills_on is BillsOn.NEVER:
             return NOTHING
         on_acceptance = self.traits.bills_on is BillsOn.ACCEPTANCE
         return PRICE if on_acceptance or record.phase in {Phase.FINISHED, Phase.BILLED} else NOTHING
 
     def at_most(self, record: Record) -> Decimal:
         """What it may come to cost from here on."""
-        return PRICE if record.phase is Phase.RENDERING else self.charged(record)
+        under_way = record.phase is Phase.RENDERING and self.traits.bills_on is not BillsOn.NEVER
+        return PRICE if under_way else self.charged(record)
 
     def read(self, remote_id: str) -> PollOutcome:
         """A status."""
@@ -162,6 +163,7 @@ def traits_of(lookup: Lookup, bills_on: BillsOn, *, cancels: bool) -> Traits:
         lookup=lookup,
         bills_on=bills_on,
         poll_interval=timedelta(seconds=10),
+        lookup_proves_absence=True,
         visibility_delay=timedelta(seconds=VISIBLE_AFTER),
         cancels=cancels,
         callbacks=True,
@@ -173,6 +175,7 @@ KINDS: Mapping[str, Traits] = {
     "reference": traits_of(Lookup.REFERENCE, BillsOn.SUCCESS, cancels=True),
     "replay": traits_of(Lookup.REPLAY, BillsOn.ACCEPTANCE, cancels=True),
     "none": traits_of(Lookup.NONE, BillsOn.ACCEPTANCE, cancels=False),
+    "free": traits_of(Lookup.REFERENCE, BillsOn.NEVER, cancels=True),
 }
 
 
@@ -216,7 +219,8 @@ class Bookkeeper(Provider):
         }
         return refusals[fate]
 
-    async def poll(self, remote_id: str) -> PollOutcome:
+    async def poll(self, remote_id: str, *, fresh: bool = False) -> PollOutcome:
+        del fresh
         return self._books.read(remote_id)
 
     async def cancel(self, remote_id: str) -> CancelOutcome:
@@ -230,15 +234,16 @@ class Bookkeeper(Provider):
             record.phase = Phase.CANCELED
         return answer
 
-    async def find(self, search: Search, owned: Owned) -> FindOutcome:
-        del owned
+    async def find(self, search: Search, ledger: Ledger) -> FindOutcome:
+        del ledger
         if self.traits.lookup is not Lookup.REFERENCE or not self._books.answers:
             return Inconclusive("it cannot be looked up")
         found = self._books.visible(search.ref)
         return Found(found[0].remote_id) if found else Absent()
 
     @asynccontextmanager
-    async def open_result(self, result: str) -> AsyncIterator[Download]:
+    async def open_result(self, result: str, *, fresh: bool = False) -> AsyncIterator[Download]:
+        del fresh
         there = self._books.film_is_there and not self._books.records[result].forgotten
         yield Copy(200 if there else 404, {}, None)  # type: ignore[arg-type]  # there is no response behind it
 
