@@ -48,9 +48,11 @@ deadcode: $(READY)
 openapi: $(READY)
 	$(BIN)/filmgate openapi --check
 
-# Kills, cuts and freezes everything, everywhere, and compares the provider's books with ours. SEED=n MINUTES=m
+# Kills, cuts and freezes everything, everywhere, and compares the provider's books with ours. SEED=n MINUTES=m FAULTS=n;
+# RESULTS=file keeps the counts: the same command goes on where it ended, and another seed is added to the same table
 faults: $(READY)
-	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(FAULTS),--faults $(FAULTS)) $(if $(RESULTS),--results "$(RESULTS)")
 
 # What Postgres does behind a million finished jobs; writes docs/plans.md
 plans: $(READY)

@@ -21,6 +21,7 @@ from tests.support.fault_proxy import CommitCutter, FaultProxy, Mode
 from tests.support.receiver import Receiver, running_receiver
 
 WORKERS = 2
+ACCOUNTS = "first", "second"
 STOP_PATIENCE = 15
 START_SECONDS = 60
 LOOK_AGAIN_SECONDS = 0.05
@@ -38,7 +39,7 @@ class Arena:
     upstream: FaultProxy
     receiver: Receiver
     sandbox_url: str
-    key: str
+    keys: tuple[str, ...]  # of two accounts
     api: Child
     workers: list[Child]
     broken: list[str] = field(default_factory=list)
@@ -51,6 +52,11 @@ class Arena:
     @property
     def store(self) -> Path:
         return self.directory / "assets"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be in the database: every key, ours at the provider and our customers'."""
+        return (pace.API_KEY, *self.keys)
 
     async def new_api(self, trap: Trap | None = None) -> Child:
         """An API in the place of the one that is there, or was: two cannot have one port."""
@@ -111,7 +117,12 @@ async def running_arena(directory: Path) -> AsyncIterator[Arena]:
             stack.push_async_callback(server.stop)
         sandbox_port = free_port()
         shelf = SandboxSettings(
-            render=False, data_dir=directory / "films", runway_concurrency=100, callback_secret=pace.CALLBACK_SECRET
+            render=False,
+            data_dir=directory / "films",
+            api_key=pace.API_KEY,
+            runway_concurrency=100,
+            callback_secret=pace.CALLBACK_SECRET,
+            fingerprint=True,
         )
         sandbox = Child(child.sandbox(shelf, sandbox_port), directory / "sandbox.log")
         stack.push_async_callback(sandbox.stop)
@@ -135,7 +146,7 @@ async def running_arena(directory: Path) -> AsyncIterator[Arena]:
             upstream=upstream,
             receiver=await stack.enter_async_context(running_receiver()),
             sandbox_url=f"http://{LOCALHOST}:{sandbox_port}",
-            key=await _key(postgres.url),
+            keys=await _keys(postgres.url),
             api=Child(child.api(settings), directory / "api.log"),
             workers=[Child(child.worker_of(settings), directory / "worker.log") for _ in range(WORKERS)],
         )
@@ -143,9 +154,11 @@ async def running_arena(directory: Path) -> AsyncIterator[Arena]:
         yield arena
 
 
-async def _key(postgres_url: str) -> str:
+async def _keys(postgres_url: str) -> tuple[str, ...]:
+    """A key with every scope for each account."""
     database = Database.open(DatabaseSettings.model_validate({"url": postgres_url}), application="fault suite")
     try:
-        return (await KeyService(database).create("faults", "fault suite", set(Scope))).text
+        service = KeyService(database)
+        return tuple([(await service.create(name, "fault suite", set(Scope))).text for name in ACCOUNTS])
     finally:
         await database.close()

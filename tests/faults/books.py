@@ -20,6 +20,15 @@ JOBS = """
 """
 SUBMISSIONS = "select * from submissions order by job_id, number"
 EVENTS = "select subject_id, type, version from events order by seq"
+TABLES = "select quote_ident(table_name) from information_schema.tables where table_schema = 'public' order by 1"
+#: Rows with one of some secrets anywhere in them, whatever the column; also where bytes are shown as hex.
+LEAKS = """
+    select left(one::text, 80) from {table} as one
+    where exists (
+        select from unnest($1::text[]) as secret
+        where strpos(one::text, secret) > 0 or strpos(one::text, encode(secret::bytea, 'hex')) > 0
+    )
+"""
 ASSETS = "select * from assets where deleted_at is null"
 DELIVERIES = "select * from webhook_deliveries order by id"
 WATCHED = "select count(*) from watches"
@@ -42,23 +51,25 @@ LOOK_AGAIN_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Sale:
-    """One create that the sandbox accepted. ``kept``: it keeps money for it, or may."""
+    """One create that the sandbox accepted. ``kept``: it keeps money for it, or may; ``free``: it never bills."""
 
     reference: UUID | None
     remote_id: str
     prompt: str
     state: str
     kept: bool
+    free: bool = False
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> Self:
-        cost = entry["final_cost"]
+        cost, free = entry["final_cost"], Decimal(entry["charged_usd"]) == 0
         return cls(
             reference=decode(Prefix.SUBMISSION, entry["reference"] or ""),
             remote_id=entry["remote_id"],
             prompt=entry["prompt"],
             state=entry["state"],
-            kept=cost is None or Decimal(cost) > 0,
+            kept=not free and (cost is None or Decimal(cost) > 0),
+            free=free,
         )
 
 
@@ -104,13 +115,15 @@ class Books:
     """Both, at one moment. ``strays`` are sales that none of our submissions can explain.
 
     ``watched``: how many purchases are still looked at after their job has ended. ``unguarded``: guards of the database
-    that are not there.
+    that are not there. ``leaks``: rows that hold a secret.
     """
 
     entries: list[Entry]
+    sales: list[Sale]
     strays: list[Sale]
     watched: int
     unguarded: list[str]
+    leaks: list[str]
 
 
 async def settled(postgres_url: str, longest: float) -> None:
@@ -125,8 +138,11 @@ async def settled(postgres_url: str, longest: float) -> None:
         await connection.close()
 
 
-async def open_books(postgres_url: str, sandbox_url: str) -> Books:
-    """Read both; the sandbox's first: what it has sold by then must have been written down before."""
+async def open_books(postgres_url: str, sandbox_url: str, secrets: Sequence[str]) -> Books:
+    """Read both; the sandbox's first: what it has sold by then must have been written down before.
+
+    ``secrets`` are looked for in every row of the database.
+    """
     async with aiohttp.ClientSession() as session, session.get(f"{sandbox_url}/ledger") as reply:
         sales = [Sale.read(entry) for entry in (await reply.json())["entries"]]
     connection = await asyncpg.connect(postgres_url)
@@ -144,10 +160,18 @@ async def open_books(postgres_url: str, sandbox_url: str) -> Books:
                 entries[row["subject_id"]].deliveries.append(row)
             watched: int = await connection.fetchval(WATCHED)
             guards = {row[0] for row in await connection.fetch(GUARDS)}
+            leaks = await _leaks(connection, secrets)
     finally:
         await connection.close()
     strays = _attribute(sales, submissions, entries)
-    return Books(list(entries.values()), strays, watched, sorted(REFUSALS - guards))
+    return Books(list(entries.values()), sales, strays, watched, sorted(REFUSALS - guards), leaks)
+
+
+async def _leaks(connection: asyncpg.Connection, secrets: Sequence[str]) -> list[str]:
+    leaks = []
+    for (table,) in await connection.fetch(TABLES):
+        leaks += [f"{table}: {row[0]}" for row in await connection.fetch(LEAKS.format(table=table), secrets)]
+    return leaks
 
 
 def _attribute(
@@ -157,17 +181,20 @@ def _attribute(
 
     Orders with equal prompts cannot be told apart in a provider's list: each may have taken the other's record. So a
     sale belongs to the submission that holds its record, where the prompt is the same; else to the one that sent the
-    request, or, when that holds another's record, to that other one, and so on.
+    request, or, when that holds the record of an equal prompt, to the one that sent that, and so on.
     """
     holders = {row["remote_id"]: row for row in submissions if row["remote_id"] is not None}
     senders = {row["id"]: row for row in submissions}
     sent = {sale.remote_id: senders.get(sale.reference) for sale in sales if sale.reference is not None}
+    prompts = {sale.remote_id: sale.prompt for sale in sales}
     strays = []
     for sale in sales:
         found, seen = holders.get(sale.remote_id), {sale.remote_id}
         if found is None or entries[found["job_id"]].row["prompt"] != sale.prompt:
             found = sent.get(sale.remote_id)
-            while found is not None and found["remote_id"] is not None and found["remote_id"] not in seen:
+            while (
+                found is not None and prompts.get(found["remote_id"]) == sale.prompt and found["remote_id"] not in seen
+            ):
                 seen.add(found["remote_id"])
                 found = sent.get(found["remote_id"])
         if found is None:

@@ -4,6 +4,8 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
+from itertools import islice
 
 from app.checkpoints import Checkpoint
 from tests.support.fault_proxy import Mode
@@ -122,6 +124,12 @@ def _at(attack: Attack, place: Checkpoint, chance: random.Random) -> Fault:
 
 def _orders(chance: random.Random) -> int:
     return chance.randint(*ORDERS)
+
+
+@cache
+def every_kind() -> tuple[str, ...]:
+    """Every kind of fault that there is, in the order of the table: a lap does each."""
+    return tuple(kinds(islice(plan(0), ROUNDS_PER_LAP)))
 
 
 def kinds(rounds: Iterable[Sequence[Fault]]) -> list[str]:

@@ -3,20 +3,19 @@
 import asyncio
 import signal
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 
 import asyncpg
 from redis.asyncio import Redis
 
-from app.checkpoints import Checkpoint
 from tests.faults.arena import WORKERS, Arena
 from tests.faults.child import Trap
+from tests.faults.findings import Tally
 from tests.faults.pace import PAST_EVERY_LEASE
 from tests.faults.plan import Attack, Fault, Lane
 from tests.faults.processes import Child
-from tests.faults.traffic import LEADS_TO, PLAIN, Customer, Recipe
+from tests.faults.recipes import LEADS_TO, ORDINARY, Recipe
+from tests.faults.traffic import Customer
 from tests.support.fault_proxy import Mode, Side
 
 #: How long a trap waits for its victim, and after how long more orders are placed to lead one there.
@@ -28,23 +27,6 @@ CALM_SECONDS = 0.3
 OUR_SESSIONS = """
     select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'filmgate %'
 """
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was done: faults by kind, and at which places processes died or were paused."""
-
-    faults: Counter[str] = field(default_factory=Counter)
-    places: Counter[Checkpoint] = field(default_factory=Counter)
-
-    @property
-    def total(self) -> int:
-        return self.faults.total()
-
-    def add(self, other: "Tally") -> None:
-        """Count in what another one has counted."""
-        self.faults += other.faults
-        self.places += other.places
 
 
 class Round:
@@ -94,7 +76,7 @@ class Round:
             self._missed.append(fault)
         self._say(f"{time.monotonic() - began:5.1f} s  {fault}{'' if done else ': not yet'}")
 
-    async def _order(self, fault: Fault, recipes: Sequence[Recipe] = PLAIN, count: int | None = None) -> None:
+    async def _order(self, fault: Fault, recipes: Sequence[Recipe] = ORDINARY, count: int | None = None) -> None:
         await self._customer.place(self._customer.think_of(fault.kind, recipes, count or fault.orders))
 
     # Processes --------------------------------------------------------------------------------------------------------
@@ -104,7 +86,7 @@ class Round:
         assert fault.place is not None
         number = signal.SIGKILL if fault.attack is Attack.KILL_AT else signal.SIGSTOP
         victim = await self._start(fault, slot, Trap(fault.place, fault.passing, number))
-        recipes = LEADS_TO.get(fault.place, PLAIN)
+        recipes = LEADS_TO.get(fault.place, ORDINARY)
         async with asyncio.TaskGroup() as orders:
             end = time.monotonic() + TRAP_SECONDS
             count = fault.passing + fault.orders

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.checkpoints import Checkpoint
 from tests.faults.arena import running_arena
-from tests.faults.auditor import Auditor, Findings
-from tests.faults.plan import Fault, kinds
-from tests.faults.rounds import Round, Tally
+from tests.faults.auditor import Auditor
+from tests.faults.findings import Findings, Tally
+from tests.faults.plan import Fault
+from tests.faults.rounds import Round
 from tests.faults.traffic import Customer
 
 ROUND_SECONDS = 300.0
@@ -26,29 +26,25 @@ class Result:
     rounds: dict[int, Sequence[Fault]] = field(default_factory=dict)
     seconds: float = 0.0
 
-    @property
-    def kinds(self) -> list[str]:
-        return kinds(self.rounds.values())
-
-    def unreached(self, times: int) -> list[Checkpoint]:
-        """The places at which processes died or were paused less often than that."""
-        return [place for place in Checkpoint if self.tally.places[place] < times]
-
 
 async def run(
     directory: Path,
     seed: int,
     rounds: Iterable[tuple[int, Sequence[Fault]]],
-    enough: Callable[[Result], bool],
+    audited: Callable[[Result], bool],
     say: Callable[[str], None],
     result: Result,
 ) -> None:
-    """Play rounds until there are no more, or it is enough, or a promise is broken; ``result`` grows meanwhile."""
+    """Play rounds until there are no more, or ``audited`` says after one that it is enough, or a promise is broken.
+
+    ``result`` grows meanwhile.
+    """
     began = time.monotonic()
     async with running_arena(directory) as arena, Customer(arena, random.Random(seed)) as customer:
         auditor = Auditor(arena, customer)
         for number, faults in rounds:
             say(f"round {number}: {len(faults)} faults")
+            customer.reseed(f"{seed}/{number}")  # the same orders when this round is played alone, or first
             tally = Tally()
             try:
                 async with asyncio.timeout(ROUND_SECONDS):
@@ -60,5 +56,5 @@ async def run(
             result.tally.add(tally)
             result.seconds = time.monotonic() - began
             say(f"{result.tally.total} faults, {len(customer.orders)} orders, {result.seconds:.0f} s")
-            if result.findings.broken or enough(result):
+            if audited(result) or result.findings.broken:
                 break

@@ -16,10 +16,10 @@ async def test_no_fault_loses_a_job_or_buys_one_twice_in_silence(tmp_path: Path)
     said: list[str] = []
     result = Result()
     await run(tmp_path, SEED, enumerate(rounds, 1), lambda _: False, said.append, result)
-    story = "\n".join([*said, *result.findings.broken, table(result.kinds, result.tally, result.findings)])
+    story = "\n".join([*said, *result.findings.broken, table(result.tally, result.findings.rows)])
     assert not result.findings.broken, story
     assert {kind for kind in kinds(rounds) if not result.tally.faults[kind]} == set(), story
-    assert result.unreached(1) == [], story
+    assert result.tally.unreached(1) == [], story
 
 
 def test_a_lap_attacks_every_checkpoint() -> None:
@@ -37,4 +37,4 @@ def test_a_seed_is_a_plan() -> None:
 
 
 def test_what_was_interrupted_has_no_story() -> None:
-    assert table([], Result().tally, Result().findings).endswith("| **total** | 0 | 0 | 0 | 0 | 0 | 0 |")
+    assert table(Result().tally, {}).endswith("| **total** | 0 | 0 | 0 | 0 | 0 | 0 | 0 |")

@@ -1,4 +1,7 @@
-"""What customers do meanwhile: order films, lose answers and ask again with the same key, cancel."""
+"""What customers do meanwhile: order videos, lose answers and ask again with the same key, cancel.
+
+There are two of them, each with an account of its own.
+"""
 
 import asyncio
 import random
@@ -6,88 +9,63 @@ import time
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 from typing import Any, Self
 
 import aiohttp
 
-from app.checkpoints import Checkpoint
 from tests.faults.arena import Arena
+from tests.faults.recipes import SPICE, Recipe
 
-FILM: dict[str, Any] = {"model": "sandbox/film"}
-RUNWAY: dict[str, Any] = {"model": "runway/gen4.5", "seconds": 2, "size": "1280x720"}
-KLING: dict[str, Any] = {"model": "kling/kling-2.6", "seconds": 5, "size": "1280x720"}
 EVERY = 7  # of so many orders at least one wants a webhook
+SECOND_ACCOUNT_SHARE = 0.2
+PAIR_SHARE = 0.3
 TRY_AGAIN_SECONDS = 0.15
 ANSWER_SECONDS = 6.0
 LONGEST_OUTAGE = 60.0
+SEEDS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """One kind of order: ``script`` is for the sandbox, ``cancel_in`` seconds until the customer thinks again.
+class Likeness(Enum):
+    """How the second order of a round's fault resembles the first."""
 
-    ``under_way``: these seconds begin when the film is being rendered.
-    """
-
-    script: str = ""
-    body: dict[str, Any] = field(default_factory=lambda: FILM)
-    cancel_in: float | None = None
-    under_way: bool = False
-    webhook: bool = False
-
-
-PLAIN = (Recipe(), Recipe("[slow:0.3]"), Recipe("[slow:0.6]"), Recipe(body=RUNWAY), Recipe("[slow:0.3]", KLING))
-LOST = (Recipe("[lose-reply]"), Recipe("[lose-reply:truncate]"), Recipe("[html]"), Recipe("[lose-reply]", KLING))
-CANCELED = (Recipe("[slow:3]", RUNWAY, cancel_in=0.5), Recipe("[slow:3]", RUNWAY, cancel_in=0.1))
-STOPPED = (Recipe("[slow:5]", RUNWAY, cancel_in=0.0, under_way=True),)
-ABANDONED = (Recipe("[gone:25]"), Recipe("[gone:9]"), Recipe("[gone:9]", RUNWAY), Recipe("[lose-reply]", RUNWAY))
-TOLD = (Recipe(webhook=True), Recipe(body=RUNWAY, webhook=True))
-#: What else happens, so that no fault meets a quiet house.
-SPICE = (
-    *(Recipe(f"[{script}]") for script in ("500", "429", "flaky:3", "gone:2", "odd-status:2", "late:0.5", "garbage")),
-    *(Recipe(f"[fail:{why}]") for why in ("moderation", "output", "internal", "prompt")),
-    *(Recipe(f"[callback:{how}] [slow:0.3]", KLING) for how in ("forged", "twice", "early")),
-    *(Recipe(f"[{script}]", RUNWAY) for script in ("lose-reply", "flaky:2", "truncated", "expired", "fail:internal")),
-    Recipe("[slow:1] [no-cancel]", RUNWAY, cancel_in=0.4),
-    Recipe("[slow:0.5]", cancel_in=0.0),
-    *LOST,
-    *CANCELED,
-    *ABANDONED,
-)
-#: What makes a process come through a place; PLAIN where nothing is named.
-LEADS_TO = {
-    Checkpoint.CANCEL_WRITTEN: CANCELED,
-    Checkpoint.CANCEL_COMMITTED: CANCELED,
-    Checkpoint.UPSTREAM_CANCELED: STOPPED,
-    Checkpoint.CONFIRM_CLAIMED: LOST,
-    Checkpoint.CONFIRM_ANSWERED: LOST,
-    Checkpoint.WATCH_CLAIMED: ABANDONED,
-    Checkpoint.WATCH_ANSWERED: ABANDONED,
-    Checkpoint.DELIVER_CLAIMED: TOLD,
-    Checkpoint.DELIVER_SENT: TOLD,
-    Checkpoint.DELIVER_RECORDED: TOLD,
-}
+    UNLIKE = auto()
+    EQUAL = auto()
+    OTHER_SEED = auto()
+    OTHER_ACCOUNT = auto()
 
 
 @dataclass(slots=True)
 class Order:
-    """One order, and what its customer knows. ``accepted``: the gateway answered 202, with this job."""
+    """One order, and what its customer knows.
+
+    ``kind`` is of the fault that it was made for. ``gives_up``: the customer does not ask again when the answer is
+    lost. ``account``: which of the customers. ``job_id``: the gateway answered 202, with this job.
+    """
 
     key: str
-    kind: str  # of the fault that it was made for
+    kind: str
     recipe: Recipe
     prompt: str
-    gives_up: bool  # does not ask again when the answer is lost
+    gives_up: bool
+    account: int = 0
+    seed: int | None = None
     job_id: str | None = None
 
     @property
     def accepted(self) -> bool:
         return self.job_id is not None
 
+    @property
+    def body(self) -> dict[str, Any]:
+        """What is sent, but for a webhook."""
+        seed = {} if self.seed is None else {"seed": self.seed}
+        return {**self.recipe.body, **seed, "prompt": self.prompt, "metadata": {"order": self.key}}
+
 
 class Customer:
-    """Talks to the gateway as one who wants every film, once. Keeps every order, by its key."""
+    """Talks to the gateway as one who wants every video, once. Keeps every order, by its key."""
 
     def __init__(self, arena: Arena, chance: random.Random) -> None:
         self.orders: dict[str, Order] = {}
@@ -97,7 +75,6 @@ class Customer:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {self._arena.key}"},
             timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS),
             connector=aiohttp.TCPConnector(force_close=True),  # a lost answer is this request's own
         )
@@ -106,14 +83,19 @@ class Customer:
     async def __aexit__(self, *_error: object) -> None:
         await self._session.close()
 
+    def reseed(self, seed: str) -> None:
+        """Draw everything from here on by this seed, whatever was drawn before."""
+        self._chance.seed(seed)
+
     def think_of(self, kind: str, recipes: Sequence[Recipe], count: int) -> list[Order]:
-        """So many orders by these recipes, two of them equal, and one of another kind."""
+        """So many orders by these recipes, and one or two of another kind; pairs of them are often nearly equal."""
         chance = self._chance
-        chosen = [*chance.choices(recipes, k=count), chance.choice(SPICE)]
-        orders = [self._order(kind, recipe) for recipe in chosen]
-        if count > 1 and chance.random() < 0.5:
-            orders[1].recipe, orders[1].prompt = orders[0].recipe, orders[0].prompt
-        return orders
+        orders = [self._order(kind, recipe) for recipe in chance.choices(recipes, k=count)]
+        spice = [chance.choice(chance.choice(SPICE))] * (1 + (chance.random() < PAIR_SHARE))
+        others = [self._order(kind, recipe) for recipe in spice]
+        for one, other, *_ in (pair for pair in (orders, others) if len(pair) > 1):
+            self._liken(one, other)
+        return orders + others
 
     async def place(self, orders: Iterable[Order]) -> None:
         """Place these orders, all at once, and cancel what is to be canceled."""
@@ -121,54 +103,68 @@ class Customer:
             for order in orders:
                 group.create_task(self._place(order))
 
-    async def get(self, path: str) -> Any:
-        """What the gateway says, or None for a 404."""
-        async with self._session.get(f"{self._arena.url}{path}") as reply:
+    async def get(self, path: str, account: int = 0) -> Any:
+        """What the gateway says to a customer, or None for a 404."""
+        async with self._session.get(f"{self._arena.url}{path}", headers=self._credential(account)) as reply:
             if reply.status == 404:
                 return None
             reply.raise_for_status()
             return await reply.json()
 
     def _order(self, kind: str, recipe: Recipe) -> Order:
+        chance = self._chance
         self._number += 1
         if self._number % EVERY == 0:
             recipe = replace(recipe, webhook=True)
-        key = str(uuid.UUID(int=self._chance.getrandbits(128), version=4))
-        order = Order(key, kind, recipe, f"film {key[:8]} {recipe.script}".strip(), self._chance.random() < 0.2)
+        key = str(uuid.UUID(int=chance.getrandbits(128), version=4))
+        prompt = f"film {key[:8]} {recipe.script}".strip() + recipe.tail
+        order = Order(key, kind, recipe, prompt, gives_up=chance.random() < 0.2)
+        order.account = int(chance.random() < SECOND_ACCOUNT_SHARE)
         self.orders[key] = order
         return order
 
+    def _liken(self, one: Order, other: Order) -> None:
+        """Make the second order nearly the first, where chance says so."""
+        likeness = self._chance.choice(list(Likeness))
+        if likeness is Likeness.UNLIKE:
+            return
+        other.recipe, other.prompt, other.account = one.recipe, one.prompt, one.account
+        if likeness is Likeness.OTHER_ACCOUNT:
+            other.account = 1 - one.account
+        elif likeness is Likeness.OTHER_SEED and one.recipe.takes_seed:
+            one.seed, other.seed = self._chance.sample(range(SEEDS), 2)
+
     async def _place(self, order: Order) -> None:
-        body = {**order.recipe.body, "prompt": order.prompt, "metadata": {"order": order.key}}
+        body = order.body
         if order.recipe.webhook:
             body["webhook_url"] = self._arena.receiver.url
             if self._chance.random() < 0.3:
                 self._arena.receiver.will_answer(500)
-        job = await self._ask("/v1/jobs", 202, body, order.key, once=order.gives_up)
+        job = await self._ask("/v1/jobs", 202, order, body, once=order.gives_up)
         if job is None:
             return
         order.job_id = job["id"]
         if order.recipe.cancel_in is not None:
             if order.recipe.under_way:
-                await self._rendering(order.job_id)
+                await self._rendering(order)
             await asyncio.sleep(order.recipe.cancel_in)
-            await self._ask(f"/v1/jobs/{order.job_id}/cancel", 200)
+            await self._ask(f"/v1/jobs/{order.job_id}/cancel", 200, order)
 
-    async def _rendering(self, job_id: str) -> None:
+    async def _rendering(self, order: Order) -> None:
         """Return when the provider is at work on a job, or it seems that it never will be."""
         end = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < end:
             with suppress(aiohttp.ClientError, TimeoutError, OSError):
-                job = await self.get(f"/v1/jobs/{job_id}")
+                job = await self.get(f"/v1/jobs/{order.job_id}", order.account)
                 if job["phase"] not in {"waiting", "submitting", "confirming"}:
                     return
             await asyncio.sleep(TRY_AGAIN_SECONDS)
 
     async def _ask(
-        self, path: str, status: int, body: Any = None, key: str | None = None, *, once: bool = False
+        self, path: str, status: int, order: Order, body: Any = None, *, once: bool = False
     ) -> dict[str, Any] | None:
         """POST until there is an answer; None where there is none to have."""
-        headers = {"Idempotency-Key": key} if key else {}
+        headers = self._credential(order.account) | ({"Idempotency-Key": order.key} if body else {})
         end = time.monotonic() + LONGEST_OUTAGE
         said = "nothing"
         while time.monotonic() < end:
@@ -192,3 +188,6 @@ class Customer:
             await asyncio.sleep(TRY_AGAIN_SECONDS)
         self._arena.broken.append(f"POST {path} was not taken: {said}")
         return None
+
+    def _credential(self, account: int) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._arena.keys[account]}"}
