@@ -24,11 +24,12 @@ from benchmarks.bench import Bench, Options, opened
 from benchmarks.generator import percentile
 from benchmarks.measures import spread
 from benchmarks.report import table
-from benchmarks.rows import latency, throughput, whole
+from benchmarks.rows import flight, latency, throughput, whole
 from benchmarks.stack import ROOT, Code, workplace
 
 TOLERANCE = 0.10
 LATENCY_JOBS = 30
+FLIGHT_ROUNDS = 3  # of P6, each of which takes a minute
 LOCKS = ("requirements/dev.txt", "requirements/bootstrap.txt")
 Sample = Callable[[], Awaitable[dict[str, float]]]
 
@@ -75,17 +76,22 @@ async def compare(base: Code, options: Options) -> list[Change]:
                 benches[name] = await stack.enter_async_context(opened(place, chosen))
             shelves = {name: await throughput.shelve(bench.site, states=["running"]) for name, bench in benches.items()}
             found: dict[str, dict[str, list[float]]] = {"base": {}, "head": {}}
-            for number in range(options.rounds + 1):
-                for name in list(benches)[:: -1 if number % 2 else 1]:
-                    figures = await _windows(benches[name], shelves[name].ids["running"])
-                    if number:  # the first one is the warm-up
-                        _note(found[name], figures)
-            for bench in benches.values():
-                await whole.clean(bench.site)
-            for number in range(options.rounds):
-                for name in list(benches)[:: -1 if number % 2 else 1]:
-                    _note(found[name], await _jobs(benches[name]))
+            for name, bench in benches.items():  # the warm-up
+                await _windows(bench, shelves[name].ids["running"])
+            for name in _turns(benches, options.rounds):
+                _note(found[name], await _windows(benches[name], shelves[name].ids["running"]))
+            for sample, rounds in ((_jobs, options.rounds), (_polls, min(FLIGHT_ROUNDS, options.rounds))):
+                for bench in benches.values():
+                    await whole.clean(bench.site)
+                for name in _turns(benches, rounds):
+                    _note(found[name], await sample(benches[name]))
     return [Change(name, found["base"][name], found["head"][name], more="per second" in name) for name in found["base"]]
+
+
+def _turns(benches: Mapping[str, Bench], rounds: int) -> Iterator[str]:
+    """Each of them once in every round, forwards and backwards, so that drift meets both alike."""
+    for number in range(rounds):
+        yield from list(benches)[:: -1 if number % 2 else 1]
 
 
 def _note(found: dict[str, list[float]], figures: Mapping[str, float]) -> None:
@@ -124,6 +130,16 @@ async def _jobs(bench: Bench) -> dict[str, float]:
         "whole jobs, per second": films.rate,
         "whole jobs, CPU ms/job worker": films.cpu["worker"],
         "whole jobs, CPU ms/job Postgres": films.cpu["postgres"],
+    }
+
+
+async def _polls(bench: Bench) -> dict[str, float]:
+    """P6 once."""
+    flown = await flight.fly(bench, bench.site, bench.options.in_flight)
+    return {
+        "P6 polls, CPU ms each worker": 1000 * flown.worker / flown.polls,
+        "P6 polls, CPU ms each Postgres": 1000 * flown.postgres / flown.polls,
+        "P6 polls, MB worker": flown.loaded.rss,
     }
 
 
