@@ -29,7 +29,7 @@ class Work(Generic[Item]):
     """What a lane does. All four may raise: the lane logs it and goes on; leases bring back what was dropped."""
 
     name: str
-    claim: Callable[[int], AsyncIterator[Item]]  # at most so many, now; each is started before the next is claimed
+    claim: Callable[[int], AsyncIterator[Item]]  # at most that many; each is started before the next is claimed
     advance: Callable[[Item], Awaitable[object]]
     next_due: Callable[[], Awaitable[float | None]]  # seconds
     limit: int

@@ -168,7 +168,7 @@ class ConnectionSettings(Group):
         "false for several servers behind one address; the provider's own by default",
     )
     exclusive_account: bool = Field(
-        default=False, description="whether nobody but this gateway orders on the upstream account"
+        default=False, description="whether only this gateway orders on the upstream account"
     )
     create_encoding: Literal["json", "multipart"] | None = Field(
         default=None, description="how an openai_compatible server takes orders; the profile's by default"

@@ -35,7 +35,7 @@ UNWRITABLE = "The gateway could not put the order into its provider's words. It 
 SPARE = 8
 #: A transaction takes in no more jobs after this share of their time-out: what is committed must be sent in time.
 MOST_SHARE = 0.25
-#: Somebody else hands out a connection's slots: it is looked at again after so long.
+#: Seconds until a connection whose slots another worker hands out is looked at again.
 BUSY_SECONDS = 0.1
 DIVERT_BATCH = 100
 DIVERT_PAUSE_SECONDS = 10
@@ -68,7 +68,7 @@ class Admission:
         self._busy = False
 
     async def admit(self, limit: int) -> AsyncIterator[Purchase]:
-        """At most so many purchases. Their intents are committed: each must be sent now, or becomes a doubt.
+        """At most ``limit`` purchases. Their intents are committed: each must be sent now, or becomes a doubt.
 
         Those of one connection come right after its own commit: what is slow about the next one cannot delay them.
         """

@@ -39,7 +39,7 @@ class Standing:
 
 
 async def lock(connection: AsyncConnection, name: str) -> Standing | None:
-    """The right to hand out a connection's slots, until the transaction ends; None when somebody else has it now.
+    """The right to hand out a connection's slots, until the transaction ends; None when another worker has it now.
 
     It is not waited for: other connections must not wait behind this one.
     """

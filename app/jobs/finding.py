@@ -20,7 +20,7 @@ from app.providers.base import (
     Unreadable,
 )
 
-#: With more open submissions beside it, a record is nobody's for certain.
+#: With more open submissions beside it, a record is assigned to none.
 MOST_RIVALS = 1000
 #: Given up before that, a submission's record is no longer mistaken for one of now, whatever the provider's clock says.
 RIVALRY = timedelta(hours=1)
@@ -35,7 +35,7 @@ class Finder:
     async def hinted(self, provider: Provider, submission: Submission) -> Found | Inconclusive | None:
         """What the provider itself says of the record that a callback named; None: it has none that may be ours."""
         if submission.hint is None or await Surroundings(self._bench, submission).owned([submission.hint]):
-            return None  # another submission's record is none of this one's, whoever named it
+            return None  # a record of another submission cannot be this one's, even if a callback named it
         # The token in the URL vouches for the callback; that there is such a record only the provider can say.
         read = await provider.poll(submission.hint)
         if isinstance(read, Unreadable):

@@ -259,7 +259,7 @@ _OPEN_BESIDE = text(
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """A submission whose outcome is open: its record may be any that nobody owns."""
+    """A submission whose outcome is open: its record may be any that no submission owns."""
 
     id: UUID
     job_id: UUID
@@ -272,9 +272,9 @@ class Open:
 async def open_beside(
     connection: AsyncConnection, submission: Submission, upstreams: Collection[str], since: datetime, limit: int
 ) -> list[Open]:
-    """The other open submissions on connections of one account, of any of our accounts; at most so many.
+    """The other open submissions on connections of one account, of any of our accounts; at most ``limit``.
 
-    Those that nobody looks for any more count too, if they were made after ``since``: their records are still there.
+    Abandoned ones that were made after ``since`` count too: their records may still be listed.
     """
     fields = {"id": submission.id, "connections": list(upstreams), "since": since, "limit": limit}
     return [Open(*row) for row in await connection.execute(_OPEN_BESIDE, fields)]

@@ -42,7 +42,7 @@ class Submitter:
         self._admission = Admission(bench)
 
     async def claim(self, limit: int) -> AsyncIterator[Claim | Purchase]:
-        """At most so many. A purchase is to be sent as soon as it comes, before the next is asked for."""
+        """At most ``limit`` items. A purchase is sent as soon as it is yielded, before the next is asked for."""
         expired = await self._bench.claim(self.lane, limit)
         for claim in expired:
             yield claim

@@ -11,7 +11,7 @@ class Access:
     """Where a connection leads and what opens it, as the operator set it. ``timeout`` is seconds.
 
     ``callback_secret`` is what the provider signs its callbacks with. ``private_results``: films may come from private
-    addresses other than ``base_url``, such as an own object store. ``exclusive_account``: nobody but this gateway
+    addresses other than ``base_url``, such as an own object store. ``exclusive_account``: only this gateway
     orders on the account. ``create_encoding`` and ``seconds_type`` overrule the profile of an OpenAI-compatible server.
     """
 

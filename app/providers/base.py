@@ -94,12 +94,12 @@ SUBMISSION_HEADER = "X-Filmgate-Submission"
 EXCERPT_CHARACTERS = 10_000
 #: Statuses of a 4xx that a proxy may have written, or that leave open what became of the request.
 UNTELLING = frozenset({408, 409, 425, 499})
-#: Words of somebody between us and the renderer: the request may have been accepted behind it.
+#: Words of a proxy between us and the renderer: the request may have been accepted behind it.
 _IN_BETWEEN = re.compile(r"time[\s_-]?(?:d[\s_-]?)?out|\bgateway\b|\bupstream|deadline[\s_-]exceeded", re.IGNORECASE)
 
 
 class Provider(ABC):
-    """One connection to one provider. ``exclusive``: nobody but this gateway orders on its account."""
+    """One connection to one provider. ``exclusive``: only this gateway orders on its account."""
 
     name: ClassVar[str]
     #: Whether the cursor of a list is the id of a record.

@@ -134,13 +134,13 @@ class OpenAICompatible(Provider):
     def read_status(self, remote_id: str, reply: Reply) -> PollOutcome:
         body = reply.json()
         status = obj(body).get("status")
-        words = self._error(body)
         if isinstance(status, str) and obj(body).get("id") in (None, remote_id):
             if status.lower() in FAILED:
                 return Failed(self._failure(body), raw=body)
             if reply.status < 300:
                 return self._read_job(remote_id, reply, body, status.lower())
-        elif words is not None and says(self._profile.unknown_id, reply.status, str(words)):
+        words = self._error(body)
+        if words is not None and says(self._profile.unknown_id, reply.status, str(words)):
             return Missing()
         said = words or f"{len(reply.body)} bytes that are not this video object"
         return Unreadable(f"HTTP {reply.status}: {said}", retry_after(reply))

@@ -1,8 +1,8 @@
 """What a provider's list of records says about a submission whose reply was lost.
 
 Finding is cheap, absence is dear: only absence permits a second purchase. Real lists rename models, round seconds, trim
-prompts, lag, repeat, and sort by a clock that is not ours. So a record that looks different is a doubt and not somebody
-else's, and a list reaches back far enough only where it shows a record that is known, by its id, to be older.
+prompts, lag, repeat, and sort by a clock that is not ours. So a record that looks different is a doubt and not
+another order, and a list reaches back far enough only where it shows a record that is known, by its id, to be older.
 """
 
 import unicodedata
@@ -25,7 +25,7 @@ from app.providers.outcomes import (
 
 #: How far the clocks of a provider's replicas may lie apart, and its clock from ours once its skew is known.
 CLOCK_SLACK = timedelta(minutes=5)
-#: So many records are named in a doubt.
+#: The most records that are named in a doubt.
 NAMED = 10
 
 Compare = Callable[[Mapping[str, object], Order], Likeness]
@@ -46,7 +46,7 @@ async def verdict(
 ) -> FindOutcome:
     """What a list says about a submission.
 
-    ``exclusive``: nobody but this gateway orders on the account. ``proves_absence``: the provider lists everything that
+    ``exclusive``: only this gateway orders on the account. ``proves_absence``: the provider lists everything that
     it has accepted. Of several exact records the oldest is taken: the open submissions of equal orders are
     interchangeable, and each takes one.
     """

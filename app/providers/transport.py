@@ -144,7 +144,7 @@ class Transport:
         self._scrubber = Scrubber(secrets)
 
     async def send(self, call: Call, *, fresh: bool = False) -> Reply:
-        """A request that costs nothing: status, cancel, list. ``fresh``: over a connection of its own.
+        """A request that costs nothing: status, cancel, list. ``fresh``: over a new connection.
 
         Raises:
             NotSent, NoReply: as their names say; either may be tried again.
@@ -167,7 +167,7 @@ class Transport:
     async def stream(self, call: Call, *, fresh: bool = False) -> AsyncIterator["Download"]:
         """A large answer, as it arrives. Redirects are followed, each to its own origin's rights.
 
-        ``fresh``: over a connection of its own, where it goes to the connection's origin.
+        ``fresh``: over a new connection, where it goes to the connection's origin.
 
         Raises:
             NotSent, NoReply: on opening it; :meth:`Download.chunks` raises NoReply when the stream breaks off.
