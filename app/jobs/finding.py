@@ -22,7 +22,7 @@ from app.providers.base import (
 
 #: With more open submissions beside it, a record is assigned to none.
 MOST_RIVALS = 1000
-#: Given up before that, a submission's record is no longer mistaken for one of now, whatever the provider's clock says.
+#: Abandoned submissions that were made within this time of another may own a record that looks like its own.
 RIVALRY = timedelta(hours=1)
 
 
@@ -76,9 +76,7 @@ class Surroundings:
     async def rivals(self) -> Sequence[Rival]:
         mine = self._submission
         async with self._bench.database.read() as connection:
-            beside = await ledger.open_beside(
-                connection, mine, self._connections, mine.created_at - RIVALRY, MOST_RIVALS
-            )
+            beside = await ledger.open_beside(connection, mine, self._connections, RIVALRY, MOST_RIVALS)
             jobs = await repository.of_ids(connection, {one.job_id for one in beside} | {mine.job_id})
         rivals = [Rival(_order(jobs[one.job_id], one), self._interchangeable(one)) for one in beside]
         if len(beside) == MOST_RIVALS:  # there may be more, with any order

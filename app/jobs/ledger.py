@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -250,7 +250,7 @@ _OPEN_BESIDE = text(
     WHERE connection = ANY(cast(:connections AS text[])) AND submissions.{LIVE} AND remote_id IS NULL AND id <> :id
     UNION ALL
     SELECT id, job_id, account_id, model, upstream_model, order_hash FROM submissions
-    WHERE connection = ANY(cast(:connections AS text[])) AND created_at > :since
+    WHERE connection = ANY(cast(:connections AS text[])) AND created_at BETWEEN :since AND :until
         AND state = 'abandoned' AND remote_id IS NULL AND id <> :id
     LIMIT :limit
     """  # noqa: S608  # only our own constants are put in
@@ -270,13 +270,19 @@ class Open:
 
 
 async def open_beside(
-    connection: AsyncConnection, submission: Submission, upstreams: Collection[str], since: datetime, limit: int
+    connection: AsyncConnection, submission: Submission, upstreams: Collection[str], around: timedelta, limit: int
 ) -> list[Open]:
     """The other open submissions on connections of one account, of any of our accounts; at most ``limit``.
 
-    Abandoned ones that were made after ``since`` count too: their records may still be listed.
+    Abandoned ones that were made ``around`` the same time count too: their records may still be listed.
     """
-    fields = {"id": submission.id, "connections": list(upstreams), "since": since, "limit": limit}
+    fields = {
+        "id": submission.id,
+        "connections": list(upstreams),
+        "since": submission.created_at - around,
+        "until": submission.send_deadline + around,
+        "limit": limit,
+    }
     return [Open(*row) for row in await connection.execute(_OPEN_BESIDE, fields)]
 
 

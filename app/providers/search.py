@@ -52,7 +52,8 @@ async def verdict(
     """
     owned = await ledger.owned([record.remote_id for record in listing.records])
     older = older_than_search(listing.records, search, owned) if listing.newest_first else None
-    unowned = [record for record in listing.records[:older] if record.remote_id not in owned]
+    # Also those behind a record that is older: a replica's clock may have put ours there.
+    unowned = [record for record in listing.records if record.remote_id not in owned]
     likeness = {record.remote_id: compare(record.shown, search.order) for record in unowned}
     doubts = [record for record in unowned if likeness[record.remote_id] is not Likeness.EXCLUDED]
     exact = [record for record in doubts if likeness[record.remote_id] is Likeness.EXACT and _in_window(record, search)]

@@ -1,6 +1,7 @@
 """What the sandbox upstream can be told."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -15,6 +16,7 @@ class SandboxSettings:
     render_seconds: from acceptance to finished, at least.
     runway_concurrency: Runway tasks of one model that run at once; the others are THROTTLED.
     result_url_seconds: how long a signed result URL lives.
+    clocks: by dialect, seconds that its clock is ahead of ours; the ``Date`` of its replies is right, as of a proxy.
     fingerprint: hand out a video of its own for every job, small and quickly made, whose picture names the job.
     """
 
@@ -25,4 +27,5 @@ class SandboxSettings:
     render_seconds: float = 1.5
     runway_concurrency: int = 3
     result_url_seconds: float = 86_400
+    clocks: Mapping[str, float] = field(default_factory=dict)
     fingerprint: bool = False

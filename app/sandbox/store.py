@@ -122,7 +122,7 @@ class Store:
         """Take a job in, and charge for it. ``lane`` names what limits how many run at once."""
         self._ledger.note(purchase)
         seconds = self._settings.render_seconds if self._settings.render else 0.0
-        clock_error = script.number("ahead") - script.number("behind")
+        clock_error = script.number("ahead") - script.number("behind") + self._settings.clocks.get(purchase.dialect, 0)
         job = RemoteJob(
             purchase,
             shot,

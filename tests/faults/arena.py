@@ -123,6 +123,7 @@ async def running_arena(directory: Path) -> AsyncIterator[Arena]:
             runway_concurrency=100,
             callback_secret=pace.CALLBACK_SECRET,
             fingerprint=True,
+            clocks=pace.CLOCKS,
         )
         sandbox = Child(child.sandbox(shelf, sandbox_port), directory / "sandbox.log")
         stack.push_async_callback(sandbox.stop)

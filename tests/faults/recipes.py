@@ -81,8 +81,8 @@ LOST = (
 MISLISTED = (
     *_lost((f"[list:{how}]" for how in ("rename", "round", "decimal", "unsized", "rotate", "double", "last")), LISTING),
     *_lost(("[list:trim]", "[list:cut]"), (SANDBOX, HOSTED, VLLM)),
-    *_lost(("[list:omit]", "[behind:420]", "[ahead:3600]"), (VLLM,)),
-    *_lost(("[behind:420]", "[ahead:3600]"), (SGLANG,)),
+    *_lost(("[list:omit]", "[behind:2]", "[ahead:2]"), (VLLM,)),
+    *_lost(("[behind:2]", "[ahead:2]"), (SGLANG,)),
     *_lost(("[unlisted:1]",), (SANDBOX, VLLM, SGLANG, KLING)),
     *_lost(("[unlisted:4]", "[unlisted:9]", "[replicas:2]"), (HOSTED,)),
     *_lost(("[id:long]", "[echo]", "[elsewhere:2]"), EVERYWHERE),

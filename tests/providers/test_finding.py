@@ -262,9 +262,14 @@ async def test_clock_that_is_behind_does_not_hide_a_record_on_a_later_page(find:
 async def test_list_is_read_no_further_than_to_a_record_that_is_older_for_certain(
     server: RawServer, find: Asking
 ) -> None:
-    listed = page(*others(3, 1), record("video_old", -60), record("video_1", -61), has_more=True)
+    listed = page(*others(3, 1), record("video_old", -60), *others(3, -61, "older"), has_more=True)
     assert await find(listed, owned=LONG_AGO) == Absent()
     assert len(server.heard) == 1
+
+
+async def test_record_that_a_replica_s_clock_put_behind_an_older_one_is_still_a_doubt(find: Asking) -> None:
+    listed = page(*others(3, 1), record("video_old", -60), record("video_1", -61), has_more=True)
+    assert isinstance(await find(listed, owned=LONG_AGO), Inconclusive)
 
 
 async def test_record_that_is_older_by_its_clock_alone_ends_nothing(server: RawServer, find: Asking) -> None:
