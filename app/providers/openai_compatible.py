@@ -210,7 +210,7 @@ class OpenAICompatible(Provider):
         if len(records) < len(items):
             return None
         # Not every server says whether there is more; then only an empty page ends the list.
-        more = bool(records) and body.get("has_more") is not False
+        more = bool(records) and body.get("has_more") is not False and not self._profile.lists_in_one_page
         return Page(records, after=records[-1].remote_id if more else None)
 
     def likeness(self, shown: Mapping[str, Any], order: Order) -> Likeness:
@@ -223,7 +223,8 @@ class OpenAICompatible(Provider):
             "seconds": order.seconds,
             "size": order.size,
         }
-        agrees = all(_repeats(shown.get(name), ordered[name]) for name in profile.echoes)
+        told = {**shown, "seconds": shown.get(profile.length_field)}
+        agrees = all(_repeats(told.get(name), ordered[name]) for name in profile.echoes)
         # What it does not repeat may be another's: on a shared account that rules certainty out.
         wishes = (order.seed, order.negative_prompt, order.audio)
         repeated = profile.echoes >= ordered.keys() and not order.options and all(wish is None for wish in wishes)

@@ -48,9 +48,10 @@ class Profile:
     """How one kind of server differs.
 
     ``seconds_type`` counts for JSON: a form has text only. ``echoes`` are the fields of an order that a record repeats
-    as they were sent, ``echoes_prompt_exactly`` whether another prompt is another order. ``error_shapes`` are the names
-    of its own ways to say no, ``unknown_id`` how it says that it does not know a record, ``refuses_by`` the words that
-    make a refusal out of a status that otherwise proves nothing, ``account_words`` those of a refused key.
+    as they were sent, ``echoes_prompt_exactly`` whether another prompt is another order, ``length_field`` where a
+    record has its seconds, ``lists_in_one_page`` whether its list is always whole. ``error_shapes`` are the names of
+    its own ways to say no, ``unknown_id`` how it says that it does not know a record, ``refuses_by`` the words that make
+    a refusal out of a status that otherwise proves nothing, ``account_words`` those of a refused key.
     """
 
     traits: Traits
@@ -61,6 +62,8 @@ class Profile:
     result_by_url: bool = False
     echoes: frozenset[str] = frozenset({"model", "prompt", "seconds", "size"})
     echoes_prompt_exactly: bool = False
+    length_field: str = "seconds"
+    lists_in_one_page: bool = False
     error_shapes: tuple[str, ...] = ("nested", "text", "detail")
     unknown_id: tuple[Saying, ...] = ((404, ANYTHING),)
     refuses_by: tuple[Saying, ...] = ()
@@ -116,6 +119,8 @@ PROFILES: Mapping[str, Profile] = {
         replace(SELF_HOSTED, lookup_proves_absence=False),
         seconds_type=int,
         needs_key=False,
+        length_field="duration",
+        lists_in_one_page=True,
         error_shapes=("flat", "detail"),
     ),
 }

@@ -86,6 +86,44 @@ class TestVLLMOmni(OpenAIContract):
     cancels_refused: ClassVar[CancelOutcome] = CancelOutcome.FAILED
 
 
+class TestTensorRT(OpenAIContract):
+    path: ClassVar[str] = "/tensorrt/v1"
+    profile: ClassVar[str | None] = "tensorrt_llm"
+    model: ClassVar[str] = "sandbox-film"
+    finds_nothing = Inconclusive
+    cancels: ClassVar[CancelOutcome] = CancelOutcome.NOT_CANCELLABLE
+    after_cancel: ClassVar[type[PollOutcome]] = Pending
+    cancels_refused: ClassVar[CancelOutcome] = CancelOutcome.NOT_CANCELLABLE
+
+
+class TestNewAPI(OpenAIContract):
+    path: ClassVar[str] = "/newapi/v1"
+    profile: ClassVar[str | None] = "newapi"
+    model: ClassVar[str] = "sora-2"
+    finds = Inconclusive  # it has no list
+    finds_nothing = Inconclusive
+    lists = False
+    cancels: ClassVar[CancelOutcome] = CancelOutcome.NOT_CANCELLABLE
+    after_cancel: ClassVar[type[PollOutcome]] = Pending
+    cancels_refused: ClassVar[CancelOutcome] = CancelOutcome.NOT_CANCELLABLE
+
+
+class TestLiteLLM(OpenAIContract):
+    path: ClassVar[str] = "/litellm/v1"
+    profile: ClassVar[str | None] = "litellm"
+    model: ClassVar[str] = "sora-2"
+    finds = Inconclusive  # its list is another server's
+    finds_nothing = Inconclusive
+    lists = False
+    cancels: ClassVar[CancelOutcome] = CancelOutcome.NOT_CANCELLABLE
+    after_cancel: ClassVar[type[PollOutcome]] = Pending
+    cancels_refused: ClassVar[CancelOutcome] = CancelOutcome.NOT_CANCELLABLE
+
+
+class TestGeneric(TestOpenAI):
+    profile: ClassVar[str | None] = "generic"
+
+
 # The exact bytes ------------------------------------------------------------------------------------------------------
 
 
