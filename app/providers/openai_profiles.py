@@ -50,7 +50,7 @@ class Profile:
     ``seconds_type`` counts for JSON: a form has text only. ``echoes`` are the fields of an order that a record repeats
     as they were sent, ``echoes_prompt_exactly`` whether another prompt is another order, ``length_field`` where a
     record has its seconds, ``lists_in_one_page`` whether its list is always whole. ``error_shapes`` are the names of
-    its own ways to say no, ``unknown_id`` how it says that it does not know a record, ``refuses_by`` the words that make
+    its own ways to say no, ``unknown_id`` how it says that it does not know a record, ``refuses_by`` words that make
     a refusal out of a status that otherwise proves nothing, ``account_words`` those of a refused key.
     """
 
