@@ -60,6 +60,7 @@ def real(database: Database, postgres_url: str, redis_url: str, sandbox_url: str
         sandbox_url=sandbox_url,
         directory=tmp_path,
         jobs=JOBS,
+        assets={"fetch_tries": 2},
         connections={
             "openai": connection(sandbox_url, "openai", "openai", lookup_proves_absence=True),
             "vllm": connection(sandbox_url, "vllm", "vllm_omni"),
@@ -78,6 +79,14 @@ def real(database: Database, postgres_url: str, redis_url: str, sandbox_url: str
 @pytest.fixture
 async def house(real: Settings, sandbox_url: str) -> AsyncIterator[Gateway]:
     async with running_gateway(real, sandbox_url) as gateway:
+        await gateway.sandbox.delete("/ledger")
+        yield gateway
+
+
+@pytest.fixture
+async def waiting(real: Settings, sandbox_url: str) -> AsyncIterator[Gateway]:
+    """The same without a worker: orders that are to be sent together wait for the test to start one."""
+    async with running_gateway(real, sandbox_url, workers=0) as gateway:
         await gateway.sandbox.delete("/ledger")
         yield gateway
 
@@ -119,24 +128,26 @@ async def test_wrong_clock_is_no_proof_of_absence(house: Gateway) -> None:
     assert len(await sold(house)) == len(jobs)
 
 
-async def test_orders_that_differ_in_the_seed_never_get_each_other_s_video(house: Gateway) -> None:
+async def test_orders_that_differ_in_the_seed_never_get_each_other_s_video(waiting: Gateway) -> None:
     prompt = "a cat [lose-reply]"
-    jobs = [await house.create(prompt, model="vllm/film", seed=seed) for seed in (1, 2)]
-    ends = [await end_of(house, job) for job in jobs]
+    jobs = [await waiting.create(prompt, model="vllm/film", seed=seed) for seed in (1, 2)]
+    await waiting.start_worker()
+    ends = [await end_of(waiting, job) for job in jobs]
     assert ends == [("failed", "upstream_outcome_unknown", "none")] * 2
-    assert len(await sold(house)) == 2
+    assert len(await sold(waiting)) == 2
 
 
-async def test_orders_of_two_accounts_never_get_each_other_s_video(house: Gateway) -> None:
-    stranger = await KeyService(house.resources.database).create("strangers", "key", set(Scope))
+async def test_orders_of_two_accounts_never_get_each_other_s_video(waiting: Gateway) -> None:
+    stranger = await KeyService(waiting.resources.database).create("strangers", "key", set(Scope))
     body = {"prompt": "a cat [lose-reply]", "model": "vllm/film"}
-    mine = await house.create(**body)
+    mine = await waiting.create(**body)
     headers = {"Authorization": f"Bearer {stranger.text}"}
-    theirs = (await house.client.post("/v1/jobs", json=body, headers=headers)).json()
-    assert (await house.ended(mine["id"]))["error"]["code"] == "upstream_outcome_unknown"
-    reply = await house.client.get(f"/v1/jobs/{theirs['id']}", headers={**headers, "Prefer": "wait=30"})
+    theirs = (await waiting.client.post("/v1/jobs", json=body, headers=headers)).json()
+    await waiting.start_worker()
+    assert (await waiting.ended(mine["id"]))["error"]["code"] == "upstream_outcome_unknown"
+    reply = await waiting.client.get(f"/v1/jobs/{theirs['id']}", headers={**headers, "Prefer": "wait=30"})
     assert reply.json()["error"]["code"] == "upstream_outcome_unknown"
-    assert len(await sold(house)) == 2
+    assert len(await sold(waiting)) == 2
 
 
 # Ids and refusals -----------------------------------------------------------------------------------------------------
@@ -216,9 +227,10 @@ async def test_render_that_a_free_server_lost_in_a_restart_is_submitted_again(ho
 
 
 async def test_render_that_a_paid_provider_lost_is_not_bought_again(house: Gateway) -> None:
+    """It may have been lost when it was finished already, and before it was fetched."""
     job = await house.create("a cat [forget]", model="openai/film")
     status, code, certainty = await end_of(house, job)
-    assert (status, code) == ("failed", "upstream_lost")
+    assert (status, code) in {("failed", "upstream_lost"), ("failed", "asset_unavailable")}
     assert certainty in {"possible", "certain"}
     assert len(await sold(house)) == 1
 
