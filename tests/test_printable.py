@@ -17,6 +17,8 @@ HOSTILE = [
     "\u200emark\u061c",
     "bell\a back\b delete\x7f",
     "half \ud83d pair",
+    "zero\u200bwidth\u00ad",
+    "tag \U000e0041",
 ]
 
 

@@ -13,6 +13,9 @@ from urllib.parse import quote
 REDACTED = "[redacted]"
 #: A shorter secret is taken out behind the word of its scheme only: elsewhere it may be any part of any word.
 SHORTEST_SECRET = 8
+#: So many characters of either end of a long secret give it away: a provider may cut what it repeats.
+RECOGNISED = 12
+_REST = r"[\w\-+/=.~%]"
 
 
 class Scrubber:
@@ -23,12 +26,16 @@ class Scrubber:
         self._text = re.compile("|".join(patterns)) if patterns else None
         self._bytes = re.compile("|".join(patterns).encode()) if patterns else None
 
+    def suspects(self, data: bytes) -> bool:
+        """Whether JSON may hold a secret: in plain, or behind an escape."""
+        return self._bytes is not None and (b"\\" in data or self._bytes.search(data) is not None)
+
     def bytes(self, data: bytes) -> bytes:
         """Bytes without the secrets."""
         return data if self._bytes is None else self._bytes.sub(REDACTED.encode(), data)
 
     def value(self, value: Any) -> Any:
-        """Decoded JSON without the secrets: an escape can hide one from :meth:`bytes`."""
+        """Decoded JSON without the secrets."""
         if isinstance(value, str):
             return value if self._text is None else self._text.sub(REDACTED, value)
         if isinstance(value, dict):
@@ -40,6 +47,28 @@ NOTHING = Scrubber()
 
 
 def _spellings(secret: str) -> Iterable[str]:
-    spellings = {secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode().rstrip("=")}
-    scheme = "" if len(secret) >= SHORTEST_SECRET else r"(?i:(?<=bearer )|(?<=key )|(?<=token )|(?<=basic ))"
-    return [scheme + re.escape(spelling) for spelling in spellings]
+    """Patterns of a secret, most of them also of one that was cut at either end."""
+    if len(secret) < SHORTEST_SECRET:
+        return [r"(?i:(?<=bearer )|(?<=key )|(?<=token )|(?<=basic ))" + re.escape(secret)]
+    percent = quote(secret, safe="")
+    spellings = {secret, percent, _lower_hex(percent), quote(percent, safe=""), secret.replace("/", "\\/")}
+    spellings.update(_base64_inside(secret))
+    return [pattern for spelling in spellings for pattern in _whole_or_cut(spelling)]
+
+
+def _whole_or_cut(spelling: str) -> Iterable[str]:
+    yield re.escape(spelling)
+    if len(spelling) >= 2 * RECOGNISED:
+        yield f"{re.escape(spelling[:RECOGNISED])}{_REST}*"
+        yield f"{_REST}*{re.escape(spelling[-RECOGNISED:])}"
+
+
+def _lower_hex(percent: str) -> str:
+    return re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), percent)
+
+
+def _base64_inside(secret: str) -> Iterable[str]:
+    """What base64 makes of a secret inside a longer text, such as ``Bearer …``: without the ends, which mix with it."""
+    for before in range(3):
+        encoded = base64.b64encode(b"\0" * before + secret.encode()).decode().rstrip("=")
+        yield encoded[4 * before // 3 + (before > 0) : len(encoded) - 1]

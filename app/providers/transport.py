@@ -63,7 +63,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer, read whole, without the connection's secrets. ``headers`` have lower-case names."""
+    """One HTTP answer, read whole. ``headers`` have lower-case names.
+
+    ``body`` is as it came; :meth:`json` and :attr:`text` are without the connection's secrets.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -73,7 +76,7 @@ class Reply:
     @property
     def text(self) -> str:
         """The body as text that can be stored."""
-        return text_of(self.body)
+        return text_of(self.scrubber.bytes(self.body))
 
     def json(self) -> Any:
         """The decoded body, or None when it is not JSON (NaN and Infinity are not).
@@ -85,7 +88,8 @@ class Reply:
             value = _storable(json.loads(self.body, parse_constant=_no_json))
         except (ValueError, RecursionError):
             return None
-        return self.scrubber.value(value) if b"\\" in self.body else value
+        # Decoded first: taken out of the bytes, a secret would leave half an escape. Most replies hold none.
+        return self.scrubber.value(value) if self.scrubber.suspects(self.body) else value
 
 
 def _storable(value: Any) -> Any:
@@ -219,7 +223,7 @@ class Transport:
             ):
                 body = await _read_capped(response)
                 headers = {name: self._scrubber.value(value) for name, value in _lower(response.headers).items()}
-                return Reply(response.status, headers, self._scrubber.bytes(body), self._scrubber)
+                return Reply(response.status, headers, body, self._scrubber)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._classified(error, connected=trace.connected) from error
 
