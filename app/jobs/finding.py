@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from app.jobs import ledger, repository
 from app.jobs.ledger import Open
@@ -12,6 +13,7 @@ from app.providers.base import (
     FindOutcome,
     Found,
     Inconclusive,
+    Likeness,
     Missing,
     Order,
     Provider,
@@ -58,6 +60,8 @@ class Finder:
             now=now,
         )
         outcome = await provider.find(search, Surroundings(self._bench, submission))
+        if isinstance(outcome, Absent) and submission.accepted_at is not None:
+            return Inconclusive("it is not found, and the provider had said that it accepted it")
         return hinted if hinted is not None and isinstance(outcome, Absent) else outcome
 
 
@@ -87,6 +91,13 @@ class Surroundings:
         mine = self._submission
         equal = mine.order_hash is not None and mine.order_hash == other.order_hash
         return equal and mine.account_id == other.account_id
+
+
+def shows_another_order(provider: Provider | None, job: Job, submission: Submission, raw: Any) -> bool:
+    """Whether a record cannot be of this submission, though it has its id: a restarted server may number anew."""
+    if provider is None or not isinstance(raw, Mapping):
+        return False
+    return provider.likeness(raw, _order(job, submission)) is Likeness.EXCLUDED
 
 
 def _order(job: Job, submission: Submission | Open) -> Order:

@@ -24,7 +24,7 @@ _COLUMNS = [column for column in submissions.c if column.name != "raw"]
 
 
 class TwinTookIt(Exception):
-    """A remote id belongs to another submission: one of an equal order, whose reply was lost."""
+    """A remote id belongs to another submission: an interchangeable one, or the provider gave one id to two orders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ async def claim_remote_id(connection: AsyncConnection, submission: Submission, r
         async with connection.begin_nested():
             await connection.execute(mine)
     except IntegrityError as error:
-        raise TwinTookIt(f"the record {remote_id} was taken by a submission of an equal order") from error
+        raise TwinTookIt(f"the record {remote_id} belongs to another submission") from error
 
 
 async def accept(

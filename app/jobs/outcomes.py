@@ -152,6 +152,7 @@ class Outcomes:
                 state=SubmissionState.UNKNOWN.value,
                 detail=outcome.detail[:DETAIL_CHARACTERS],
                 raw=outcome.raw,
+                accepted_at=NOW if outcome.claimed else None,
             )
             await self._bench.recorder.move(
                 connection,

@@ -84,9 +84,10 @@ class Submitter:
                 try:
                     await self._outcomes.accepted(job_id, submission_id, outcome)
                 except ledger.TwinTookIt as error:
-                    # A lost submission of an equal order was found in the list and took this record for its own. Its
-                    # true one is still there: the resolver looks for it, as for any other.
-                    await self._outcomes.unknown(job_id, submission_id, Unknown(str(error)))
+                    # A lost submission of an equal order was found in the list and took this record for its own: its
+                    # true one is still there, and the resolver looks for it. Or the provider gave one id to two orders.
+                    # Either way it accepted this one, whatever it lists.
+                    await self._outcomes.unknown(job_id, submission_id, Unknown(str(error), outcome.raw, claimed=True))
             case Rejected():
                 await self._outcomes.rejected(job_id, submission_id, outcome)
             case Unsent():

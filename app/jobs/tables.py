@@ -144,7 +144,7 @@ submissions = Table(
     Column("polls", Integer, nullable=False, server_default="0"),  # looks at a hint that said nothing
     Column("fetches", SmallInteger, nullable=False, server_default="0"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("accepted_at", DateTime(timezone=True)),
+    Column("accepted_at", DateTime(timezone=True)),  # when the provider said so, even if it named no usable id
     Column("ended_at", DateTime(timezone=True)),
     CheckConstraint(
         "state in ('sending', 'unknown', 'accepted', 'done', 'rejected', 'absent', 'abandoned')", name="state"

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.checkpoints import Checkpoint, checkpoint
+from app.ids import Prefix, encode
 from app.jobs import billing, failures, ledger, repository
+from app.jobs.finding import shows_another_order
 from app.jobs.outcomes import DETAIL_CHARACTERS
 from app.jobs.records import Claim, Job, Submission
 from app.jobs.states import State, SubmissionState
@@ -20,6 +23,8 @@ from app.lanes import Overtaken
 from app.providers.base import BillsOn, Canceled, CancelOutcome, Failed, Finished
 from app.providers.errors import Billed
 from app.queue import Lane
+
+log = structlog.get_logger()
 
 
 class Verdicts:
@@ -33,20 +38,28 @@ class Verdicts:
         """The film is there to be fetched. From now on it takes no slot."""
         cost, certainty = billing.of_success(submission, self._bench.bills_on(submission.connection), outcome.cost)
         async with self._bench.database.begin() as connection:
-            await self._rendering(connection, claim)
-            await ledger.change(
-                connection,
-                submission.id,
-                results=list(outcome.results),
-                cost=cost,
-                charge_certainty=certainty.value,
-                raw=outcome.raw,
-            )
-            await self._bench.recorder.move(
-                connection, claim.job_id, State.STORING, from_=(State.RUNNING,), fence=claim.fence, progress=100
-            )
+            job = await self._rendering(connection, claim)
+            ours = not shows_another_order(self._bench.provider(submission), job, submission, outcome.raw)
+            if ours:
+                await ledger.change(
+                    connection,
+                    submission.id,
+                    results=list(outcome.results),
+                    cost=cost,
+                    charge_certainty=certainty.value,
+                    raw=outcome.raw,
+                )
+                await self._bench.recorder.move(
+                    connection, claim.job_id, State.STORING, from_=(State.RUNNING,), fence=claim.fence, progress=100
+                )
             await checkpoint(Checkpoint.POLL_RECORDED)
-        self._bench.bell.ring(Lane.STORE, Lane.SUBMIT)
+        if ours:
+            self._bench.bell.ring(Lane.STORE, Lane.SUBMIT)
+        else:
+            log.error(
+                "remote id shows another order", job=encode(Prefix.JOB, claim.job_id), remote=submission.remote_id
+            )
+            await self.lost(claim, submission)
 
     async def failed(self, claim: Claim, submission: Submission, outcome: Failed) -> None:
         """There will be no film from here: the next way has its turn, if there is one."""

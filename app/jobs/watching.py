@@ -21,7 +21,7 @@ from app.ids import Prefix, encode
 from app.jobs import billing, ledger, repository, watches
 from app.jobs.confirming import LOOKUPS_NEEDED
 from app.jobs.fetching import Fetcher, ResultUnavailable
-from app.jobs.finding import Finder
+from app.jobs.finding import Finder, shows_another_order
 from app.jobs.outcomes import Outcomes
 from app.jobs.records import Job, Submission
 from app.jobs.states import State, SubmissionState
@@ -107,6 +107,8 @@ class Watcher:
         outcome = await provider.poll(submission.remote_id, fresh=submission.missing_since is not None)
         await checkpoint(Checkpoint.WATCH_ANSWERED)
         match outcome:
+            case Finished() if shows_another_order(provider, job, submission, outcome.raw):
+                pass
             case Finished():
                 return await self._finished(watch, job, submission, outcome)
             case Failed():

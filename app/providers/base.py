@@ -47,7 +47,7 @@ from app.providers.outcomes import (
     Unsent,
 )
 from app.providers.paging import Enough, Unlisted, read_list, skew
-from app.providers.reading import text
+from app.providers.reading import obj, text
 from app.providers.search import older_than_search, reaches_back, verdict
 from app.providers.traits import BillsOn, Lookup, Traits
 from app.providers.transport import Call, Clients, Download, NoReply, NotSent, Reply, Transport
@@ -93,9 +93,16 @@ __all__ = [
 SUBMISSION_HEADER = "X-Filmgate-Submission"
 EXCERPT_CHARACTERS = 10_000
 #: Statuses of a 4xx that a proxy may have written, or that leave open what became of the request.
-UNTELLING = frozenset({408, 409, 425, 499})
-#: Words of a proxy between us and the renderer: the request may have been accepted behind it.
-_IN_BETWEEN = re.compile(r"time[\s_-]?(?:d[\s_-]?)?out|\bgateway\b|\bupstream|deadline[\s_-]exceeded", re.IGNORECASE)
+UNTELLING = frozenset({408, 409, 421, 423, 424, 425, 499})
+#: Statuses of a 2xx that say by themselves that something was accepted.
+TAKEN_IN = frozenset({201, 202})
+#: Words of a proxy between us and the renderer, or of an earlier acceptance: the request may have been accepted.
+_NO_REFUSAL = re.compile(
+    r"time[\s_-]?(?:d[\s_-]?)?out|\bgateway\b|\bupstream|deadline[\s_-]exceeded|\beof\b|context cancell?ed|broken pipe"
+    r"|econn|socket hang up|disconnected|connection (?:reset|closed|aborted)|read_response|server_error|internal_error"
+    r"|already (?:created|exists|submitted|accepted)|duplicate|request_in_progress|was queued|could not be saved",
+    re.IGNORECASE,
+)
 
 
 class Provider(ABC):
@@ -154,8 +161,8 @@ class Provider(ABC):
         del remote_id
         return None
 
-    def read_canceled(self, reply: Reply) -> CancelOutcome:
-        del reply
+    def read_canceled(self, remote_id: str, reply: Reply) -> CancelOutcome:
+        del remote_id, reply
         return CancelOutcome.NOT_CANCELLABLE
 
     def reference_call(self, ref: UUID) -> Call | None:
@@ -211,10 +218,12 @@ class Provider(ABC):
         except NoReply as error:
             return Unknown(str(error))
         outcome = self.read_created(reply) if self.proves_something(reply) else None
-        if isinstance(outcome, Accepted) or (isinstance(outcome, Rejected) and not _from_in_between(outcome)):
+        if isinstance(outcome, Accepted) or (isinstance(outcome, Rejected) and _is_refusal(outcome)):
             return outcome
-        what = "accepted without an id that can be used" if reply.status < 300 else "which proves nothing"
-        return Unknown(f"HTTP {reply.status}, {what}", excerpt(reply))
+        # An HTML page with status 200 is somebody else's; JSON, or a word for "taken in", is the provider's.
+        claimed = 200 <= reply.status < 300 and (reply.status in TAKEN_IN or isinstance(reply.json(), dict))
+        what = "accepted without an id that can be used" if claimed else "which proves nothing"
+        return Unknown(f"HTTP {reply.status}, {what}", excerpt(reply), claimed)
 
     async def poll(self, remote_id: str, *, fresh: bool = False) -> PollOutcome:
         """Ask for the state of a remote job. Never raises but for cancellation.
@@ -240,7 +249,7 @@ class Provider(ABC):
         if call is None:
             return CancelOutcome.NOT_CANCELLABLE
         try:
-            return self.read_canceled(await self.transport.send(call))
+            return self.read_canceled(remote_id, await self.transport.send(call))
         except (NotSent, NoReply):
             return CancelOutcome.FAILED
 
@@ -307,9 +316,12 @@ class Provider(ABC):
         return await read_list(read, enough, alive)
 
 
-def _from_in_between(refusal: Rejected) -> bool:
-    failure = refusal.failure
-    return _IN_BETWEEN.search(f"{failure.upstream_code} {failure.detail}") is not None
+def _is_refusal(rejected: Rejected) -> bool:
+    """Whether a reply in the shape of a refusal is one: it names no job, and says nothing of one that was accepted."""
+    failure = rejected.failure
+    said = obj(failure.raw)
+    names_a_job = any(isinstance(one.get("id"), str) and "status" in one for one in (said, obj(said.get("data"))))
+    return not names_a_job and _NO_REFUSAL.search(f"{failure.upstream_code} {failure.detail}") is None
 
 
 def excerpt(reply: Reply) -> str:

@@ -186,28 +186,30 @@ class OpenAICompatible(Provider):
     def cancel_call(self, remote_id: str) -> Call | None:
         return Call("DELETE", _path(remote_id)) if self.traits.cancels else None
 
-    def read_canceled(self, reply: Reply) -> CancelOutcome:
+    def read_canceled(self, remote_id: str, reply: Reply) -> CancelOutcome:
         # A 404 confirms nothing: another replica may render on. Whether the record is gone, polling will tell.
-        stopped = reply.status < 300 and obj(reply.json()).get("deleted") is True
+        body = obj(reply.json())
+        stopped = reply.status < 300 and body.get("deleted") is True and body.get("id") in (None, remote_id)
         return CancelOutcome.CONFIRMED if stopped else CancelOutcome.FAILED
 
     def list_call(self, after: str | None) -> Call | None:
         if self.traits.lookup is not Lookup.LIST:
             return None
         query = {"limit": str(LIST_LIMIT), "order": "desc"}
-        return Call("GET", "/videos", query=query if after is None else {**query, "after": after})
+        query = query if after is None else {**query, "after": after}
+        return Call("GET", "/videos", query=query, headers={"Cache-Control": "no-cache"})
 
     def read_page(self, reply: Reply) -> Page | None:
         body = obj(reply.json())
         items = body.get("data")
-        if reply.status >= 300 or not isinstance(items, list):
+        if reply.status != 200 or not isinstance(items, list) or body.get("error") or _is_cached(reply):
             return None
         records = tuple(
-            Listed(named, moment(item.get("created_at")), item)
+            Listed(named, moment(item.get("created_at")), item, usable=remote_id(named) is not None)
             for item in map(obj, items)
-            if (named := remote_id(item.get("id")))
+            if (named := text(item.get("id")))
         )
-        if len(records) < len(items):
+        if len(records) < len(items) or (not items and body.get("has_more") is True):
             return None
         # Not every server says whether there is more; then only an empty page ends the list.
         more = bool(records) and body.get("has_more") is not False and not self._profile.lists_in_one_page
@@ -229,6 +231,11 @@ class OpenAICompatible(Provider):
         wishes = (order.seed, order.negative_prompt, order.audio)
         repeated = profile.echoes >= ordered.keys() and not order.options and all(wish is None for wish in wishes)
         return Likeness.EXACT if agrees and (repeated or self.exclusive) else Likeness.DOUBT
+
+
+def _is_cached(reply: Reply) -> bool:
+    """Whether a cache answered: its list may be older than the order that is looked for."""
+    return reply.headers.get("age", "0").strip() not in {"", "0"}
 
 
 def _repeats(shown: Any, ordered: str | int) -> bool:

@@ -69,10 +69,15 @@ class Unsent:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may or may not have been accepted. Never send it again before this is resolved."""
+    """It may or may not have been accepted. Never send it again before this is resolved.
+
+    ``claimed``: the provider said that it accepted it, and named no record that can be this one: no look-up proves
+    absence then.
+    """
 
     detail: str
     raw: Any = field(default=None, repr=False)
+    claimed: bool = False
 
 
 SubmitOutcome = Accepted | Rejected | Unsent | Unknown
@@ -181,7 +186,7 @@ class Listed:
 
     ``created_at`` is by the provider's clock; ``skew`` is how far that clock seems to be ahead of ours, by the ``Date``
     of the reply: an estimate, since a proxy may have written it. ``shown`` is the record itself. ``reference`` is ours,
-    where the provider keeps it.
+    where the provider keeps it. ``usable``: the id can be asked for; a record with another one can only be a doubt.
     """
 
     remote_id: str
@@ -189,6 +194,7 @@ class Listed:
     shown: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     reference: str | None = None
     skew: timedelta = field(default=timedelta(0), compare=False)
+    usable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

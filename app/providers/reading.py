@@ -11,6 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from app.printable import one_line
+from app.providers.scrubbing import REDACTED
 from app.providers.transport import Reply
 
 MAX_TEXT = 2000
@@ -32,7 +33,8 @@ def text(value: Any, *, longest: int = MAX_TEXT) -> str:
 
 def remote_id(value: Any) -> str | None:
     """The provider's name for its record."""
-    return value if isinstance(value, str) and _REMOTE_ID.fullmatch(value) else None
+    usable = isinstance(value, str) and _REMOTE_ID.fullmatch(value) and REDACTED not in value
+    return value if usable else None
 
 
 #: Beyond any price, progress or time that makes sense.

@@ -175,7 +175,8 @@ class Runway(Provider):
     def cancel_call(self, remote_id: str) -> Call | None:
         return Call("DELETE", _path(remote_id))
 
-    def read_canceled(self, reply: Reply) -> CancelOutcome:
+    def read_canceled(self, remote_id: str, reply: Reply) -> CancelOutcome:
+        del remote_id
         if reply.status < 300:
             return CancelOutcome.REQUESTED
         refused = isinstance(obj(reply.json()).get("error"), str)

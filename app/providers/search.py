@@ -56,7 +56,8 @@ async def verdict(
     unowned = [record for record in listing.records if record.remote_id not in owned]
     likeness = {record.remote_id: compare(record.shown, search.order) for record in unowned}
     doubts = [record for record in unowned if likeness[record.remote_id] is not Likeness.EXCLUDED]
-    exact = [record for record in doubts if likeness[record.remote_id] is Likeness.EXACT and _in_window(record, search)]
+    alike = [record for record in doubts if likeness[record.remote_id] is Likeness.EXACT and record.usable]
+    exact = [record for record in alike if _in_window(record, search)]
     if exact and (found := await _unrivalled(exact, ledger, compare, exclusive=exclusive)):
         return Found(min(found, key=lambda record: record.created_at or search.now).remote_id)
     if doubts:

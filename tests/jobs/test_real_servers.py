@@ -6,10 +6,12 @@ Each of these was bought twice, lost, given the wrong video or waited for withou
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from sqlalchemy import text
 
 from app.accounts.scopes import Scope
@@ -250,6 +252,78 @@ async def test_order_that_brings_the_server_down_each_time_is_given_up(house: Ga
         await asyncio.sleep(0.05)
     assert shown["error"]["code"] == "upstream_lost"
     assert len(seen) == 3
+
+
+# Servers that contradict themselves -----------------------------------------------------------------------------------
+
+
+class Confused:
+    """A server of vLLM-Omni's kind whose list is empty whatever it has accepted; ``created`` answers every create."""
+
+    def __init__(self, status: int, created: dict[str, Any], shown: dict[str, Any] | None = None) -> None:
+        self.orders = 0
+        self._status = status
+        self._created = created
+        self._shown = shown
+
+    async def handle(self, request: web.Request) -> web.Response:
+        if request.method == "POST":
+            await request.read()
+            self.orders += 1
+            return web.json_response(self._created, status=self._status)
+        if request.path == "/v1/videos":
+            return web.json_response({"object": "list", "data": [], "has_more": False})
+        if self._shown is None:
+            return web.json_response({"error": {"message": "not found", "code": 404}}, status=404)
+        return web.json_response(self._shown)
+
+    @asynccontextmanager
+    async def before(self, settings: Settings) -> AsyncIterator[Settings]:
+        """The same gateway with this server behind ``vllm/film``."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self.handle)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            changed = settings.connections["vllm"].model_copy(
+                update={"base_url": f"http://127.0.0.1:{runner.addresses[0][1]}/v1"}
+            )
+            yield settings.model_copy(update={"connections": {"vllm": changed}})
+        finally:
+            await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("status", "created"), [(201, {}), (202, {}), (200, {"id": "a b"}), (200, {"status": "queued"})]
+)
+async def test_order_that_was_accepted_without_an_id_is_never_absent(
+    real: Settings, sandbox_url: str, status: int, created: dict[str, Any]
+) -> None:
+    server = Confused(status, created)
+    async with server.before(real) as settings, running_gateway(settings, sandbox_url) as gateway:
+        job = await gateway.create("a cat", model="vllm/film")
+        assert (await end_of(gateway, job))[:2] == ("failed", "upstream_outcome_unknown")
+        assert server.orders == 1
+
+
+async def test_id_that_was_given_to_two_orders_buys_nothing_twice(real: Settings, sandbox_url: str) -> None:
+    server = Confused(200, {"id": "video_same"}, {"id": "video_same", "status": "in_progress", "prompt": "a cat"})
+    async with server.before(real) as settings, running_gateway(settings, sandbox_url) as gateway:
+        jobs = [await gateway.create(prompt, model="vllm/film", deadline_seconds=10) for prompt in ("a cat", "a dog")]
+        ends = {await end_of(gateway, job) for job in jobs}
+        assert server.orders == 2
+    assert ends == {("failed", "timeout", "none"), ("failed", "upstream_outcome_unknown", "none")}
+
+
+async def test_record_that_shows_another_prompt_is_not_this_job_s_video(real: Settings, sandbox_url: str) -> None:
+    """A server that numbers anew after a restart: the id is known, and the video is of another order."""
+    server = Confused(200, {"id": "video_1"}, {"id": "video_1", "status": "completed", "prompt": "another order"})
+    async with server.before(real) as settings, running_gateway(settings, sandbox_url) as gateway:
+        job = await gateway.create("a cat", model="vllm/film")
+        ended = await gateway.ended(job["id"])
+        assert (ended["status"], ended["assets"]) == ("failed", None)
+        assert {row["state"] for row in await gateway.submissions(job["id"])} <= {"abandoned", "absent"}
 
 
 # Deadlines and secrets ------------------------------------------------------------------------------------------------

@@ -213,6 +213,12 @@ async def test_prompt_that_was_cut_is_a_doubt(find: Asking) -> None:
     assert isinstance(await find(page(cut), order=order), Inconclusive)
 
 
+async def test_record_whose_id_cannot_be_used_is_a_doubt_and_spoils_no_other(find: Asking) -> None:
+    assert isinstance(await find(page(record("video 1"))), Inconclusive)
+    assert await find(page(record("video 2", prompt="x"), record())) == Found("video_1")
+    assert await find(page(record("video 2", prompt="x"))) == Absent()
+
+
 @pytest.mark.parametrize("minutes", [-6, 8, -60 * 24 * 365])
 async def test_record_of_another_time_is_a_doubt(minutes: float, find: Asking) -> None:
     assert isinstance(await find(page(record(minutes=minutes))), Inconclusive)
@@ -237,6 +243,20 @@ async def test_empty_list_proves_absence_where_the_list_shows_everything(find: A
     assert await find(page()) == Absent()
     assert isinstance(await find(page(), profile="openai"), Inconclusive)
     assert await find(page(), profile="openai", proves_absence=True) == Absent()
+
+
+@pytest.mark.parametrize(
+    "incomplete",
+    [
+        page(has_more=True),
+        reply(b'{"object":"list","data":[],"error":{"message":"shard away"}}'),
+        reply(b'{"object":"list","data":[]}', status="202 Accepted"),
+        reply(b'{"object":"list","data":[]}', status="206 Partial Content"),
+        reply(b'{"object":"list","data":[]}', "Age: 300"),
+    ],
+)
+async def test_empty_list_that_contradicts_itself_proves_nothing(incomplete: Say, find: Asking) -> None:
+    assert isinstance(await find(incomplete), Inconclusive)
 
 
 async def test_another_prompt_is_another_order_only_where_prompts_are_echoed_exactly(find: Asking) -> None:

@@ -127,6 +127,17 @@ async def test_statuses_of_somebody_in_between_prove_nothing(profile: str, statu
         "bad gateway",
         "Upstream error: connection reset",
         "context deadline exceeded",
+        "unexpected EOF while reading response from backend",
+        "context canceled",
+        "write: broken pipe",
+        "Server disconnected",
+        "ECONNRESET",
+        "socket hang up",
+        "request was already submitted",
+        "duplicate_request",
+        "request_in_progress",
+        "Video was queued but the record could not be saved",
+        "server_error",
     ],
 )
 async def test_words_of_somebody_in_between_prove_nothing(words: str, clients: Clients) -> None:
@@ -134,6 +145,14 @@ async def test_words_of_somebody_in_between_prove_nothing(words: str, clients: C
         for profile in PROFILES:
             assert isinstance(await answered(clients, profile, "400 Bad Request", body), Unknown)
     assert isinstance(await answered(clients, "newapi", "400 Bad", {"code": words, "message": "no"}), Unknown)
+
+
+async def test_refusal_that_names_a_job_is_none(clients: Clients) -> None:
+    job = {"id": "video_1", "status": "queued"}
+    for body in ({**NESTED, **job}, {**FLAT, "data": job}):
+        assert isinstance(await answered(clients, "generic", "400 Bad Request", body), Unknown)
+    busy = {"error": {"message": "You have 3 generations in progress", "code": "429"}}
+    assert isinstance(await answered(clients, "generic", "429 Too Many", busy), Rejected)
 
 
 async def test_words_of_the_caller_in_a_refusal_are_not_the_server_s(clients: Clients) -> None:
@@ -172,6 +191,26 @@ async def test_long_and_odd_but_printable_ids_are_accepted_and_asked_for_as_they
         path = server.heard[-1].line.split()[1]
     assert path.count("/") == 2
     assert unquote(path.removeprefix("/videos/")) == named
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "claimed"),
+    [
+        ("201 Created", b"", True),
+        ("202 Accepted", b"<html>", True),
+        ("200 OK", b'{"status":"queued"}', True),
+        ("200 OK", b'{"id":7}', True),
+        ("200 OK", b"<html>", False),
+        ("200 OK", b"[]", False),
+        ("500 Oops", b'{"status":"queued"}', False),
+    ],
+)
+async def test_provider_that_says_that_it_accepted_cannot_be_proven_not_to_have(
+    status: str, body: bytes, claimed: bool, clients: Clients
+) -> None:
+    outcome = await answered(clients, "openai", status, body)
+    assert isinstance(outcome, Unknown)
+    assert outcome.claimed is claimed
 
 
 async def test_accepted_with_an_id_that_cannot_be_used_keeps_the_reply(clients: Clients) -> None:
@@ -290,6 +329,9 @@ ESCAPED = KEY.replace("/", "\\/").replace("+", "\\u002b")
         KEY,
         "sk-operator%2Fkey%2B1",
         "c2stb3BlcmF0b3Iva2V5KzE=",
+        "sk-operator%2fkey%2b1",
+        "sk-operator%252Fkey%252B1",
+        "QmVhcmVyIHNrLW9wZXJhdG9yL2tleSsx",  # base64 of "Bearer …"
     ],
 )
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "500 Oops"])
@@ -306,6 +348,26 @@ async def test_provider_that_echoes_our_request_gives_our_key_to_nobody(
         assert "[redacted]" in text or said not in text
         assert KEY not in text
         assert said.removeprefix("Bearer ") not in text
+
+
+async def test_long_key_that_was_cut_is_taken_out_too(clients: Clients) -> None:
+    key = "sk-operator-key-of-forty-three-characters-0"
+    for said in (key[:-1], key[:20], key[3:], key[-20:], f"{key[:20]}\u200b{key[20:]}"):
+        async with running_raw_server(
+            reply(json.dumps({"error": {"message": said}}).encode(), status="400 No")
+        ) as server:
+            provider = opened("openai", clients, base_url=server.url, credential=key)
+            outcome = await provider.submit(provider.create_call(ORDER, ids.new_id()), soon())
+        assert isinstance(outcome, Rejected)
+        assert set(outcome.failure.detail.split("\u200b")) <= {
+            "[redacted]",
+            "[redacted]\N{REPLACEMENT CHARACTER}[redacted]",
+        }
+
+
+async def test_id_that_holds_our_key_cannot_be_used(clients: Clients) -> None:
+    outcome = await answered(clients, "openai", "200 OK", {"id": "vid-a-key-of-the-operator"})
+    assert isinstance(outcome, Unknown)
 
 
 async def test_key_behind_escapes_of_json_is_found_too(clients: Clients) -> None:

@@ -383,6 +383,8 @@ def test_states(
     [
         (200, {"id": VIDEO, "deleted": True, "object": "video.deleted"}, CancelOutcome.CONFIRMED),
         (200, {"id": VIDEO, "deleted": False}, CancelOutcome.FAILED),
+        (200, {"deleted": True}, CancelOutcome.CONFIRMED),
+        (200, {"id": "another", "deleted": True}, CancelOutcome.FAILED),
         (409, {"detail": "Cancellation in progress"}, CancelOutcome.FAILED),
         (404, {"detail": "Video not found"}, CancelOutcome.FAILED),
         (404, "a proxy's page", CancelOutcome.FAILED),
@@ -390,7 +392,7 @@ def test_states(
     ],
 )
 def test_cancels(status: int, body: Any, outcome: CancelOutcome, clients: Clients) -> None:
-    assert opened("vllm_omni", clients).read_canceled(shape(status, body)) is outcome
+    assert opened("vllm_omni", clients).read_canceled(VIDEO, shape(status, body)) is outcome
 
 
 @pytest.mark.parametrize("profile", ["openai", "sglang"])

@@ -83,7 +83,7 @@ def test_no_reply_makes_an_adapter_raise(answer: Reply, providers: list[Provider
         status = provider.read_status("video_1", answer)
         if isinstance(status, Finished):
             assert status.results
-        provider.read_canceled(answer)
+        provider.read_canceled("video_1", answer)
         for record in getattr(provider.read_page(answer), "records", ()):
             provider.likeness(record.shown, ORDER)
         for named in (provider.read_reference(answer, REF), provider.read_callback(answer.headers, answer.body)):

@@ -236,7 +236,7 @@ def test_busy_status_is_asked_again_when_runway_says(status: int, runway: Runway
     ],
 )
 def test_cancels(status: int, body: Any, outcome: CancelOutcome, runway: Runway) -> None:
-    assert runway.read_canceled(shape(status, body)) is outcome
+    assert runway.read_canceled("remote", shape(status, body)) is outcome
 
 
 @pytest.mark.parametrize(("access", "key"), [(Access(credential="k", profile="x"), "profile"), (Access(), "api_key")])
