@@ -93,6 +93,10 @@ class Admission:
                 purchases = await self._admit(upstream, sorted(models), limit)
             except Exception:
                 log.exception("admission failed", connection=upstream)
+                purchases = None
+            if purchases is None:
+                # Trouble of ours: no reason to send these jobs where they would go only after this connection.
+                lines = lines.difference(models)
                 continue
             limit -= len(purchases)
             for purchase in purchases:
@@ -107,7 +111,8 @@ class Admission:
             opening = await connections.next_opening(connection, list(self._bench.registry.connections))
         return min((seconds for seconds in (ready, opening) if seconds is not None), default=None)
 
-    async def _admit(self, upstream: str, models: Sequence[str], room: int) -> list[Purchase]:
+    async def _admit(self, upstream: str, models: Sequence[str], room: int) -> list[Purchase] | None:
+        """The purchases that a connection has room for; None while another transaction holds it."""
         intended: list[tuple[UUID, UUID]] = []
         enough = asyncio.get_running_loop().time() + MOST_SHARE * self._bench.settings.submit_timeout
         try:
@@ -115,7 +120,7 @@ class Admission:
                 standing = await connections.lock(connection, upstream)
                 if standing is None:
                     self._busy = True
-                    return []
+                    return None
                 free = min(room, await self._free(connection, standing))
                 if free <= 0:
                     return []
