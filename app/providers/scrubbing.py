@@ -13,54 +13,65 @@ from urllib.parse import quote
 REDACTED = "[redacted]"
 #: A shorter secret is taken out behind the word of its scheme only: elsewhere it may be any part of any word.
 SHORTEST_SECRET = 8
-#: So many characters of either end of a long secret give it away: a provider may cut what it repeats.
+#: The characters at either end of a long secret that give it away: a provider may cut what it repeats.
 RECOGNISED = 12
-_REST = r"[\w\-+/=.~%]"
+# What a cut secret goes on with, as far as it is taken out.
+_REST = r"[\w\-+/=.~%]{0,512}"
 
 
 class Scrubber:
-    """Replaces some secrets, however they are written: plain, percent-encoded, in base64."""
+    """Replaces some secrets, however they are written: plain, percent-encoded, in base64, cut at one end."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        patterns = sorted({pattern for secret in secrets for pattern in _spellings(secret)}, key=len, reverse=True)
-        self._text = re.compile("|".join(patterns)) if patterns else None
-        self._bytes = re.compile("|".join(patterns).encode()) if patterns else None
+        known = tuple(secrets)
+        long = [spelling for secret in known if len(secret) >= SHORTEST_SECRET for spelling in _spellings(secret)]
+        heads = {spelling[:RECOGNISED] if len(spelling) >= 2 * RECOGNISED else spelling for spelling in long}
+        tails = {spelling[-RECOGNISED:] for spelling in long if len(spelling) >= 2 * RECOGNISED}
+        short = {secret for secret in known if len(secret) < SHORTEST_SECRET}
+        self._marks = tuple(heads | tails | short)
+        self._marks_in_bytes = tuple(mark.encode() for mark in self._marks)
+        # Each begins with a fixed text, so that a long reply costs no more than its length: tails are looked for from
+        # the end.
+        forwards = [*(re.escape(head) + _REST for head in _longest_first(heads)), *map(_behind_its_scheme, short)]
+        self._forwards = re.compile("|".join(forwards)) if forwards else None
+        backwards = [re.escape(tail[::-1]) + _REST for tail in tails]
+        self._backwards = re.compile("|".join(backwards)) if backwards else None
 
     def suspects(self, data: bytes) -> bool:
         """Whether JSON may hold a secret: in plain, or behind an escape."""
-        return self._bytes is not None and (b"\\" in data or self._bytes.search(data) is not None)
+        return bool(self._marks) and (b"\\" in data or any(mark in data for mark in self._marks_in_bytes))
 
-    def bytes(self, data: bytes) -> bytes:
-        """Bytes without the secrets."""
-        return data if self._bytes is None else self._bytes.sub(REDACTED.encode(), data)
+    def text(self, text: str) -> str:
+        """A text without the secrets."""
+        if not any(mark in text for mark in self._marks):
+            return text
+        if self._forwards is not None:
+            text = self._forwards.sub(REDACTED, text)
+        if self._backwards is not None:
+            text = self._backwards.sub(REDACTED[::-1], text[::-1])[::-1]
+        return text
 
     def value(self, value: Any) -> Any:
         """Decoded JSON without the secrets."""
         if isinstance(value, str):
-            return value if self._text is None else self._text.sub(REDACTED, value)
+            return self.text(value)
         if isinstance(value, dict):
             return {self.value(name): self.value(item) for name, item in value.items()}
         return [self.value(item) for item in value] if isinstance(value, list) else value
 
 
-NOTHING = Scrubber()
-
-
 def _spellings(secret: str) -> Iterable[str]:
-    """Patterns of a secret, most of them also of one that was cut at either end."""
-    if len(secret) < SHORTEST_SECRET:
-        return [r"(?i:(?<=bearer )|(?<=key )|(?<=token )|(?<=basic ))" + re.escape(secret)]
     percent = quote(secret, safe="")
-    spellings = {secret, percent, _lower_hex(percent), quote(percent, safe=""), secret.replace("/", "\\/")}
-    spellings.update(_base64_inside(secret))
-    return [pattern for spelling in spellings for pattern in _whole_or_cut(spelling)]
+    yield from {secret, percent, _lower_hex(percent), quote(percent, safe=""), secret.replace("/", "\\/")}
+    yield from _base64_inside(secret)
 
 
-def _whole_or_cut(spelling: str) -> Iterable[str]:
-    yield re.escape(spelling)
-    if len(spelling) >= 2 * RECOGNISED:
-        yield f"{re.escape(spelling[:RECOGNISED])}{_REST}*"
-        yield f"{_REST}*{re.escape(spelling[-RECOGNISED:])}"
+def _longest_first(texts: Iterable[str]) -> list[str]:
+    return sorted(texts, key=len, reverse=True)
+
+
+def _behind_its_scheme(secret: str) -> str:
+    return r"(?i:(?<=bearer )|(?<=key )|(?<=token )|(?<=basic ))" + re.escape(secret)
 
 
 def _lower_hex(percent: str) -> str:
@@ -72,3 +83,6 @@ def _base64_inside(secret: str) -> Iterable[str]:
     for before in range(3):
         encoded = base64.b64encode(b"\0" * before + secret.encode()).decode().rstrip("=")
         yield encoded[4 * before // 3 + (before > 0) : len(encoded) - 1]
+
+
+NOTHING = Scrubber()

@@ -76,7 +76,7 @@ class Reply:
     @property
     def text(self) -> str:
         """The body as text that can be stored."""
-        return text_of(self.scrubber.bytes(self.body))
+        return self.scrubber.text(text_of(self.body))
 
     def json(self) -> Any:
         """The decoded body, or None when it is not JSON (NaN and Infinity are not).
@@ -222,7 +222,7 @@ class Transport:
                 ) as response,
             ):
                 body = await _read_capped(response)
-                headers = {name: self._scrubber.value(value) for name, value in _lower(response.headers).items()}
+                headers = self._scrubber.value(_lower(response.headers))
                 return Reply(response.status, headers, body, self._scrubber)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._classified(error, connected=trace.connected) from error

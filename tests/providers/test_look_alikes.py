@@ -24,6 +24,7 @@ from app.providers.base import (
 from app.providers.errors import Fault
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.openai_profiles import PROFILES
+from app.providers.scrubbing import Scrubber
 from app.providers.transport import Clients, Reply
 from tests.providers.contract import soon
 from tests.support.raw_server import reply, running_raw_server
@@ -386,3 +387,10 @@ async def test_short_key_is_taken_out_behind_its_scheme_and_spoils_no_other_word
         outcome = await provider.submit(provider.create_call(ORDER, ids.new_id()), soon())
     assert isinstance(outcome, Accepted)
     assert (outcome.remote_id, outcome.raw["echo"]) == ("video_k1", "Authorization: Bearer [redacted]")
+
+
+@pytest.mark.parametrize("end", ["", "characters-0"])
+def test_long_reply_costs_no_more_than_its_length(end: str) -> None:
+    """A hostile provider repeats the end of our key behind megabytes: looking back for its beginning has a limit."""
+    said = "A" * 2_000_000 + end
+    assert len(Scrubber(["sk-operator-key-of-forty-three-characters-0"]).text(said)) >= len(said) - 600
