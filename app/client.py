@@ -15,7 +15,7 @@ from typing import Any, Self
 import aiohttp
 
 from app import backoff
-from app.console import CommandError
+from app.terminal import CommandError
 
 POLL_INTERVAL = 0.3
 TRIES = 5  # in three seconds: a wrong URL should not look like a slow gateway

@@ -12,26 +12,27 @@ import structlog
 from app.accounts.auth import Authenticator
 from app.assets.service import AssetService
 from app.assets.storage import Storage
-from app.db import Database
 from app.events.service import EventService
-from app.http import GuardedClient
-from app.jobs.accepting import Acceptance
-from app.jobs.callbacks import CallbackService, CallbackUrls
-from app.jobs.confirming import Resolver
-from app.jobs.forecast import Forecast
-from app.jobs.polling import Poller
-from app.jobs.recorder import Recorder
-from app.jobs.render_times import RenderTimes
-from app.jobs.service import JobService
-from app.jobs.storing import Storer
-from app.jobs.submitting import Submitter
-from app.jobs.watching import Watcher
-from app.jobs.workbench import Workbench
+from app.infra.db import Database
+from app.infra.egress import GuardedClient
+from app.infra.encryption import Sealer
+from app.infra.queue import Bell, Redis, open_redis
+from app.jobs.api.acceptance import Acceptance
+from app.jobs.api.callbacks import CallbackService
+from app.jobs.api.forecast import Forecast
+from app.jobs.api.service import JobService
+from app.jobs.callback_urls import CallbackUrls
+from app.jobs.db.render_times import RenderTimes
+from app.jobs.engine.context import Workbench
+from app.jobs.engine.poller import Poller
+from app.jobs.engine.reconciler import Watcher
+from app.jobs.engine.resolver import Resolver
+from app.jobs.engine.storer import Storer
+from app.jobs.engine.submitter import Submitter
+from app.jobs.transitions import Recorder
 from app.providers.registry import Registry
 from app.providers.transport import Clients
-from app.queue import Bell, Redis, open_redis
 from app.retention import Retention
-from app.sealing import Sealer
 from app.settings import Settings, callback_variable, credential_variable
 from app.webhooks.delivery import Deliverer
 from app.webhooks.service import WebhookService

@@ -19,12 +19,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import ids
-from app.assets import forgetting as assets
-from app.db import Database
-from app.events import forgetting as events
-from app.jobs import forgetting, repository
+from app.assets import retention as assets
+from app.events import retention as events
+from app.infra.db import Database
+from app.jobs.db import repository, retention
 from app.settings import Settings
-from app.webhooks import forgetting as webhooks
+from app.webhooks import retention as webhooks
 
 #: Rows looked at in one batch. Of a job goes everything, some twenty rows.
 BATCH = 1000
@@ -95,7 +95,7 @@ class Retention:
         return batch
 
     async def _keys(self, connection: AsyncConnection, behind: Any) -> Batch:
-        gone = await forgetting.forget_keys(connection, self._key_days, self._batch)
+        gone = await retention.forget_keys(connection, self._key_days, self._batch)
         return Batch(gone, behind if gone == self._batch else None)
 
     async def _deliveries(self, connection: AsyncConnection, behind: UUID) -> Batch:
@@ -105,7 +105,7 @@ class Retention:
 
     async def _events(self, connection: AsyncConnection, behind: int) -> Batch:
         last, old = await events.forgettable(connection, self._settings.events_days, behind=behind, limit=self._batch)
-        live = await forgetting.live_among(connection, set(old.values())) if old else set()
+        live = await retention.live_among(connection, set(old.values())) if old else set()
         gone = await events.forget(connection, [seq for seq, subject_id in old.items() if subject_id not in live])
         return Batch(gone, last)
 
@@ -114,9 +114,9 @@ class Retention:
         if days is None:
             return Batch(0)
         before = await repository.first_id_since(connection, timedelta(days=days))
-        if keyless := await forgetting.keyless_before(connection):
+        if keyless := await retention.keyless_before(connection):
             before = min(before, ids.earliest(keyless))  # or each look would read again what their keys still keep
-        last, over = await forgetting.over(
+        last, over = await retention.over(
             connection, days, behind=behind, before=before, limit=min(self._batch, JOBS_BATCH)
         )
         needed = await webhooks.owing(connection, over) | await assets.holding(connection, over)
@@ -125,4 +125,4 @@ class Retention:
             return Batch(0, last)
         for forget in (webhooks.forget_subjects, events.forget_subjects, assets.forget_jobs):
             await forget(connection, job_ids)
-        return Batch(await forgetting.forget(connection, job_ids), last)
+        return Batch(await retention.forget(connection, job_ids), last)

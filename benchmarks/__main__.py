@@ -8,9 +8,9 @@ from pathlib import Path
 import uvloop
 
 from benchmarks import machine, report
-from benchmarks.bench import Options, opened
 from benchmarks.report import Section
 from benchmarks.rows import FIGURES, OPTIONAL, sections
+from benchmarks.session import Options, opened
 from benchmarks.stack import Code, workplace
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,12 +20,12 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.bench import Bench, Options, opened
-from benchmarks.generator import percentile
-from benchmarks.measures import spread
+from benchmarks.load_generator import percentile
 from benchmarks.report import table
-from benchmarks.rows import flight, latency, throughput, whole
+from benchmarks.rows import latency, renders_in_flight, throughput, whole_jobs
+from benchmarks.session import Bench, Options, opened
 from benchmarks.stack import ROOT, Code, workplace
+from benchmarks.stats import spread
 
 TOLERANCE = 0.10
 LATENCY_JOBS = 30
@@ -82,7 +82,7 @@ async def compare(base: Code, options: Options) -> list[Change]:
                 _note(found[name], await _windows(benches[name], shelves[name].ids["running"]))
             for sample, rounds in ((_jobs, options.rounds), (_polls, min(FLIGHT_ROUNDS, options.rounds))):
                 for bench in benches.values():
-                    await whole.clean(bench.site)
+                    await whole_jobs.clean(bench.site)
                 for name in _turns(benches, rounds):
                     _note(found[name], await sample(benches[name]))
     return [Change(name, found["base"][name], found["head"][name], more="per second" in name) for name in found["base"]]
@@ -122,7 +122,7 @@ async def _jobs(bench: Bench) -> dict[str, float]:
     times, _ = await latency.sample(bench, LATENCY_JOBS)
     await bench.site.worker.start()
     try:
-        films = await whole.through(bench, [bench.site.api], [bench.site.worker], whole.FEWEST)
+        films = await whole_jobs.through(bench, [bench.site.api], [bench.site.worker], whole_jobs.FEWEST)
     finally:
         await bench.site.worker.stop()
     return {
@@ -135,7 +135,7 @@ async def _jobs(bench: Bench) -> dict[str, float]:
 
 async def _polls(bench: Bench) -> dict[str, float]:
     """P6 once."""
-    flown = await flight.fly(bench, bench.site, bench.options.in_flight)
+    flown = await renders_in_flight.fly(bench, bench.site, bench.options.in_flight)
     return {
         "P6 polls, CPU ms each worker": 1000 * flown.worker / flown.polls,
         "P6 polls, CPU ms each Postgres": 1000 * flown.postgres / flown.polls,

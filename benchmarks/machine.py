@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.bench import Options
-from benchmarks.meter import tree_cpu
+from benchmarks.resource_meter import tree_cpu
+from benchmarks.session import Options
 
 ROOT = Path(__file__).parents[1]
 #: Share of the machine that others may use in a run whose rates and latencies can be quoted.

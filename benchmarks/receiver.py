@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.serving import Asked, Connection, obey, reply
+from benchmarks.http_server import Asked, Connection, obey, reply
 
 WELL = reply(204)
 

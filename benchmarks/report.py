@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.measures import Typical, Verdict
+from benchmarks.stats import Typical, Verdict
 
 NOTES = Path(__file__).with_name("notes.toml")
 

@@ -19,10 +19,10 @@ import asyncpg
 import psutil
 import uvloop
 
-from benchmarks.bench import Bench, Options, opened
-from benchmarks.mixture import Mixture, Tally
-from benchmarks.peers import Peer
+from benchmarks.child_processes import Peer
+from benchmarks.mixed_load import Mixture, Tally
 from benchmarks.report import table
+from benchmarks.session import Bench, Options, opened
 from benchmarks.stack import Code, workplace
 from benchmarks.trend import Limit, trends
 

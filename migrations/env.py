@@ -1,4 +1,4 @@
-"""Alembic's entry: inside a connection that ``app.migrate`` has opened, or from the ``alembic`` command."""
+"""Alembic's entry: inside a connection that ``app.infra.migrate`` has opened, or from the ``alembic`` command."""
 
 import asyncio
 import os
@@ -6,7 +6,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection, text
 
-from app.migrate import all_tables, connect
+from app.infra.migrate import all_tables, connect
 
 #: Any number that nobody else uses: two processes that migrate at once take turns.
 ADVISORY_LOCK = 0xF11A6A7E

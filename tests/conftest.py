@@ -6,12 +6,12 @@ from uuid import UUID
 import pytest
 from redis.asyncio import Redis
 
-from app import migrate
-from app.db import Database
 from app.embedded.servers import Postgres, Valkey
+from app.infra import migrate
+from app.infra.db import Database
 from app.settings import DatabaseSettings
 from tests.support.database import add_account, empty, running_postgres
-from tests.support.network import stay_on_loopback
+from tests.support.loopback_only import stay_on_loopback
 from tests.support.redis import running_valkey
 
 

@@ -37,13 +37,13 @@ def test_no_code_asks_which_provider_it_has() -> None:
 def test_only_the_state_table_decides_what_a_move_is() -> None:
     """`jobs.state` is written in one place: the conditional UPDATE of the repository."""
     writes = re.compile(r"(?:update|insert)\(jobs\)")
-    assert [str(file) for file, text in sources() if writes.search(text)] == ["app/jobs/repository.py"]
+    assert [str(file) for file, text in sources() if writes.search(text)] == ["app/jobs/db/repository.py"]
 
 
 def test_no_decision_about_a_job_goes_by_a_clock_of_ours() -> None:
     """A worker whose clock is ten minutes off takes nothing over early: leases and deadlines are the database's."""
     clocks = re.compile(r"utc_now|datetime\.now|time\.time\(")
-    estimates = {"app/jobs/forecast.py", "app/jobs/render_times.py"}
+    estimates = {"app/jobs/api/forecast.py", "app/jobs/db/render_times.py"}
     assert {str(file) for file, text in sources() if file.parts[1] == "jobs" and clocks.search(text)} == estimates
 
 

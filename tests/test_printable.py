@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from app.console import say
+from app.infra.redaction import Redactor
 from app.printable import one_line, printable
-from app.redaction import Redactor
+from app.terminal import say
 
 HOSTILE = [
     "\x1b[2J\x1b[1;1Hgone",  # clears the screen

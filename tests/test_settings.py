@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.configuration import load
 from app.settings import GENERATE_SECRET, Settings, SettingsError, credential_variable
+from app.settings_loader import load
 
 SECRET = "production-" + "s" * 40
 MINIMUM = {

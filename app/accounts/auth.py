@@ -15,9 +15,9 @@ from app import ids
 from app.accounts import keys, repository
 from app.accounts.scopes import Scope
 from app.clock import Clock, utc_now
-from app.db import Database
 from app.errors import Forbidden, Unauthenticated
 from app.ids import Prefix
+from app.infra.db import Database
 
 # A revoked key is refused everywhere within this time: PROMISES, S1.
 CACHE_AGE = timedelta(seconds=5)

@@ -8,9 +8,9 @@ from uuid import UUID
 from app import ids
 from app.accounts import keys, repository
 from app.accounts.scopes import ALL, DEFAULT, Scope
-from app.db import Database
 from app.errors import FieldError, InvalidRequest
 from app.ids import Prefix
+from app.infra.db import Database
 
 LONGEST_NAME = 100
 

@@ -2,7 +2,7 @@
 
 from sqlalchemy import ARRAY, Column, DateTime, ForeignKey, LargeBinary, Table, Text, Uuid, func
 
-from app.db import metadata
+from app.infra.db import metadata
 
 accounts = Table(
     "accounts",

@@ -4,7 +4,7 @@ The bytes come from outside, so FFmpeg gets no choice. The container is told fro
 four; FFmpeg's own guess, which knows playlists and scripts that name other files, is never asked. The film is handed
 over as an open file: no protocol may be used and nothing else be opened. Pixels, seconds and packets are bounded.
 
-Everything here blocks, and FFmpeg is large: it runs in a process of its own (:mod:`app.assets.examination`).
+Everything here blocks, and FFmpeg is large: it runs in a process of its own (:mod:`app.assets.probe_process`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from app.assets.errors import NotPlayable, TooBig, of_os_error
-from app.assets.films import Container, Film, Poster
+from app.assets.media_info import Container, Film, Poster
 
 MAX_SIDE = 8192
 MAX_SECONDS = 3600

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app import problems
 from app.accounts.auth import Caller, optional, require
-from app.assets import content, schemas
-from app.assets.films import Container
+from app.assets import response, schemas
+from app.assets.media_info import Container
 from app.assets.records import StoredAsset
 from app.assets.service import AssetService
 from app.errors import Unauthenticated
+from app.web import problems
 
 router = APIRouter(tags=["assets"])
 
@@ -40,7 +40,7 @@ class Readable:
     """An asset whose bytes this request may have, and how a browser should take them."""
 
     asset: StoredAsset
-    disposition: content.Disposition
+    disposition: response.Disposition
 
 
 async def _readable(
@@ -84,7 +84,7 @@ async def get_asset(
 async def get_asset_content(
     request: Request, assets: Assets, readable: Annotated[Readable, Depends(_readable)]
 ) -> Response:
-    return await content.answer(assets, readable.asset, request, readable.disposition)
+    return await response.answer(assets, readable.asset, request, readable.disposition)
 
 
 @router.head(
@@ -99,4 +99,4 @@ async def get_asset_content(
 async def head_asset_content(
     request: Request, assets: Assets, readable: Annotated[Readable, Depends(_readable)]
 ) -> Response:
-    return await content.answer(assets, readable.asset, request, readable.disposition)
+    return await response.answer(assets, readable.asset, request, readable.disposition)

@@ -10,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assets import repository, schemas
 from app.assets.errors import StorageError
-from app.assets.intake import Intake
+from app.assets.ingest import Intake
 from app.assets.records import Incoming, Stored, StoredAsset
 from app.assets.signing import UrlSigner
 from app.assets.storage import Storage
 from app.clock import Clock, utc_now
-from app.db import Database
 from app.errors import Gone, NotFound, Unavailable
 from app.ids import Prefix, decode, encode
+from app.infra.db import Database
 from app.settings import AssetSettings
 
 NO_ASSET = "There is no such asset."

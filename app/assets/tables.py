@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.db import metadata
+from app.infra.db import metadata
 
 assets = Table(
     "assets",

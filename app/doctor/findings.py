@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from app.ids import Prefix, encode
-from app.jobs.audit import Tally
+from app.jobs.db.audit import Tally
 from app.printable import printable
 
 #: What is due for longer than this, nobody works on.

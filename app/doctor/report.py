@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from app.doctor.examination import Report
+from app.doctor.checks import Report
 from app.doctor.findings import Severity, counted
 
 INDENT = "  "

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.clock import utc_now
 from app.doctor.findings import Finding, counted, notice, one_line, problem, some
 from app.ids import Prefix, decode
-from app.jobs import audit, ledger
+from app.jobs.db import audit, submissions
 from app.providers.base import Holdings, Listed, Lookup, Unlisted
 from app.providers.registry import Connection, Registry
 from app.resources import Resources
@@ -57,7 +57,7 @@ async def _by_reference(connection: AsyncConnection, name: str, records: Sequenc
     """Records without a reference, or with one that is no submission's id, were ordered by somebody else."""
     read = ((record.remote_id, decode(Prefix.SUBMISSION, record.reference or "")) for record in records)
     ours = {remote_id: reference for remote_id, reference in read if reference is not None}
-    known = await ledger.known_references(connection, set(ours.values()))
+    known = await submissions.known_references(connection, set(ours.values()))
     orphans = [remote_id for remote_id, reference in ours.items() if reference not in known]
     denied = await audit.denied(connection, {one: ours[one] for one in ours if one not in orphans})
     return [*_orphaned(name, orphans), *_denied(name, sorted(denied))]
@@ -69,7 +69,7 @@ async def _by_owner(
     """Several connections may lead to one account."""
     names = [one.name for one in registry.connections.values() if one.provider.name == upstream.provider.name]
     remote_ids = [record.remote_id for record in records]
-    owned = await ledger.owned_of(connection, names, remote_ids)
+    owned = await submissions.owned_of(connection, names, remote_ids)
     strangers = [remote_id for remote_id in remote_ids if remote_id not in owned]
     # Purchases whose reply is still to come, or was lost, may be as many of them.
     nameless = sum(one.nameless for one in await audit.in_hand(connection) if one.connection in names)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.doctor.findings import LATE_SECONDS, START_WORKERS, Finding, counted, lasting, notice, problem, some
-from app.jobs import audit, repository
+from app.jobs.db import audit, repository
 from app.resources import Resources
 from app.webhooks import audit as webhooks
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import aiohttp
 import psutil
 
-from app.console import CommandError
 from app.embedded import launch
+from app.terminal import CommandError
 
 LOCALHOST = "127.0.0.1"
 FREE_PORTS = range(20_000, 32_000)

@@ -7,16 +7,16 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NoReturn, TypeVar
 
-from app import migrate
 from app.accounts.service import KeyService
 from app.client import Client
-from app.configuration import CONFIG_VARIABLE
-from app.console import CommandError
-from app.db import Database
 from app.embedded.processes import LOCALHOST, Process
 from app.embedded.servers import Postgres, Valkey
 from app.embedded.workspace import Ports, Workspace
+from app.infra import migrate
+from app.infra.db import Database
 from app.settings import DatabaseSettings, credential_variable
+from app.settings_loader import CONFIG_VARIABLE
+from app.terminal import CommandError
 
 READY_TIMEOUT = 120
 PATIENCE = 10  # longer than the shutdown_grace of worker and API in the template

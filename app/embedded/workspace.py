@@ -10,9 +10,9 @@ from pathlib import Path
 from string import Template
 from typing import Self
 
-from app.console import CommandError, program
 from app.embedded.processes import LOCALHOST, PortUnusable, free_port, require_free
 from app.settings import DEV_SECRET_PREFIX
+from app.terminal import CommandError, program
 
 TEMPLATE = Path(__file__).with_name("filmgate.toml.template")
 

@@ -9,9 +9,9 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import Database
 from app.events import repository
 from app.events.repository import Event
+from app.infra.db import Database
 
 BEAT_SECONDS = 0.1
 

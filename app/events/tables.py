@@ -4,7 +4,7 @@ from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Identity, Index
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.dialects.postgresql import JSONB
 
-from app.db import VACUUMED_IN_TIME, metadata
+from app.infra.db import VACUUMED_IN_TIME, metadata
 
 events = Table(
     "events",

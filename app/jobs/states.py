@@ -5,7 +5,7 @@ The table is DESIGN §5. A move is one conditional UPDATE (`repository.move`); n
 
 from enum import StrEnum
 
-from app.queue import Lane
+from app.infra.queue import Lane
 
 
 class State(StrEnum):

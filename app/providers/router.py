@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from app import problems
 from app.accounts.auth import Caller, require
 from app.providers.registry import Registry
 from app.providers.schemas import ModelList, ModelView
+from app.web import problems
 
 
 async def registry(request: Request) -> Registry:

@@ -25,7 +25,7 @@ from uuid import UUID
 import aiohttp
 from yarl import URL
 
-from app.addresses import permitted
+from app.infra.addresses import permitted
 from app.providers.scrubbing import NOTHING, Scrubber
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024

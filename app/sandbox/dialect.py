@@ -15,11 +15,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from app.sandbox import manners
+from app.sandbox import misbehavior
 from app.sandbox import script as scripts
 from app.sandbox.callbacks import Callbacks
 from app.sandbox.counts import Counts, Reading
-from app.sandbox.films import Film
 from app.sandbox.fingerprint import burn
 from app.sandbox.ledger import Bill, Ledger, Purchase
 from app.sandbox.picture import Shot
@@ -27,6 +26,7 @@ from app.sandbox.problem import Problem
 from app.sandbox.script import Refusal, Script
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.store import RemoteJob, Store
+from app.sandbox.video_files import Film
 from app.sandbox.wire import HTML_PAGE, EndlessFilm, LostReply, TruncatedFilm, file_reply, json_reply
 
 REFERENCE_HEADER = "x-filmgate-submission"
@@ -130,9 +130,9 @@ class Dialect(ABC):
         async def endpoint(request: Request) -> Response:
             try:
                 self.check_caller(request)
-                return manners.echoed_reply(await handler(request), request)
+                return misbehavior.echoed_reply(await handler(request), request)
             except Problem as problem:
-                return manners.echoed_reply(self.error(problem), request)
+                return misbehavior.echoed_reply(self.error(problem), request)
 
         return Route(path, endpoint, methods=[method])
 
@@ -140,7 +140,7 @@ class Dialect(ABC):
         """A create, with whatever its prompt scripts."""
         order = await self.read_order(request)
         script = scripts.read(order.prompt)
-        manners.note_echo(request, script)
+        misbehavior.note_echo(request, script)
         refusal = self.sandbox.counts.refusal(self.name, order.prompt, script)
         if refusal is not None:
             raise self.refused(refusal)
@@ -148,7 +148,7 @@ class Dialect(ABC):
             raise Problem(400, f"Invalid request: Authorization was {request.headers.get('authorization')}")
         shape = script.asked.get("refuse", "timeout")
         if shape != "timeout":
-            return json_reply(manners.REFUSALS[shape], 400)
+            return json_reply(misbehavior.REFUSALS[shape], 400)
         job = self._accept(order, script, request)
         if script.asked.get("callback") == "early" and order.callback_url is not None:
             await self.sandbox.callbacks.told(order.callback_url)
@@ -160,7 +160,7 @@ class Dialect(ABC):
             reference=request.headers.get(REFERENCE_HEADER),
             prompt=order.prompt,
             model=order.model,
-            remote_id=manners.accepted_id(self.new_remote_id(), script),
+            remote_id=misbehavior.accepted_id(self.new_remote_id(), script),
             bill=self.bill(order),
         )
         return self.sandbox.store.accept(
@@ -179,7 +179,7 @@ class Dialect(ABC):
         if self.sandbox.counts.loses_reply(self.name, purchase.prompt, script, purchase.reference):
             return LostReply(reply if script.asked["lose-reply"] == "truncate" else None)
         if script.has("refuse"):
-            return json_reply(manners.REFUSALS["timeout"], 400)
+            return json_reply(misbehavior.REFUSALS["timeout"], 400)
         return HTMLResponse(HTML_PAGE) if script.has("html") else reply
 
     async def retrieve(self, request: Request) -> Response:
@@ -221,7 +221,7 @@ class Dialect(ABC):
         job = self.find(remote_id)
         if job is None:
             raise self.unknown_job(remote_id)
-        manners.note_echo(request, job.script)
+        misbehavior.note_echo(request, job.script)
         return job
 
     def find(self, remote_id: str) -> RemoteJob | None:
@@ -234,7 +234,7 @@ class Dialect(ABC):
     def listed(self, *, newest_first: bool) -> list[RemoteJob]:
         """The jobs that a list shows, by the server's own times."""
         jobs = sorted(self.sandbox.store.listed(self.name), key=lambda job: job.created_at)
-        return manners.listed(reversed(jobs) if newest_first else jobs, self.sandbox.counts)
+        return misbehavior.listed(reversed(jobs) if newest_first else jobs, self.sandbox.counts)
 
     async def deliver(self, job: RemoteJob, film: Film) -> Response:
         """The finished video, or what the script puts in its place."""

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox import manners
+from app.sandbox import misbehavior
 from app.sandbox.counts import Reading
 from app.sandbox.dialect import Dialect, Order
 from app.sandbox.ledger import Bill
@@ -158,7 +158,7 @@ class Kling(Dialect):
         if "external_task_ids" in asked:
             names = asked["external_task_ids"].split(",")
             named = [job for name in names for job in self.sandbox.store.named(self.name, name)]
-            jobs = manners.listed(named, self.sandbox.counts)
+            jobs = misbehavior.listed(named, self.sandbox.counts)
             return json_reply(_envelope([self._record(job, request) for job in jobs]))
         found = [self.find(name) for name in asked["task_ids"].split(",")]
         tasks = [self._seen(job, request) for job in found if job is not None]
@@ -216,13 +216,13 @@ class Kling(Dialect):
         if reading is Reading.MISSING:
             return None
         odd = {"status": self.odd_status} if reading is Reading.ODD_STATUS else {}
-        task = manners.echoed(self.describe(job, request) | odd, job, request)
+        task = misbehavior.echoed(self.describe(job, request) | odd, job, request)
         if job.doomed:
             self.sandbox.store.lose(job)
         return task
 
     def _record(self, job: RemoteJob, request: Request) -> dict[str, Any]:
-        return manners.record(self.describe(job, request), job, request)
+        return misbehavior.record(self.describe(job, request), job, request)
 
     def _external_id(self, options: Mapping[str, Any]) -> str | None:
         external_id = options.get("external_task_id")

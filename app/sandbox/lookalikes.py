@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox import manners
+from app.sandbox import misbehavior
 from app.sandbox.dialect import Order
 from app.sandbox.ledger import Bill
 from app.sandbox.openai import ERRORS, NOT_READY, bill_by_second
@@ -170,8 +170,10 @@ class TensorRT(ManagedVideosDialect):
         return MESSAGES[job.purchase.verdict or Verdict.INTERNAL][1]
 
     async def list_jobs(self, request: Request) -> Response:
-        jobs = manners.listed(self.sandbox.store.listed(self.name), self.sandbox.counts)
-        return json_reply({"data": [manners.record(self.video(job), job, request) for job in jobs], "object": "list"})
+        jobs = misbehavior.listed(self.sandbox.store.listed(self.name), self.sandbox.counts)
+        return json_reply(
+            {"data": [misbehavior.record(self.video(job), job, request) for job in jobs], "object": "list"}
+        )
 
     async def delete(self, request: Request) -> Response:
         job = self.job(request)

@@ -25,7 +25,6 @@ from starlette.types import ASGIApp
 from app.sandbox.callbacks import Callbacks
 from app.sandbox.counts import Counts
 from app.sandbox.dialect import Dialect, Sandbox
-from app.sandbox.films import Films
 from app.sandbox.kling import Kling
 from app.sandbox.ledger import Ledger
 from app.sandbox.lookalikes import LiteLLM, NewAPI, TensorRT
@@ -35,6 +34,7 @@ from app.sandbox.script import BRACKETS
 from app.sandbox.selfhosted import VLLM, SGLang
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.store import Store
+from app.sandbox.video_files import Films
 from app.sandbox.wire import Severable, json_reply
 
 SHUTDOWN_SECONDS = 1

@@ -13,7 +13,7 @@ import numpy as np
 from av import VideoFrame
 from numpy.typing import NDArray
 
-from app.sandbox.lettering import Lettering
+from app.sandbox.overlay import Lettering
 from app.sandbox.palette import palette_for
 
 VERSION = 1  # change it with the picture: kept films of another version are not used

@@ -1,7 +1,8 @@
 """Remote jobs: the sandbox's own records, and the life that each of them leads.
 
 A job waits (a tenth of its time), renders, and ends. Where a dialect limits how many run at once, it is throttled
-first. The film is made meanwhile by :mod:`app.sandbox.films`; a job ends when its time is over and the film is there.
+first. The film is made meanwhile by :mod:`app.sandbox.video_files`; a job ends when its time is over and the film
+is there.
 """
 
 import asyncio
@@ -13,12 +14,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from app.sandbox.films import Film, Films, FilmsClosed, Making
 from app.sandbox.ledger import Ledger, Purchase
 from app.sandbox.phases import Phase
 from app.sandbox.picture import Shot
 from app.sandbox.script import Script, Verdict
 from app.sandbox.settings import SandboxSettings
+from app.sandbox.video_files import Film, Films, FilmsClosed, Making
 
 WAITING_SHARE = 0.1
 NOTHING = Decimal(0)

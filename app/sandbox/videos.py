@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox import manners
+from app.sandbox import misbehavior
 from app.sandbox.dialect import Dialect
 from app.sandbox.phases import Phase
 from app.sandbox.problem import Problem
@@ -129,7 +129,7 @@ class ManagedVideosDialect(VideosDialect):
         if "after" in query:
             jobs = self._after(jobs, query["after"])
         page = jobs if limit is None else jobs[:limit]
-        data = [manners.record(self.video(job), job, request) for job in page]
+        data = [misbehavior.record(self.video(job), job, request) for job in page]
         return json_reply(
             {
                 "object": "list",

@@ -12,19 +12,19 @@ from importlib.metadata import version
 
 import structlog
 
-from app.checkpoints import Checkpoint, checkpoint
 from app.clock import Clock, utc_now
-from app.db import Database
-from app.http import GuardedClient, GuardedReply, GuardError, InvalidUrl
+from app.failpoints import Checkpoint, checkpoint
 from app.ids import Prefix, encode
+from app.infra.db import Database
+from app.infra.egress import GuardedClient, GuardedReply, GuardError, InvalidUrl
 from app.settings import WebhookSettings
-from app.webhooks import lane
-from app.webhooks.decision import Decision, Delivered, GiveUp, RetryIn, decide, read_retry_after
-from app.webhooks.recorder import AttemptRecorder
+from app.webhooks import claims
+from app.webhooks.attempts import AttemptRecorder
+from app.webhooks.concurrency import Slots
 from app.webhooks.records import Attempt, Attempted, Due
+from app.webhooks.retry import Decision, Delivered, GiveUp, RetryIn, decide, read_retry_after
 from app.webhooks.service import WebhookService
 from app.webhooks.signing import signed_headers
-from app.webhooks.slots import Slots
 
 USER_AGENT = f"Filmgate/{version('filmgate')}"
 #: What an attempt needs beside its POST: perhaps a first secret, and recording the outcome.
@@ -73,13 +73,13 @@ class Deliverer:
         self._limit = limit + self._slots.under_way
         lease = self._settings.timeout + LEASE_MARGIN_SECONDS
         async with self._database.single() as connection:
-            return await lane.claim(connection, limit, lease=lease, shares=self._slots.shares(self._limit))
+            return await claims.claim(connection, limit, lease=lease, shares=self._slots.shares(self._limit))
 
     async def next_due(self) -> float | None:
         """Seconds until the next attempt that may be claimed is due; None when none is owed."""
         await asyncio.sleep(0)
         async with self._database.read() as connection:
-            return await lane.next_due(connection, self._slots.full(self._limit))
+            return await claims.next_due(connection, self._slots.full(self._limit))
 
     async def attempt(self, due: Due) -> Outcome:
         """Make one attempt and record it. Never raises but for cancellation."""

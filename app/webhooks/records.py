@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from app.webhooks.decision import Decision
+from app.webhooks.retry import Decision
 
 State = Literal["pending", "delivered", "failed"]
 

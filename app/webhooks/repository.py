@@ -7,7 +7,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.db import NOW, interval
+from app.infra.db import NOW, interval
 from app.webhooks.records import Attempt, Delivery
 from app.webhooks.tables import attempts, deliveries, webhook_secrets
 

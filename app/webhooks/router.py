@@ -4,8 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from app import problems
 from app.accounts.auth import Caller, require
+from app.web import problems
 from app.webhooks.schemas import WebhookSecret
 from app.webhooks.service import WebhookService
 

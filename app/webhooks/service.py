@@ -11,11 +11,11 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.clock import Clock, utc_now
-from app.db import Database
 from app.errors import FieldError, InvalidRequest
-from app.http import InvalidUrl, check_url
 from app.ids import new_id
-from app.sealing import Sealer
+from app.infra.db import Database
+from app.infra.egress import InvalidUrl, check_url
+from app.infra.encryption import Sealer
 from app.settings import WebhookSettings
 from app.webhooks import repository
 from app.webhooks.records import Delivery

@@ -18,13 +18,13 @@ from sqlalchemy import (
     text,
 )
 
-from app.db import VACUUMED_IN_TIME, metadata
+from app.infra.db import VACUUMED_IN_TIME, metadata
 
 webhook_secrets = Table(
     "webhook_secrets",
     metadata,
     Column("account_id", ForeignKey("accounts.id"), primary_key=True),
-    Column("sealed", LargeBinary, nullable=False),  # encrypted; see app/sealing.py
+    Column("sealed", LargeBinary, nullable=False),  # encrypted; see app/infra/encryption.py
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 

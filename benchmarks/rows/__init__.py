@@ -3,9 +3,19 @@
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from benchmarks.bench import Bench
 from benchmarks.report import Section
-from benchmarks.rows import flight, growth, idle, lag, large, latency, throughput, webhooks, whole
+from benchmarks.rows import (
+    completion_lag,
+    growth,
+    idle,
+    large_files,
+    latency,
+    renders_in_flight,
+    throughput,
+    webhooks,
+    whole_jobs,
+)
+from benchmarks.session import Bench
 
 Measure = Callable[[Bench], Awaitable[list[Section]]]
 
@@ -14,12 +24,12 @@ OPTIONAL = ("rivals",)
 APART: dict[str, tuple[str, Measure]] = {
     "p3": ("P3: growth", growth.measure),
     "p4": ("P4: create to upstream", latency.measure),
-    "p5": ("P5: end upstream to webhook", lag.measure),
-    "p6": ("P6: jobs in flight", flight.measure),
+    "p5": ("P5: end upstream to webhook", completion_lag.measure),
+    "p6": ("P6: jobs in flight", renders_in_flight.measure),
     "p7": ("P7: webhooks", webhooks.measure),
-    "p8": ("P8: films of 1 GB", large.measure),
+    "p8": ("P8: films of 1 GB", large_files.measure),
     "p9": ("P9 and P10: idle, and start", idle.measure),
-    "whole": ("Whole jobs", whole.measure),
+    "whole": ("Whole jobs", whole_jobs.measure),
 }
 FIGURES = tuple(figure for figure in (*TOGETHER, *APART) if figure not in OPTIONAL)
 

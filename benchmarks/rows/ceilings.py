@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from app.embedded.processes import free_port
-from benchmarks.bench import Bench, Client
-from benchmarks.generator import MARK, Count, Plan
-from benchmarks.measures import Measured
-from benchmarks.peers import Peer
+from benchmarks.child_processes import Peer
+from benchmarks.load_generator import MARK, Count, Plan
 from benchmarks.rows.latency import ledger
+from benchmarks.session import Bench, Client
 from benchmarks.stack import SANDBOX_KEY, Part, Site
+from benchmarks.stats import Measured
 
 CALLERS = 16
 BARE = "bare ASGI on uvicorn"
@@ -25,7 +25,7 @@ Windows = dict[str, Callable[[], Awaitable[Measured]]]
 
 
 def server(bench: Bench, name: str) -> Part:
-    """One of :mod:`benchmarks.apps` on uvicorn, not started."""
+    """One of :mod:`benchmarks.ceiling_apps` on uvicorn, not started."""
     port = free_port()
     options = (
         "--loop",
@@ -38,7 +38,7 @@ def server(bench: Bench, name: str) -> Part:
         "--lifespan",
         "off",
     )
-    command = [sys.executable, "-P", "-m", "uvicorn", f"benchmarks.apps:{name}", "--port", str(port), *options]
+    command = [sys.executable, "-P", "-m", "uvicorn", f"benchmarks.ceiling_apps:{name}", "--port", str(port), *options]
     probe = "/" if name == "bare" else "/healthz"
     return Part(
         name, list(command), port, probe, log=bench.stack.directory / f"{name}.log", environment=dict(os.environ)
@@ -53,7 +53,7 @@ async def windows(bench: Bench, site: Site, body: str) -> AsyncIterator[Windows]
         for part in (bare, framework):
             await part.start()
             stack.push_async_callback(part.stop)
-        inserts = await stack.enter_async_context(Peer.running("inserts"))
+        inserts = await stack.enter_async_context(Peer.running("insert_ceiling"))
         remote = await _remote(bench)
         seconds, key = bench.options.seconds, {"Authorization": f"Bearer {SANDBOX_KEY}"}
         sandbox = bench.stack.sandbox

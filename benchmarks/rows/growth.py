@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from app.ids import earliest
-from benchmarks.bench import Bench, Client
-from benchmarks.copies import Spread, copy, settle
-from benchmarks.measures import Measured, Typical, Verdict
-from benchmarks.peers import Peer
+from benchmarks.bulk_jobs import Spread, copy, settle
+from benchmarks.child_processes import Peer
 from benchmarks.report import Section
-from benchmarks.rows import flight
+from benchmarks.rows import renders_in_flight
 from benchmarks.rows.throughput import as_uuid, creating, reading, shelve
-from benchmarks.rows.whole import clean
+from benchmarks.rows.whole_jobs import clean
+from benchmarks.session import Bench, Client
 from benchmarks.stack import Site
+from benchmarks.stats import Measured, Typical, Verdict
 
 STEPS = (10_000, 100_000, 1_000_000)
 FIRST_COPY = 10_000_000  # their numbers are apart from those of the jobs that are read
@@ -61,9 +61,11 @@ async def measure(bench: Bench) -> list[Section]:
     sections = [_section(rows, ratios, there)]
     await clean(bench.site)
     await clean(full, earliest(datetime.now(UTC) - LIVE))
-    flown = await flight.fly(bench, full, bench.options.in_flight, since=earliest(datetime.now(UTC) - LIVE))
+    flown = await renders_in_flight.fly(bench, full, bench.options.in_flight, since=earliest(datetime.now(UTC) - LIVE))
     name = f"{flown.jobs:,}, with {there:,} finished"
-    sections.append(Section("P6 with finished jobs in the tables", "As P6.", flight.HEADINGS, [flown.row(name)]))
+    sections.append(
+        Section("P6 with finished jobs in the tables", "As P6.", renders_in_flight.HEADINGS, [flown.row(name)])
+    )
     await full.api.stop()
     return sections
 

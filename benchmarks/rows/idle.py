@@ -4,10 +4,10 @@ import asyncio
 import statistics
 from collections.abc import Callable
 
-from benchmarks.bench import Bench
-from benchmarks.measures import Verdict
-from benchmarks.meter import Memory
 from benchmarks.report import Section
+from benchmarks.resource_meter import Memory
+from benchmarks.session import Bench
+from benchmarks.stats import Verdict
 
 WATCH_SECONDS = 30.0
 SETTLE_SECONDS = 3.0

@@ -8,10 +8,10 @@ from datetime import datetime
 
 import aiohttp
 
-from benchmarks.bench import Bench, Client
-from benchmarks.generator import percentile
-from benchmarks.measures import Verdict
+from benchmarks.load_generator import percentile
 from benchmarks.report import Section
+from benchmarks.session import Bench, Client
+from benchmarks.stats import Verdict
 
 JOBS = 100
 #: The pause between two jobs is random, so that no timer of the product's is in step with us.

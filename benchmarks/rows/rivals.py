@@ -13,11 +13,11 @@ from pathlib import Path
 import aiohttp
 
 from app.embedded.processes import free_port
-from benchmarks.bench import PROMPT, Bench
-from benchmarks.generator import MARK, Plan
-from benchmarks.measures import Measured
-from benchmarks.meter import Meter
+from benchmarks.load_generator import MARK, Plan
+from benchmarks.resource_meter import Meter
+from benchmarks.session import PROMPT, Bench
 from benchmarks.stack import ROOT, SANDBOX_KEY, Part
+from benchmarks.stats import Measured
 
 ENVIRONMENT = ROOT / ".rivals"
 NAME = "LiteLLM"

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.ids import Prefix, decode, new_id
-from benchmarks.bench import PROMPT, Bench, Client
-from benchmarks.copies import Spread, copied_id, copy, forget, settle
-from benchmarks.generator import MARK, Plan
-from benchmarks.measures import Measured, Typical, Verdict
-from benchmarks.meter import Meter
+from benchmarks.bulk_jobs import Spread, copied_id, copy, forget, settle
+from benchmarks.load_generator import MARK, Plan
 from benchmarks.report import Section, throughput_headings, throughput_row
+from benchmarks.resource_meter import Meter
 from benchmarks.rows import ceilings, rivals
+from benchmarks.session import PROMPT, Bench, Client
 from benchmarks.stack import Site
+from benchmarks.stats import Measured, Typical, Verdict
 
 JOBS = 1_000
 PARTS = ("api", "postgres")

@@ -9,13 +9,13 @@ from itertools import cycle, islice
 import asyncpg
 
 from app.embedded.processes import free_port
-from benchmarks.bench import Bench, Client
-from benchmarks.copies import Spread, copy
-from benchmarks.measures import Verdict, spread
-from benchmarks.peers import Peer
+from benchmarks.bulk_jobs import Spread, copy
+from benchmarks.child_processes import Peer
 from benchmarks.report import Section
 from benchmarks.rows.throughput import as_uuid
-from benchmarks.rows.whole import clean
+from benchmarks.rows.whole_jobs import clean
+from benchmarks.session import Bench, Client
+from benchmarks.stats import Verdict, spread
 
 DELIVERIES = 3_000
 HOSTS = 16  # of loopback: 127.0.0.1 to 127.0.0.16

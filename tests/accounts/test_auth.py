@@ -13,9 +13,9 @@ from app import ids
 from app.accounts import auth, keys
 from app.accounts.auth import Authenticator, Caller
 from app.accounts.service import CreatedKey, KeyService
-from app.db import Database
 from app.errors import Unauthenticated
 from app.ids import Prefix
+from app.infra.db import Database
 
 
 class Clock:

@@ -9,12 +9,13 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel
 
-from app import ids, middleware, problems
+from app import ids
 from app.accounts.auth import Authenticator, Caller, optional, require
 from app.accounts.service import CreatedKey, KeyService
-from app.db import Database
 from app.ids import Prefix
+from app.infra.db import Database
 from app.settings import ApiSettings
+from app.web import middleware, problems
 
 
 @pytest.fixture

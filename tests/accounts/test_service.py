@@ -10,9 +10,9 @@ from app import ids
 from app.accounts import keys
 from app.accounts.service import KeyService
 from app.accounts.tables import accounts, api_keys
-from app.db import Database
 from app.errors import InvalidRequest
 from app.ids import Prefix
+from app.infra.db import Database
 
 
 @pytest.fixture

@@ -10,18 +10,18 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from app import problems
 from app.accounts.auth import Authenticator
 from app.accounts.service import KeyService
 from app.assets.records import Incoming, StoredAsset
 from app.assets.router import router
 from app.assets.service import AssetService
 from app.assets.storage import Storage
-from app.db import Database
 from app.ids import new_id
+from app.infra.db import Database
 from app.settings import AssetSettings
-from tests.support.films import film
+from app.web import problems
 from tests.support.s3 import S3, running_s3
+from tests.support.sample_videos import film
 
 URL_KEY = bytes(range(32))
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)

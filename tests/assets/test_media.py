@@ -8,9 +8,9 @@ import av
 import pytest
 
 from app.assets.errors import NotPlayable, TooBig
-from app.assets.films import Container, Film
 from app.assets.media import poster, probe
-from tests.support.films import cut, film, sound_only, with_hole
+from app.assets.media_info import Container, Film
+from tests.support.sample_videos import cut, film, sound_only, with_hole
 
 
 def on_disk(directory: Path, content: bytes) -> Path:

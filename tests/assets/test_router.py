@@ -17,11 +17,11 @@ from app.assets.records import StoredAsset
 from app.assets.service import AssetService
 from app.assets.signing import UrlSigner
 from app.assets.storage import CHUNK_BYTES, Storage
-from app.db import Database
 from app.ids import Prefix, encode, new_id
+from app.infra.db import Database
 from app.settings import AssetSettings
 from tests.assets.conftest import NOON, URL_KEY, HeldClock, keep, service_for
-from tests.support.films import film, padded
+from tests.support.sample_videos import film, padded
 
 Headers = dict[str, str]
 

@@ -12,13 +12,13 @@ from app.assets.records import Kind, StoredAsset
 from app.assets.service import AssetService
 from app.assets.storage import Storage
 from app.assets.tables import assets as table
-from app.db import Database
 from app.errors import Gone, NotFound, Unavailable
 from app.ids import Prefix, encode, new_id
+from app.infra.db import Database
 from app.settings import AssetSettings
 from tests.assets.conftest import NOON, HeldClock, incoming, keep, read_all, service_for
 from tests.support.database import add_account
-from tests.support.films import film
+from tests.support.sample_videos import film
 
 
 def public(asset: StoredAsset) -> str:

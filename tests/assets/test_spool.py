@@ -13,7 +13,7 @@ import pytest
 from app.assets.errors import StorageFull, StorageUnavailable
 from app.assets.spool import Spool
 from app.settings import SettingsError
-from tests.support.limits import file_size_limit
+from tests.support.resource_limits import file_size_limit
 
 HOLD_A_FILE = """
 import pathlib, sys

@@ -12,7 +12,7 @@ from app.assets.errors import StorageFull, StorageUnavailable
 from app.assets.storage import BUCKET_READ_BYTES, CHUNK_BYTES, PART_BYTES, Storage
 from app.settings import AssetSettings, SettingsError
 from tests.assets.conftest import read_all, settings_for
-from tests.support.limits import file_size_limit, in_own_process, peak_memory
+from tests.support.resource_limits import file_size_limit, in_own_process, peak_memory
 from tests.support.s3 import CREDENTIAL, REGION, S3
 
 KEY = "account/job/film.mp4"

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from benchmarks.measures import Verdict
 from benchmarks.report import Section, notes, render
+from benchmarks.stats import Verdict
 
 MISSED = Verdict("P4", "create → upstream", 75, 60, 20, " ms", "less")
 

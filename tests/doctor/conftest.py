@@ -6,9 +6,9 @@ import pytest
 
 from app.embedded.servers import Postgres
 from app.settings import Settings
-from tests.doctor.patient import Patient, Unguarded, unguarded
-from tests.support.product import Gateway, running_gateway
-from tests.support.running import plain_logs, sandbox_url, settings
+from tests.doctor.broken_gateway import Patient, Unguarded, unguarded
+from tests.support.gateway import Gateway, running_gateway
+from tests.support.gateway_fixtures import plain_logs, sandbox_url, settings
 
 __all__ = ["plain_logs", "sandbox_url", "settings"]
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app import migrate
-from app.db import Database
 from app.ids import Prefix, encode, new_id
+from app.infra import migrate
+from app.infra.db import Database
 from app.settings import Settings
-from tests.doctor.patient import Patient
+from tests.doctor.broken_gateway import Patient
 from tests.sandbox.server import connected
-from tests.support.commands import Ended, filmgate
+from tests.support.command_runner import Ended, filmgate
 from tests.support.settings import SECRET
 
 MODEL = "sandbox/film"

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import TextClause, text
 
-from app import migrate
-from app.db import Database
 from app.embedded.servers import Postgres
 from app.ids import earliest
-from app.jobs import audit
+from app.infra import migrate
+from app.infra.db import Database
+from app.jobs.db import audit
 from app.settings import DatabaseSettings
 from app.webhooks import audit as webhooks
 from tests.support.database import add_account

@@ -4,15 +4,15 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from app.doctor.examination import examine
+from app.doctor.checks import examine
 from app.doctor.findings import Finding
 from app.ids import Prefix, encode, new_id
 from app.providers.base import Accepted
 from app.settings import Settings
-from tests.doctor.patient import Patient, examined
+from tests.doctor.broken_gateway import Patient, examined
 from tests.sandbox.server import Client, connected
-from tests.support.hands import Hands
-from tests.support.product import Gateway
+from tests.support.gateway import Gateway
+from tests.support.lane_driver import Hands
 
 KLING = {"model": "kling/kling-2.5-turbo", "seconds": 5, "size": "1280x720"}
 

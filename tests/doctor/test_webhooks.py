@@ -2,11 +2,11 @@
 
 from app.clock import utc_now
 from app.ids import new_id
-from app.webhooks import lane
-from app.webhooks.decision import GiveUp
+from app.webhooks import claims
+from app.webhooks.concurrency import Slots
 from app.webhooks.records import Attempt, Attempted
-from app.webhooks.slots import Slots
-from tests.doctor.patient import Patient
+from app.webhooks.retry import GiveUp
+from tests.doctor.broken_gateway import Patient
 
 
 async def owe(patient: Patient, *urls: str) -> None:
@@ -40,8 +40,8 @@ async def test_webhooks_that_nobody_sends_are_found(patient: Patient) -> None:
 async def test_webhooks_that_were_given_up_today_are_a_notice(patient: Patient) -> None:
     await owe(patient, "https://a.example/1")
     async with patient.resources.database.begin() as connection:
-        (due,) = await lane.claim(connection, 1, lease=5, shares=Slots().shares(4))
-        assert await lane.record(connection, [Attempted(due, Attempt(1, utc_now(), 5, 410), GiveUp())])
+        (due,) = await claims.claim(connection, 1, lease=5, shares=Slots().shares(4))
+        assert await claims.record(connection, [Attempted(due, Attempt(1, utc_now(), 5, 410), GiveUp())])
     found = await patient.examine()
     assert list(found) == ["webhook_given_up"]
     assert found["webhook_given_up"].severity == "notice"

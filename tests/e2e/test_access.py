@@ -14,14 +14,14 @@ import httpx2
 import pytest
 import structlog
 
-from app import logs
 from app.accounts import keys
 from app.accounts.scopes import ALL, Scope
 from app.accounts.service import KeyService
 from app.clock import utc_now
 from app.ids import Prefix, encode, new_id
+from app.infra import logs
 from app.settings import Settings
-from tests.support.product import PROMPT, Gateway
+from tests.support.gateway import PROMPT, Gateway
 from tests.support.receiver import Answer, running_receiver
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "openapi" / "gateway.json").read_text())

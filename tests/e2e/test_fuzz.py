@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.product import PROMPT, Gateway, running_gateway
+from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.settings import gateway_settings
 
 DOCUMENT = Path(__file__).parents[2] / "openapi" / "gateway.json"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.product import PROMPT, Gateway
+from tests.support.gateway import PROMPT, Gateway
 
 DOCUMENT = Path(__file__).parents[2] / "openapi" / "gateway.json"
 

@@ -14,14 +14,14 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from app import migrate
 from app.client import Client
 from app.embedded.processes import PortUnusable
 from app.embedded.servers import Postgres
 from app.embedded.stack import PartEnded, Stack
 from app.embedded.workspace import Ports, Workspace
-from tests.support import commands
-from tests.support.commands import filmgate
+from app.infra import migrate
+from tests.support import command_runner
+from tests.support.command_runner import filmgate
 
 GONE_TIMEOUT = 20
 
@@ -84,18 +84,18 @@ async def test_demo_ends_with_a_verified_webhook_and_a_playable_film(tmp_path: P
 
 
 async def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
-    demo = await commands.start("demo", "--prompt", "[never] a film", directory=tmp_path)
-    await commands.line_with(demo, "rendering")
+    demo = await command_runner.start("demo", "--prompt", "[never] a film", directory=tmp_path)
+    await command_runner.line_with(demo, "rendering")
     started = family(demo.pid)
     demo.send_signal(signal.SIGINT)
-    ended = await commands.ended(demo)
+    ended = await command_runner.ended(demo)
     assert (ended.code, ended.err) == (130, "")
     await assert_gone(started)
 
 
 async def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
-    demo = await commands.start("demo", directory=tmp_path)
-    await commands.line_with(demo, "Starting API and worker")
+    demo = await command_runner.start("demo", directory=tmp_path)
+    await command_runner.line_with(demo, "Starting API and worker")
     started = family(demo.pid)
     demo.kill()
     await demo.wait()
@@ -106,15 +106,15 @@ async def test_dev_shows_how_to_order_and_keeps_its_key(tmp_path: Path) -> None:
     ports = Ports.free()
     keys = set()
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        dev = await commands.start("dev", *options(ports), directory=tmp_path)
-        key = (await commands.line_with(dev, "  key ")).split()[1]
-        await commands.line_with(dev, f"curl -s http://127.0.0.1:{ports.api}/v1/jobs/$JOB")
+        dev = await command_runner.start("dev", *options(ports), directory=tmp_path)
+        key = (await command_runner.line_with(dev, "  key ")).split()[1]
+        await command_runner.line_with(dev, f"curl -s http://127.0.0.1:{ports.api}/v1/jobs/$JOB")
         keys.add(key)
         started = family(dev.pid)
         second = await filmgate("dev", *options(Ports.free()), directory=tmp_path)
         assert (second.code, "is already running in" in second.err, second.out) == (1, True, "")
         dev.send_signal(number)
-        ended = await commands.ended(dev)
+        ended = await command_runner.ended(dev)
         assert ended.code == code
         assert ended.out.endswith("Everything is stopped.\n")
         await assert_gone(started)
@@ -168,12 +168,12 @@ async def test_dev_refuses_a_database_of_another_version(tmp_path: Path) -> None
 
 
 async def test_dev_stops_everything_when_a_part_dies(tmp_path: Path) -> None:
-    dev = await commands.start("dev", *options(Ports.free()), directory=tmp_path)
-    await commands.line_with(dev, "/v1/jobs/$JOB")
+    dev = await command_runner.start("dev", *options(Ports.free()), directory=tmp_path)
+    await command_runner.line_with(dev, "/v1/jobs/$JOB")
     started = family(dev.pid)
     (worker,) = [process for process in started if process.cmdline()[-1:] == ["worker"]]
     worker.kill()
-    ended = await commands.ended(dev)
+    ended = await command_runner.ended(dev)
     assert ended.code == 1
     assert "worker ended with exit code -9" in ended.err
     await assert_gone(started)
@@ -239,12 +239,12 @@ async def test_generate_says_why_a_job_failed(environment: dict[str, str], tmp_p
 
 
 async def test_an_interrupted_generate_says_how_to_go_on(environment: dict[str, str], tmp_path: Path) -> None:
-    process = await commands.start(
+    process = await command_runner.start(
         "generate", "[slow:30] a kite", "--seconds", "1", directory=tmp_path, environment=environment
     )
-    await commands.line_with(process, "rendering")
+    await command_runner.line_with(process, "rendering")
     process.send_signal(signal.SIGINT)
-    ended = await commands.ended(process)
+    ended = await command_runner.ended(process)
     assert ended.code == 130
     url = environment["FILMGATE_URL"]
     again = re.search(rf"filmgate generate --resume (job_\w+) --out film.mp4 --url {url}\n", ended.out)

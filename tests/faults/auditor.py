@@ -9,11 +9,11 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.ids import Prefix, encode
 from app.jobs.states import PUBLIC, State
-from tests.faults.arena import Arena
-from tests.faults.books import Books, Entry, open_books, settled
 from tests.faults.checks import CHECKS, is_silently_charged, stored
+from tests.faults.clients import Customer, Order
+from tests.faults.environment import Arena
 from tests.faults.findings import Findings
-from tests.faults.traffic import Customer, Order
+from tests.faults.snapshots import Books, Entry, open_books, settled
 from tests.faults.videos import Videos
 from tests.support.receiver import Received
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 
 from app.jobs.states import ALLOWED, EVENTS, FILM_LATE, FINAL_EVENTS, LIVE_SUBMISSIONS, State, SubmissionState
-from tests.faults.books import Entry
+from tests.faults.snapshots import Entry
 
 STATES = {event: state for state, event in EVENTS.items()}
 NOTHING_BOUGHT = frozenset({SubmissionState.REJECTED, SubmissionState.ABSENT})

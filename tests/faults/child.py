@@ -13,14 +13,16 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from app import checkpoints, main, worker
-from app.checkpoints import Checkpoint
+from app import failpoints
+from app.api.main import serve as serve_api
 from app.embedded.launch import PR_SET_PDEATHSIG
 from app.embedded.processes import LOCALHOST
+from app.failpoints import Checkpoint
 from app.sandbox.main import serve as serve_sandbox
 from app.sandbox.settings import SandboxSettings
 from app.settings import Settings
-from tests.faults.pace import hurry
+from app.worker.main import serve as serve_worker
+from tests.faults.fast_settings import hurry
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,11 @@ class Program:
 
 
 def api(settings: Settings) -> Program:
-    return Program("api", partial(main.serve, settings))
+    return Program("api", partial(serve_api, settings))
 
 
 def worker_of(settings: Settings) -> Program:
-    return Program("worker", partial(worker.serve, settings))
+    return Program("worker", partial(serve_worker, settings))
 
 
 def sandbox(settings: SandboxSettings, port: int) -> Program:
@@ -79,5 +81,5 @@ def run(program: Program, trap: Trap | None, parent: Connection, log: Path) -> N
         os.dup2(file.fileno(), 2)
     hurry()
     if trap is not None:
-        checkpoints.visit(Walker(trap, parent))
+        failpoints.visit(Walker(trap, parent))
     program.serve()

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import astuple, dataclass, field
 from typing import Self
 
-from app.checkpoints import Checkpoint
+from app.failpoints import Checkpoint
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cache
 from itertools import islice
 
-from app.checkpoints import Checkpoint
+from app.failpoints import Checkpoint
 from tests.support.fault_proxy import Mode
 
 #: Rounds that one lap is divided into; a lap does every fault once, or as often as OFTEN says.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.checkpoints import Checkpoint
+from app.failpoints import Checkpoint
 
 Body = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from app.checkpoints import Checkpoint
+from app.failpoints import Checkpoint
 from tests.faults.findings import Row, Tally
 from tests.faults.run import Result
 

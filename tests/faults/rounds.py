@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable, Sequence
 import asyncpg
 from redis.asyncio import Redis
 
-from tests.faults.arena import WORKERS, Arena
 from tests.faults.child import Trap
+from tests.faults.clients import Customer
+from tests.faults.environment import WORKERS, Arena
+from tests.faults.fast_settings import PAST_EVERY_LEASE
 from tests.faults.findings import Tally
-from tests.faults.pace import PAST_EVERY_LEASE
 from tests.faults.plan import Attack, Fault, Lane
 from tests.faults.processes import Child
 from tests.faults.recipes import LEADS_TO, ORDINARY, Recipe
-from tests.faults.traffic import Customer
 from tests.support.fault_proxy import Mode, Side
 
 #: How long a trap waits for its victim, and after how long more orders are placed to lead one there.

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.arena import running_arena
 from tests.faults.auditor import Auditor
+from tests.faults.clients import Customer
+from tests.faults.environment import running_arena
 from tests.faults.findings import Findings, Tally
 from tests.faults.plan import Fault
 from tests.faults.rounds import Round
-from tests.faults.traffic import Customer
 
 ROUND_SECONDS = 300.0
 

@@ -11,8 +11,8 @@ import pytest
 
 from app.ids import new_id
 from app.sandbox.fingerprint import burn
-from tests.faults.books import Books, Entry, Sale
 from tests.faults.checks import is_silently_charged
+from tests.faults.snapshots import Books, Entry, Sale
 from tests.faults.videos import Videos
 
 ORDER = {"prompt": "a cat", "seconds": 1, "width": 128, "height": 96, "seed": None, "options": {}}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.checkpoints import Checkpoint
+from app.failpoints import Checkpoint
 from tests.faults.plan import ROUNDS_PER_LAP, kinds, plan
 from tests.faults.run import Result, run
 from tests.faults.table import table

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.checkpoints import Checkpoint
+from app.failpoints import Checkpoint
 from tests.faults.__main__ import Goal
 from tests.faults.findings import Findings, Row
 from tests.faults.plan import ROUNDS_PER_LAP, every_kind, plan

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import asyncpg
 
-from tests.faults.books import Books, Entry, Sale
+from tests.faults.snapshots import Books, Entry, Sale
 from tests.support.fingerprint import mark_of, read_mark
 
 VIDEO = "film"  # the kind of asset

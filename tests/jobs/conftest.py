@@ -1,9 +1,9 @@
 """A running gateway, and the parts of one."""
 
-from tests.support.calling import caller, front, kling, quiet, reachable, signing_sandbox
-from tests.support.desk import office
-from tests.support.running import gateway, plain_logs, sandbox_url, settings
-from tests.support.studio import first, second
+from tests.support.callback_fixtures import caller, front, kling, quiet, reachable, signing_sandbox
+from tests.support.gateway_fixtures import gateway, plain_logs, sandbox_url, settings
+from tests.support.scripted_runway import first, second
+from tests.support.submit_fixtures import office
 
 __all__ = [
     "caller",

@@ -1,195 +1,220 @@
-"""A job that one way refuses or fails goes on to the next under the same id, and pays within the caller's limit."""
+"""The next way of a job, case by case."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
-from uuid import UUID
 
 import pytest
 
-from app.db import Database
-from app.embedded.processes import free_port
-from app.ids import new_id
-from app.jobs import ledger, repository
-from app.jobs.schemas import money
-from app.jobs.states import SubmissionState
-from tests.support.desk import Office, asked, shop
-from tests.support.drafts import a_draft
-from tests.support.studio import BAD_INPUT, BROKE, BUSY, DENIED, FAILED_FREE, MAIN, OTHER, RUNNING, Studio, busy_for
-from tests.support.upstream import Say
-
-STEPS = ["job.queued", "job.submitting", "job.started", "job.storing", "job.succeeded"]
-CHARGED = {**FAILED_FREE, "cost": {"credits": 10}}
-UNBILLED = {"status": "FAILED", "failureCode": "INTERNAL"}
-
-
-# Before acceptance ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("answer", "state"),
-    [
-        pytest.param(None, "absent", id="cannot-be-reached"),
-        pytest.param(DENIED, "rejected", id="bad-credential"),
-        pytest.param(BROKE, "rejected", id="out-of-credits"),
-        pytest.param(BUSY, "rejected", id="busy"),
-        pytest.param(busy_for(60), "rejected", id="busy-for-a-minute"),
-    ],
+from app.jobs.failover import TRIES, Turn, most_spent, next_turn
+from app.jobs.records import Job, Submission
+from app.providers.errors import Fault
+from tests.support.failover_builders import (
+    PERHAPS,
+    SURELY,
+    failed,
+    forgotten,
+    job,
+    not_now,
+    refused,
+    serving,
+    unreached,
 )
-async def test_what_one_connection_refuses_another_makes_under_the_same_id(
-    office: Office, first: Studio, second: Studio, answer: Say | None, state: str
-) -> None:
-    first.refusal = answer
-    if answer is None:
-        first.url = f"http://127.0.0.1:{free_port()}"
-    async with shop(office) as desk:
-        gateway = desk.gateway
-        job = await gateway.create(model=MAIN)
-        ended = await gateway.ended(job["id"])
-        assert (ended["status"], ended["model_used"]) == ("succeeded", MAIN), ended
-        assert await desk.ledger(job["id"]) == [("first", "main", state), ("second", "main", "done")]
-        refused, made = await gateway.submissions(job["id"])
-        steps = await desk.log(job["id"])
-    assert (refused["cost"], refused["charge_certainty"]) == (None, "none")
-    assert (made["cost"], made["charge_certainty"]) == ("0.10", "certain")
-    assert (ended["cost"]["charged"], ended["cost"]["certainty"], ended["error"]) == ("0.10", "certain", None)
-    assert [step["type"] for step in steps] == ["job.queued", "job.submitting", *STEPS]
-    assert steps[2]["data"]["notice"]
-    assert (len(first.renders), len(second.renders)) == (0, 1)
 
 
-async def test_a_busy_model_gives_way_to_the_next_after_a_second_try(
-    office: Office, first: Studio, second: Studio
-) -> None:
-    first.refusal = BUSY
-    async with shop(office, second=[OTHER]) as desk:
-        gateway = desk.gateway
-        job = await gateway.create(model=MAIN, fallbacks=[OTHER])
-        ended = await gateway.ended(job["id"])
-        assert (ended["status"], ended["model"], ended["model_used"]) == ("succeeded", MAIN, OTHER)
-    assert (asked(first), asked(second)) == (["main", "main"], ["other"])
-    assert ended["cost"] == {"estimated": "0.10", "charged": "0.20", "certainty": "certain", "currency": "USD"}
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is asked, and what is right."""
+
+    says: str
+    job: Job
+    past: Sequence[Submission]
+    turn: Turn | None
+    closed: Sequence[str] = ()
 
 
-async def test_a_refused_parameter_closes_the_model_and_not_the_fallbacks(
-    office: Office, first: Studio, second: Studio
-) -> None:
-    first.refusal = BAD_INPUT
-    async with shop(office) as desk:
-        gateway = desk.gateway
-        job = await gateway.create(model=MAIN, fallbacks=[OTHER])
-        alone = await gateway.create(model=MAIN)
-        assert (await gateway.ended(job["id"]))["status"] == "succeeded"
-        ended = await gateway.ended(alone["id"])
-    assert (ended["status"], ended["error"]["code"]) == ("failed", "input_refused")
-    assert (asked(first), asked(second)) == (["main", "main"], ["other"])
+CASES = [
+    Case("a new job waits for its own model", job("other"), [], Turn("main")),
+    Case("a refused way is avoided", job("other"), [refused("main@first")], Turn("main", ("first",))),
+    Case(
+        "after all ways of a model come those of the next",
+        job("other", "alone"),
+        [refused("main@first"), refused("main@second")],
+        Turn("other"),
+    ),
+    Case(
+        "a way is a model on a connection: another model may go there",
+        job("other"),
+        [refused("main@second"), refused("main@first")],
+        Turn("other"),
+    ),
+    Case("when every way said no the job ends", job(), [refused("main@first"), refused("main@second")], None),
+    Case("a render that failed for free closes its way", job(), [failed("main@first")], Turn("main", ("first",))),
+    Case("a busy way has its turn again, after the others", job(), [not_now("main@first")], Turn("main", ("first",))),
+    Case("busy ways take turns", job(), [not_now("main@first"), not_now("main@second")], Turn("main")),
+    Case("what cannot be reached counts as busy", job(), [unreached("main@first")], Turn("main", ("first",))),
+    Case(
+        "the next model has its turn when every way was busy so many times",
+        job("other"),
+        [not_now(way) for way in ("main@first", "main@second") for _ in range(TRIES)],
+        Turn("other"),
+    ),
+    Case(
+        "one way less busy than that keeps the model",
+        job("other"),
+        [*(not_now("main@first") for _ in range(TRIES)), unreached("main@second")],
+        Turn("main", ("first",)),
+    ),
+    Case(
+        "when all models were as busy the first has its turn again",
+        job("alone"),
+        [not_now(way) for way in ("main@first", "main@second", "alone@third") for _ in range(TRIES)],
+        Turn("main"),
+    ),
+    Case(
+        "a refused way is not tried again when the others are busy",
+        job(),
+        [refused("main@first"), *(not_now("main@second") for _ in range(9))],
+        Turn("main", ("first",)),
+    ),
+    # What the refusal was about.
+    Case("a parameter refused closes the model", job("alone"), [refused("main@first", Fault.INPUT)], Turn("alone")),
+    Case("a parameter refused ends a job of one model", job(), [refused("main@first", Fault.INPUT)], None),
+    Case("a prompt refused ends the job", job("other"), [refused("main@first", Fault.PROMPT)], None),
+    Case(
+        "a prompt refused after acceptance ends the job",
+        job("other", max_cost="9"),
+        [failed("main@first", Fault.PROMPT)],
+        None,
+    ),
+    Case("a film withheld ends the job", job("other"), [failed("main@first", Fault.OUTPUT_MODERATION)], None),
+    Case("a prompt refused by a busy provider ends the job", job("other"), [not_now("main@first", Fault.PROMPT)], None),
+    Case(
+        "with the caller's consent a refused prompt goes to another model, not to another connection",
+        job("other", on_refusal=True),
+        [refused("main@first", Fault.PROMPT)],
+        Turn("other"),
+    ),
+    Case(
+        "consent is of no use without another model",
+        job(on_refusal=True),
+        [failed("main@first", Fault.OUTPUT_MODERATION)],
+        None,
+    ),
+    Case(
+        "an old refusal counts as long as the job lives",
+        job("other"),
+        [refused("main@first", Fault.PROMPT), not_now("main@second")],
+        None,
+    ),
+    # Money.
+    Case("charged, and no limit: no second purchase", job("other"), [failed("main@first", charged=SURELY)], None),
+    Case("perhaps charged, and no limit: the same", job("other"), [failed("main@first", charged=PERHAPS)], None),
+    Case(
+        "charged, and both fit into the limit",
+        job("other", max_cost="0.20"),
+        [failed("main@first", charged=SURELY)],
+        Turn("main", ("first",)),
+    ),
+    Case(
+        "charged, and a cent too much",
+        job("other", max_cost="0.19"),
+        [failed("main@first", charged=SURELY)],
+        None,
+    ),
+    Case(
+        "a fallback that does not fit is passed over for one that does",
+        job("alone", "other", max_cost="0.45"),
+        [failed("main@first", charged=SURELY), refused("main@second")],
+        Turn("other"),
+    ),
+    Case(
+        "what it really cost counts before what it might have",
+        job(max_cost="0.11"),
+        [failed("main@first", charged=SURELY, cost="0.01", cost_limit="5")],
+        Turn("main", ("first",)),
+    ),
+    Case(
+        "the provider's limit counts before our price",
+        job(max_cost="0.50"),
+        [failed("main@first", charged=PERHAPS, cost_limit="0.41")],
+        None,
+    ),
+    Case(
+        "three purchases are three sums",
+        job("other", max_cost="0.39"),
+        [failed("main@first", charged=SURELY), failed("main@second", charged=PERHAPS)],
+        None,
+    ),
+    Case(
+        "a purchase that came to light later counts too",
+        job("other", max_cost="0.29"),
+        [forgotten("main@first"), failed("main@second", charged=SURELY)],
+        None,
+    ),
+    Case(
+        "a charge that nobody can name ends the job",
+        job("other", model="unpriced"),
+        [failed("unpriced@first", charged=PERHAPS)],
+        None,
+    ),
+    Case(
+        "no limit, and free so far: a model without a price will do",
+        job("unpriced"),
+        [refused("main@first"), refused("main@second")],
+        Turn("unpriced"),
+    ),
+    Case(
+        "a render that was free does not count, whatever its price",
+        job("other", max_cost="0.20"),
+        [failed("main@first"), failed("main@second")],
+        Turn("other"),
+    ),
+    # Connections that take no jobs now.
+    Case("a closed connection is waited for", job(), [], Turn("main"), ["first", "second"]),
+    Case("one open connection is enough", job("alone"), [], Turn("main"), ["first"]),
+    Case("an open model comes before a closed one", job("alone"), [], Turn("alone"), ["first", "second"]),
+    Case("all closed: the first model", job("alone"), [], Turn("main"), ["first", "second", "third"]),
+    Case(
+        "a busy way that is open comes before a closed one",
+        job(),
+        [not_now("main@first")],
+        Turn("main"),
+        ["second"],
+    ),
+    Case(
+        "another model is no better when this one has an open way",
+        job("alone"),
+        [not_now("main@first")],
+        Turn("main"),
+        ["second"],
+    ),
+    Case(
+        "where only a closed way is left, another model comes first",
+        job("alone"),
+        [refused("main@first")],
+        Turn("alone"),
+        ["second"],
+    ),
+    Case("a model that nothing serves is waited for", job(model="unpriced"), [], Turn("unpriced")),
+    Case(
+        "a model that nothing serves gives way to one that is served", job("main", model="unpriced"), [], Turn("main")
+    ),
+]
 
 
-# After acceptance ----------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.says.replace(" ", "-")) for case in CASES])
+def test_the_next_way(case: Case) -> None:
+    assert next_turn(case.job, case.past, serving, case.closed) == case.turn
 
 
-async def test_renders_that_failed_for_free_go_through_every_way_in_order(
-    office: Office, first: Studio, second: Studio
-) -> None:
-    first.answers.append(DENIED)
-    second.by_model["main"] = FAILED_FREE
-    async with shop(office, first=[MAIN, OTHER]) as desk:
-        gateway = desk.gateway
-        first.by_model["other"] = FAILED_FREE
-        job = await gateway.create(model=MAIN, fallbacks=[OTHER])
-        ended = await gateway.ended(job["id"])
-        assert (ended["status"], ended["model_used"]) == ("succeeded", OTHER), ended
-        assert await desk.ledger(job["id"]) == [
-            ("first", "main", "rejected"),
-            ("second", "main", "done"),
-            ("first", "other", "done"),
-            ("second", "other", "done"),
-        ]
-        rows = await gateway.submissions(job["id"])
-        steps = await desk.log(job["id"])
-    assert [row["cost"] for row in rows] == [None, "0.00", "0.00", "0.20"]
-    assert [row["error"] and row["error"]["code"] for row in rows[1:]] == ["provider_error", "provider_error", None]
-    assert (ended["cost"]["charged"], ended["cost"]["certainty"]) == ("0.20", "certain")
-    failed_render = STEPS[:3]
-    assert [step["type"] for step in steps] == [*STEPS[:2], *failed_render, *failed_render, *STEPS]
-
-
-async def test_a_new_render_begins_with_no_progress(office: Office, first: Studio) -> None:
-    first.says = {**RUNNING, "progress": 0.9}
-    async with shop(office) as desk:
-        gateway = desk.gateway
-        job = await gateway.create(model=MAIN)
-        await gateway.reached(job["id"], "job.progress", saying='"progress":90')
-        first.says = FAILED_FREE
-        await gateway.ended(job["id"])
-        steps = await desk.log(job["id"])
-    again = [step["data"]["progress"] for step in steps if step["type"] in {"job.queued", "job.submitting"}]
-    assert again == [0, 0, 0, 0]
-
-
-async def test_when_every_way_failed_the_job_says_why(office: Office, first: Studio, second: Studio) -> None:
-    first.says = FAILED_FREE
-    second.says = {**FAILED_FREE, "failureCode": "ASSET.INVALID"}
-    async with shop(office) as desk:
-        gateway = desk.gateway
-        job = await gateway.create(model=MAIN)
-        ended = await gateway.ended(job["id"])
-    assert (ended["status"], ended["error"]["code"]) == ("failed", "input_refused")
-    assert (ended["cost"]["charged"], ended["cost"]["certainty"]) == ("0.00", "none")
-
-
-@pytest.mark.parametrize(
-    ("verdict", "max_cost", "charged"),
-    [
-        pytest.param(CHARGED, None, None, id="charged-and-no-limit"),
-        pytest.param(CHARGED, "0.29", None, id="charged-and-the-sum-is-over-the-limit"),
-        pytest.param(CHARGED, "0.30", "0.30", id="charged-and-the-sum-fits"),
-        pytest.param(UNBILLED, None, None, id="nobody-says-and-no-limit"),
-        pytest.param(UNBILLED, "0.34", None, id="nobody-says-and-the-most-is-over-the-limit"),
-        pytest.param(UNBILLED, "0.35", "0.20", id="nobody-says-and-the-most-fits"),
-    ],
-)
-async def test_a_purchase_that_cost_money_is_followed_by_another_only_within_max_cost(
-    office: Office,
-    first: Studio,
-    second: Studio,
-    verdict: Mapping[str, Any],
-    max_cost: str | None,
-    charged: str | None,
-) -> None:
-    first.says, first.limit_credits = verdict, 15
-    async with shop(office, second=[OTHER]) as desk:
-        gateway = desk.gateway
-        job = await gateway.create(model=MAIN, fallbacks=[OTHER], max_cost=max_cost)
-        ended = await gateway.ended(job["id"])
-    assert ended["status"] == ("succeeded" if charged else "failed")
-    assert len(second.orders) == (1 if charged else 0)
-    assert ended["cost"]["certainty"] == "certain"
-    assert ended["cost"]["charged"] == (charged or ("0.10" if verdict is CHARGED else None))
-    assert ended["max_cost"] == max_cost
-
-
-@pytest.mark.parametrize(
-    ("purchases", "charged", "certainty"),
-    [
-        ([], "0.00", "none"),
-        ([(None, "none")], "0.00", "none"),
-        ([("0.10", "certain"), ("0.25", "certain")], "0.35", "certain"),
-        ([("0.00", "none"), (None, "none"), ("0.25", "certain")], "0.25", "certain"),
-        ([("0.10", "certain"), (None, "possible")], "0.10", "possible"),
-        ([(None, "certain")], None, "certain"),
-    ],
-)
-async def test_the_cost_of_a_job_is_the_sum_and_as_sure_as_the_least_sure_purchase(
-    database: Database, account_id: UUID, purchases: list[tuple[str | None, str]], charged: str | None, certainty: str
-) -> None:
-    job_id = new_id()
-    async with database.begin() as connection:
-        await repository.create(connection, [a_draft(job_id, account_id, MAIN)])
-        for cost, sure in purchases:
-            intent = ledger.Intent(new_id(), job_id, account_id, "first", MAIN, "main", None, b"", b"", send_within=1)
-            amount = None if cost is None else Decimal(cost)
-            await ledger.write_intent(connection, intent)
-            await ledger.end(connection, intent.id, SubmissionState.DONE, cost=amount, charge_certainty=sure)
-        job = await repository.recount(connection, job_id)
-    assert (money(job.cost), job.charge_certainty) == (charged, certainty)
+def test_the_most_that_was_spent_is_a_sum_of_what_counts() -> None:
+    past = [
+        refused("main@first"),
+        failed("main@first", charged=SURELY, cost="0.03"),
+        failed("other@first", charged=PERHAPS, cost_limit="0.50"),
+        failed("alone@third", charged=SURELY),
+    ]
+    assert most_spent([]) == 0
+    assert most_spent(past) == Decimal("0.93")
+    assert most_spent([*past, failed("unpriced@first", charged=PERHAPS)]) is None

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from standardwebhooks import Webhook
 
 from app.settings import Settings
-from tests.support.product import PROMPT, Gateway, running_gateway
+from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.receiver import running_receiver
 
 

@@ -4,11 +4,11 @@ from typing import get_args
 
 import pytest
 
-from app.jobs.schemas import Cancel
+from app.infra.queue import Lane
+from app.jobs.db.tables import jobs, schedule
+from app.jobs.payloads import Cancel
 from app.jobs.states import ALLOWED, EVENTS, FINAL, LANES, PUBLIC, State, Status, states_of
-from app.jobs.tables import jobs, schedule
 from app.providers.base import CancelOutcome
-from app.queue import Lane
 
 
 def test_a_final_state_is_never_left() -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from app.jobs.states import ALLOWED, FINAL, State, SubmissionState
 from tests.model import promises
 from tests.model.engine import UNRESOLVED, Engine
-from tests.model.outside import Outside
+from tests.model.environment import Outside
 from tests.model.promises import Breach, Mutant, Promise, Setting, Violation
-from tests.model.watcher import Watcher
+from tests.model.reconciler import Watcher
 from tests.model.world import Clock, Finding, Kind, Move, Record, Step, Submission, Watch, Wire, Worker, World
 
 SENDING = (Step.READY, Step.WAITING)

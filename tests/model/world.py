@@ -7,8 +7,8 @@ request and one flag, a fence is whether a worker's claim still lasts. So there 
 from enum import StrEnum
 from typing import NamedTuple
 
+from app.infra.queue import Lane
 from app.jobs.states import LIVE_SUBMISSIONS, ChargeCertainty, State, SubmissionState
-from app.queue import Lane
 
 
 class Clock(StrEnum):

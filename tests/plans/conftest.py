@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app import migrate
-from app.db import Database
 from app.embedded.servers import DATABASE, Postgres
+from app.infra import migrate
+from app.infra.db import Database
 from app.settings import DatabaseSettings
-from tests.plans.explained import explain_everything
-from tests.plans.past import live_through
+from tests.plans.auto_explain import explain_everything
+from tests.plans.history import live_through
 from tests.support.database import running_postgres
-from tests.support.running import plain_logs, sandbox_url
+from tests.support.gateway_fixtures import plain_logs, sandbox_url
 
 __all__ = ["plain_logs", "sandbox_url"]
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from app import migrate
-from app.db import Database
 from app.embedded.servers import DATABASE, Postgres
+from app.infra import migrate
+from app.infra.db import Database
 from app.sandbox.settings import SandboxSettings
 from app.settings import DatabaseSettings
-from tests.plans import day
-from tests.plans.explained import Explained, Node, ServerLog, explain_everything
-from tests.plans.faults import GROWING, faults_of
-from tests.plans.past import live_through
+from tests.plans import workload
+from tests.plans.auto_explain import Explained, Node, ServerLog, explain_everything
+from tests.plans.history import live_through
+from tests.plans.plan_rules import GROWING, faults_of
 from tests.sandbox.server import serving
 from tests.support.redis import running_valkey
 
@@ -49,9 +49,9 @@ async def record(directory: Path) -> str:
         log = ServerLog(server.log)
         sandbox = SandboxSettings(data_dir=directory / "sandbox", render_seconds=0.1)
         async with running_valkey() as valkey, serving(sandbox) as sandbox_url:
-            gateway = day.settings_of(server.url, valkey.url, sandbox_url, directory)
-            async with day.opened(gateway, sandbox_url) as running:
-                await day.live(running)
+            gateway = workload.settings_of(server.url, valkey.url, sandbox_url, directory)
+            async with workload.opened(gateway, sandbox_url) as running:
+                await workload.live(running)
         return "\n".join(document(log.read(), str(version)))
     finally:
         await server.stop()

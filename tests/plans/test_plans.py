@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from app.db import Database
 from app.embedded.servers import DATABASE, Postgres
+from app.infra.db import Database
 from app.settings import DatabaseSettings
-from tests.plans import day
-from tests.plans.explained import ServerLog, explain_everything
-from tests.plans.faults import faults_of, indexes_of
+from tests.plans import workload
+from tests.plans.auto_explain import ServerLog, explain_everything
+from tests.plans.plan_rules import faults_of, indexes_of
 
 #: A day that does not end is a job that does not: then the test must.
 PATIENCE_SECONDS = 120
@@ -51,9 +51,9 @@ async def test_no_statement_reads_what_grows(
     await explain_everything(database, DATABASE, plan_cache_mode=mode)
     await database.close()
     log = ServerLog(old_postgres.log)
-    settings = day.settings_of(old_postgres.url, redis_url, sandbox_url, tmp_path)
-    async with day.opened(settings, sandbox_url) as gateway, asyncio.timeout(PATIENCE_SECONDS):
-        await day.live(gateway)
+    settings = workload.settings_of(old_postgres.url, redis_url, sandbox_url, tmp_path)
+    async with workload.opened(settings, sandbox_url) as gateway, asyncio.timeout(PATIENCE_SECONDS):
+        await workload.live(gateway)
     explained = log.read()
     assert set().union(*map(indexes_of, explained)) >= NEEDED
     assert sorted({fault for one in explained for fault in faults_of(one)}) == []

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from app.configuration import load
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.registry import Registry, Route, UnknownConnection
 from app.providers.runway import Runway
 from app.providers.transport import Clients
 from app.settings import Settings, SettingsError
+from app.settings_loader import load
 
 SGLANG = {"provider": "openai_compatible", "profile": "sglang", "base_url": "http://10.0.0.1/v1"}
 VLLM = {"provider": "openai_compatible", "profile": "vllm_omni", "base_url": "http://10.0.0.2/v1"}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app.db import Database
-from tests.retention.attic import Attic
-from tests.support.running import plain_logs
-from tests.support.workshop import opened_workshop
+from app.infra.db import Database
+from tests.retention.aged_jobs import Attic
+from tests.support.engine_fixture import opened_workshop
+from tests.support.gateway_fixtures import plain_logs
 
 __all__ = ["plain_logs"]
 

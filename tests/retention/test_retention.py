@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from app import checkpoints
-from app.checkpoints import Checkpoint
+from app import failpoints
+from app.failpoints import Checkpoint
 from app.jobs.states import State
-from tests.retention.attic import Attic
+from tests.retention.aged_jobs import Attic
 from tests.support.settings import gateway_settings
 
 
@@ -149,14 +149,14 @@ async def test_a_key_that_is_forgotten_while_it_is_asked_for_is_free(attic: Atti
 
     async def forget(place: Checkpoint) -> None:
         if place is Checkpoint.CREATE_COMMITTED:
-            checkpoints.visit(None)
+            failpoints.visit(None)
             await attic.retention().remove()
 
-    checkpoints.visit(forget)
+    failpoints.visit(forget)
     try:
         again = await attic.order_again()
     finally:
-        checkpoints.visit(None)
+        failpoints.visit(None)
     assert not again.replayed
     assert await attic.workshop.value("SELECT count(*) FROM idempotency_keys") == 1
 

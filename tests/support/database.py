@@ -9,10 +9,11 @@ from uuid import UUID
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import ids, migrate
+from app import ids
 from app.accounts.tables import accounts
-from app.db import Database
 from app.embedded.servers import Postgres
+from app.infra import migrate
+from app.infra.db import Database
 
 
 @asynccontextmanager

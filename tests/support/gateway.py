@@ -1,79 +1,137 @@
-"""An app that has nothing but our middleware and a few routes."""
+"""The whole product in one event loop: API over real HTTP, workers, sandbox, real Postgres and Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
-from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
+import httpx2
 
-from app import middleware, problems
-from app.settings import ApiSettings
+from app.accounts.scopes import Scope
+from app.accounts.service import KeyService
+from app.api.main import Server, configuration, create_app
+from app.resources import Resources
+from app.settings import Settings
+from app.worker.main import LocalBell, Worker
 
-LARGEST = 1024
+PROMPT = "a purple elephant dancing on a blue beach ball"
+FINAL = {"succeeded", "failed", "canceled"}
 
 
+class QuietServer(Server):
+    """The API's own server, but for the signals, which are pytest's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass
 class Gateway:
-    """An app with our middleware, and what its routes got to see."""
+    """A running gateway, and a client of it with a key of its own."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.received: list[bytes] = []
-        self.stream_ended = asyncio.Event()
-        self.app = FastAPI(redirect_slashes=False)
-        self.app.include_router(self._router(), prefix="/v1")
-        self.app.add_api_route("/healthz", self._nothing)
-        problems.install(self.app)
-        middleware.install(self.app, ApiSettings(max_body_bytes=LARGEST, **settings))
+    url: str
+    settings: Settings
+    client: httpx2.AsyncClient
+    sandbox: httpx2.AsyncClient
+    resources: Resources
+    workers: list[tuple[Worker, "asyncio.Task[None]"]] = field(default_factory=list)
 
-    def _router(self) -> APIRouter:
-        router = APIRouter()
-        router.add_api_route("/echo/{name}", self._echo, methods=["POST"])
-        router.add_api_route("/ignore", self._nothing, methods=["POST"])
-        router.add_api_route("/things/{name}", self._nothing)
-        router.add_api_route("/asset", self._asset)
-        router.add_api_route("/logs", self._log)
-        router.add_api_route("/bug", self._bug)
-        router.add_api_route("/breaks-off", self._breaks_off)
-        router.add_api_route("/stream", self._stream, methods=["GET", "POST"])
-        return router
+    async def create(self, prompt: str = PROMPT, *, key: str | None = None, **fields: Any) -> dict[str, Any]:
+        """Order a film; the job as it was answered."""
+        headers = {"Idempotency-Key": key} if key else {}
+        reply = await self.client.post(
+            "/v1/jobs", json={"prompt": prompt, "model": "sandbox/film", **fields}, headers=headers
+        )
+        assert reply.status_code == 202, reply.text
+        job: dict[str, Any] = reply.json()
+        return job
 
-    async def _nothing(self) -> None:
-        self.received.append(b"")
+    async def get(self, job_id: str, wait: int = 0) -> dict[str, Any]:
+        headers = {"Prefer": f"wait={wait}"} if wait else {}
+        reply = await self.client.get(f"/v1/jobs/{job_id}", headers=headers)
+        assert reply.status_code == 200, reply.text
+        job: dict[str, Any] = reply.json()
+        return job
 
-    async def _echo(self, request: Request, name: str) -> Response:
-        body = await request.body()
-        self.received.append(body)
-        return Response(body, headers={"x-name": name})
+    async def ended(self, job_id: str) -> dict[str, Any]:
+        """The job, once it has ended."""
+        while True:
+            job = await self.get(job_id, wait=30)
+            if job["status"] in FINAL:
+                return job
 
-    async def _asset(self) -> Response:
-        return Response(b"film", headers={"Cache-Control": "private, max-age=60", "Referrer-Policy": "origin"})
+    async def reached(self, job_id: str, event_type: str, saying: str = "") -> None:
+        """Return once the job's log holds an event of that type with those words in it."""
+        async with self.client.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
+            kind = ""
+            async for line in stream.aiter_lines():
+                if line.startswith("event: "):
+                    kind = line.removeprefix("event: ")
+                elif line.startswith("data: ") and kind == event_type and saying in line:
+                    return
+        raise AssertionError(f"{job_id} ended without {event_type} {saying}")
 
-    async def _log(self) -> None:
-        structlog.get_logger().info("film stored", context=structlog.contextvars.get_contextvars())
+    async def submissions(self, job_id: str) -> list[dict[str, Any]]:
+        reply = await self.client.get(f"/v1/jobs/{job_id}/submissions")
+        rows: list[dict[str, Any]] = reply.json()
+        return rows
 
-    async def _bug(self) -> None:
-        raise ValueError("hunter2")
+    async def purchases(self) -> dict[str, Any]:
+        """What the sandbox accepted and charged: the auditor's side."""
+        summary: dict[str, Any] = (await self.sandbox.get("/ledger/summary")).json()
+        return summary
 
-    async def _breaks_off(self) -> StreamingResponse:
-        def chunks() -> Iterable[bytes]:
-            yield b"some"
-            raise ValueError("hunter2")
+    async def start_worker(self) -> Worker:
+        bell = LocalBell()
+        opened: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
 
-        return StreamingResponse(chunks())
+        async def work() -> None:
+            async with Resources.open(self.settings, bell, process="worker") as resources:
+                await asyncio.to_thread(resources.assets.prepare)
+                worker = Worker(resources, bell, self.settings)
+                opened.set_result(worker)
+                await worker.run()
 
-    async def _stream(self) -> StreamingResponse:
-        async def chunks() -> AsyncIterator[bytes]:
+        task = asyncio.create_task(work())
+        worker = await opened
+        self.workers.append((worker, task))
+        return worker
+
+    async def stop_workers(self) -> None:
+        """SIGTERM, as it were."""
+        for worker, _ in self.workers:
+            worker.stop()
+        await asyncio.gather(*(task for _, task in self.workers))
+        self.workers.clear()
+
+
+@asynccontextmanager
+async def running_gateway(settings: Settings, sandbox_url: str, *, workers: int = 1) -> AsyncIterator[Gateway]:
+    """An API and so many workers."""
+    app = create_app(settings)
+    server = QuietServer(app, configuration(app, settings))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
+        await asyncio.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    resources: Resources = app.state.resources
+    key = await KeyService(resources.database).create("tests", "tests", set(Scope))
+    headers = {"Authorization": f"Bearer {key.text}"}
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with (
+            httpx2.AsyncClient(base_url=url, headers=headers, timeout=60) as client,
+            httpx2.AsyncClient(base_url=sandbox_url, timeout=30) as sandbox,
+        ):
+            gateway = Gateway(url, settings, client, sandbox, resources)
+            for _ in range(workers):
+                await gateway.start_worker()
             try:
-                while True:
-                    yield b"x" * 65_536
-                    await asyncio.sleep(0)
+                yield gateway
             finally:
-                self.stream_ended.set()
-
-        return StreamingResponse(chunks())
-
-
-def access_line(logs: Iterable[Any]) -> dict[str, Any]:
-    [line] = [dict(line) for line in logs if line["event"].startswith("request ") and "route" in line]
-    return line
+                await gateway.stop_workers()
+    finally:
+        server.should_exit = True
+        await serving

@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.db import Database
-from app.http import GuardedClient
-from app.sealing import Sealer
+from app.infra.db import Database
+from app.infra.egress import GuardedClient
+from app.infra.encryption import Sealer
 from app.settings import WebhookSettings
 from app.webhooks.delivery import Deliverer
 from app.webhooks.service import WebhookService
 from tests.support.receiver import Receiver, loopback_settings, running_receiver
-from tests.webhooks.owing import SECRET_KEY
+from tests.webhooks.owed_events import SECRET_KEY
 
 
 @pytest.fixture

@@ -15,21 +15,21 @@ from sqlalchemy.exc import DBAPIError
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
-from app.db import Database
-from app.http import GuardedClient
 from app.ids import Prefix, encode
-from app.sealing import Sealer
+from app.infra.db import Database
+from app.infra.egress import GuardedClient
+from app.infra.encryption import Sealer
 from app.settings import DatabaseSettings, WebhookSettings
-from app.webhooks import lane, schemas
-from app.webhooks.decision import Delivered, RetryIn
+from app.webhooks import claims, schemas
+from app.webhooks.attempts import AttemptRecorder
+from app.webhooks.concurrency import HOST_SHARE, Shares
 from app.webhooks.delivery import USER_AGENT, Deliverer, Outcome
-from app.webhooks.recorder import AttemptRecorder
 from app.webhooks.records import Attempt, Attempted
+from app.webhooks.retry import Delivered, RetryIn
 from app.webhooks.service import WebhookService
-from app.webhooks.slots import HOST_SHARE, Shares
 from app.webhooks.tables import deliveries
 from tests.support.receiver import Answer, Body, Receiver, loopback_settings, running_receiver
-from tests.webhooks.owing import SECRET_KEY, attempt_next, make_due, only_delivery, owe, seconds_until_next
+from tests.webhooks.owed_events import SECRET_KEY, attempt_next, make_due, only_delivery, owe, seconds_until_next
 
 DELAYS = WebhookSettings().delays
 NOTHING_KNOWN = Shares([], 0, [])
@@ -184,12 +184,12 @@ async def test_two_workers_never_claim_the_same_delivery(
         await owe(database, webhooks, account_id, f"http://127.0.0.1:{number + 1}/")
     async with database.begin() as one, database.begin() as other:
         # Both transactions are open at the same time, and neither waits for the other.
-        first = await lane.claim(one, 6, lease=60, shares=NOTHING_KNOWN)
-        second = await lane.claim(other, 6, lease=60, shares=NOTHING_KNOWN)
+        first = await claims.claim(one, 6, lease=60, shares=NOTHING_KNOWN)
+        second = await claims.claim(other, 6, lease=60, shares=NOTHING_KNOWN)
     assert (len(first), len(second)) == (6, 4)
     assert not {due.id for due in first} & {due.id for due in second}
     async with database.begin() as connection:
-        assert await lane.claim(connection, 6, lease=60, shares=NOTHING_KNOWN) == []
+        assert await claims.claim(connection, 6, lease=60, shares=NOTHING_KNOWN) == []
 
 
 async def test_lease_outlasts_the_attempt(
@@ -228,7 +228,7 @@ async def test_worker_killed_between_post_and_record_delivers_again_under_the_sa
 ) -> None:
     event_id = await owe(database, webhooks, account_id, receiver.url)
     receiver.will_answer(Answer(body=Body.HANGING))
-    worker = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.webhooks.one_attempt", postgres_url)
+    worker = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.webhooks.attempt_child", postgres_url)
     try:
         await receiver.wait_for(1)
     finally:

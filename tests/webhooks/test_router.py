@@ -7,10 +7,10 @@ import pytest
 from fastapi import FastAPI
 from standardwebhooks import Webhook
 
-from app import problems
 from app.accounts.auth import Authenticator
 from app.accounts.service import CreatedKey, KeyService
-from app.db import Database
+from app.infra.db import Database
+from app.web import problems
 from app.webhooks.router import router
 from app.webhooks.service import WebhookService
 

@@ -8,16 +8,16 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, update
 
-from app.db import Database
 from app.errors import InvalidRequest
 from app.ids import Prefix, encode, new_id
-from app.sealing import Sealer, SealingError
+from app.infra.db import Database
+from app.infra.encryption import Sealer, SealingError
 from app.settings import WebhookSettings
 from app.webhooks import schemas
 from app.webhooks.service import WebhookService
 from app.webhooks.tables import deliveries, webhook_secrets
 from tests.support.database import add_account
-from tests.webhooks.owing import SECRET_KEY, SUBJECT, only_delivery, owe
+from tests.webhooks.owed_events import SECRET_KEY, SUBJECT, only_delivery, owe
 
 URL = "https://hooks.example/film"
 

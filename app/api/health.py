@@ -1,0 +1,43 @@
+"""Liveness, readiness with a reason per dependency, and the figures for Prometheus."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from app.accounts.auth import Caller, require
+from app.readiness import Health, Readiness, readiness_of, scrape
+from app.web import problems
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz", operation_id="get_health", summary="Is the process alive?")
+async def get_health() -> Health:
+    return Health()
+
+
+@router.get(
+    "/readyz",
+    operation_id="get_readiness",
+    summary="Can the process do its work?",
+    responses={503: {"model": Readiness, "description": "Not ready; `checks` says why."}},
+)
+async def get_readiness(request: Request, response: Response) -> Readiness:
+    readiness = await readiness_of(request.app.state.resources)
+    response.status_code = 503 if readiness.status == "not_ready" else 200
+    return readiness
+
+
+@router.get(
+    "/metrics",
+    operation_id="get_metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text format."},
+        **problems.responses("unauthenticated", "forbidden"),
+    },
+)
+async def get_metrics(request: Request, _caller: Annotated[Caller, Depends(require("metrics:read"))]) -> Response:
+    body, content_type = await scrape(request.app.state.resources, request.headers.get("accept"))
+    return Response(body, media_type=content_type)

@@ -1,0 +1,133 @@
+"""The API process."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+import uvicorn
+from fastapi import FastAPI, Response
+
+from app.api import health, openapi
+from app.assets.router import router as assets_router
+from app.infra import logs
+from app.infra.queue import Doorbell, open_redis
+from app.jobs.api.callback_router import router as callbacks_router
+from app.jobs.api.router import router as jobs_router
+from app.providers.router import router as models_router
+from app.resources import Resources, settle, warn_of_strays
+from app.settings import Settings
+from app.web import middleware, problems
+from app.web.timeouts import bounded
+from app.webhooks.router import router as webhooks_router
+
+KEEP_ALIVE_SECONDS = 30
+#: A client that reads nothing for so long is cut off.
+WRITE_SECONDS = 30
+
+log = structlog.get_logger()
+
+
+def describe() -> FastAPI:
+    """The application without anything behind it: its routes, its errors, its document."""
+    app = FastAPI(
+        **openapi.DESCRIPTION,
+        lifespan=_lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would be built from the Host header
+        telemetry={"tracing": False, "metrics": False},
+    )
+    for router in (jobs_router, assets_router, models_router, webhooks_router, callbacks_router):
+        app.include_router(router, prefix="/v1")
+    app.include_router(health.router)
+    app.add_api_route("/", _docs, include_in_schema=False)
+    problems.install(app)
+    openapi.install(app)
+    return app
+
+
+async def _docs() -> Response:
+    # Relative, so that it holds behind any host name and prefix.
+    return Response(status_code=307, headers={"Location": "docs"})
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; it opens its resources when it starts and closes them when it stops."""
+    app = describe()
+    app.state.settings = settings
+    middleware.install(app, settings.api)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    bell = Doorbell(open_redis(settings.redis))
+    async with Resources.open(settings, bell, process="api") as resources:
+        app.state.resources = resources
+        app.state.database = resources.database
+        app.state.auth = resources.auth
+        app.state.jobs = resources.jobs
+        app.state.callbacks = resources.callbacks
+        app.state.assets = resources.assets
+        app.state.webhooks = resources.webhooks
+        app.state.events = resources.events
+        app.state.registry = resources.registry
+        bell.start()
+        resources.events.start()
+        try:
+            yield
+        finally:
+            await resources.events.close()
+            await bell.close()
+
+
+class Server(uvicorn.Server):
+    """Told to stop, it ends the long answers (event streams, `Prefer: wait`) first: their clients come back."""
+
+    def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._app.state.events.release()
+        await super().shutdown(sockets)
+
+
+def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the API: nothing in it waits for a client without end."""
+    return uvicorn.Config(
+        app,
+        host=settings.api.host,
+        port=settings.api.port,
+        loop="uvloop",
+        http=bounded(head_timeout=settings.api.body_timeout, write_timeout=WRITE_SECONDS),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(settings.api.shutdown_grace),
+    )
+
+
+async def _prove(settings: Settings) -> None:
+    """Open everything once, with nothing sent: uvicorn would make a traceback of what is wrong with the settings."""
+    redis = open_redis(settings.redis)
+    async with Resources.open(settings, Doorbell(redis), process="api"):
+        await redis.aclose()
+
+
+def serve(settings: Settings) -> None:
+    """Run an API process; returns when it was told to stop.
+
+    Raises:
+        SettingsError: the configuration names something that does not exist.
+    """
+    logs.setup(settings, process="api")
+    warn_of_strays(settings)
+    asyncio.run(_prove(settings))
+    app = create_app(settings)
+    settle()
+    Server(app, configuration(app, settings)).run()

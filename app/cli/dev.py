@@ -1,0 +1,68 @@
+"""Run everything here until Ctrl-C: own Postgres and Valkey, a sandbox as the provider."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from app.embedded.stack import Stack
+from app.embedded.workspace import Ports, Workspace
+from app.terminal import program, run, say
+
+ROOT = Path(".filmgate")
+
+
+Port = Annotated[int, typer.Option(min=1, max=65535)]
+
+
+def dev(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the API.")] = 8080,
+    worker_port: Port = 9090,
+    sandbox_port: Port = 8090,
+    postgres_port: Port = 54329,
+    valkey_port: Port = 63799,
+) -> None:
+    ports = Ports(api=port, worker=worker_port, sandbox=sandbox_port, postgres=postgres_port, valkey=valkey_port)
+    run(run_dev_stack(ports, Console()))
+
+
+async def run_dev_stack(ports: Ports, console: Console, root: Path = ROOT) -> None:
+    """Run a stack on fixed ports until canceled.
+
+    Raises:
+        CommandError: of any kind; everything is stopped by then.
+    """
+    stack = Stack(Workspace(root), ports)
+    try:
+        async with stack.running(lambda text: say(console, f"{text} …")):
+            say(console, *_welcome(stack.url, await stack.api_key(), root))
+            await stack.watch()
+    finally:
+        if stack.started:
+            say(console, "Everything is stopped.")
+
+
+def _welcome(url: str, key: str, root: Path) -> list[str]:
+    authorization = f'-H "Authorization: Bearer {key}"'
+    order = """{"model": "default", "prompt": "a purple elephant dancing on a blue beach ball", "seconds": 4}"""
+    create = f"curl -s {url}/v1/jobs {authorization} -H 'Content-Type: application/json' -d '{order}'"
+    return [
+        "",
+        "Filmgate is ready. Ctrl-C stops it.",
+        "",
+        f"  API    {url}",
+        f"  docs   {url}/docs",
+        f"  key    {key}",
+        f"  logs   {root / 'logs'}",
+        "",
+        "Order a film, then wait for it:",
+        "",
+        f"JOB=$({create} | grep -o 'job_[0-9a-z]*' | head -n 1); echo $JOB",
+        f"curl -s {url}/v1/jobs/$JOB {authorization} -H 'Prefer: wait=30'",
+        "",
+        "Make, list and revoke keys of this gateway:",
+        "",
+        f"FILMGATE_CONFIG={root / 'filmgate.toml'} FILMGATE_SECRET_KEY=$(cat {root / 'secret'}) {program()} keys list",
+        "",
+    ]

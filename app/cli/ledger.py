@@ -1,0 +1,78 @@
+"""Tell what happened to one job: its purchases with the providers' own words, its events, what it cost."""
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from app.cli._database import database_errors
+from app.cli._settings import load_settings
+from app.events import repository as event_log
+from app.events.repository import Event
+from app.ids import Prefix, decode, encode
+from app.infra.db import Database
+from app.jobs.db import repository, submissions
+from app.jobs.payloads import money
+from app.jobs.records import Job, Submission
+from app.jobs.states import ChargeCertainty
+from app.settings import Settings
+from app.terminal import CommandError, run, say
+
+MANY = 1000
+
+
+def ledger(job_id: Annotated[str, typer.Argument(metavar="JOB_ID")]) -> None:
+    run(show_ledger(load_settings(), job_id, Console()))
+
+
+async def show_ledger(settings: Settings, job_id: str, console: Console) -> None:
+    """Print a job, its purchases with the providers' own words, and its events."""
+    identifier = decode(Prefix.JOB, job_id)
+    if identifier is None:
+        raise CommandError(f"{job_id} is not the id of a job; one looks like job_01h455vb4pex5vsknk084sn02q")
+    database = Database.open(settings.database, application="filmgate ledger")
+    try:
+        with database_errors():
+            async with database.read() as connection:
+                job = await repository.get(connection, identifier)
+                if job is None:
+                    raise CommandError(f"there is no job {job_id}")
+                past = await submissions.past_of(connection, identifier)
+                events = await event_log.after(connection, job.account_id, identifier, 0, MANY)
+    finally:
+        await database.close()
+    say(console, *_of_job(job), "", *_of_purchases(past), "", *_of_events(events))
+
+
+def _of_job(job: Job) -> Iterator[str]:
+    yield f"{encode(Prefix.JOB, job.id)} {job.state}: {job.model}"
+    if job.error:
+        yield f"  {job.error['code']}: {job.error['message']}"
+    yield f"  cost {_usd(job.cost, job.charge_certainty)}, estimated {money(job.estimated_cost) or 'unknown'}"
+    yield f"  ordered {job.created_at:%Y-%m-%d %H:%M:%S}, deadline {job.deadline_at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _of_purchases(past: Sequence[Submission]) -> Iterator[str]:
+    yield "Purchases" if past else "Nothing was ever sent to a provider."
+    for one in past:
+        late = ", late" if one.late else ""
+        yield f"  {one.number}. {encode(Prefix.SUBMISSION, one.id)} {one.state}{late}: {one.model} on {one.connection}"
+        yield f"     remote id {one.remote_id or 'unknown'}, cost {_usd(one.cost, one.charge_certainty)}"
+        if one.failure:
+            yield f"     {one.failure['code']}"
+        if one.detail:
+            yield f"     {one.detail}"
+
+
+def _of_events(events: Sequence[Event]) -> Iterator[str]:
+    yield "Events"
+    for event in events:
+        notice = event.data.get("notice")
+        yield f"  {event.created_at:%H:%M:%S} {event.type}{f': {notice}' if notice else ''}"
+
+
+def _usd(cost: Decimal | None, certainty: ChargeCertainty) -> str:
+    known = "unknown" if cost is None else f"{money(cost)} USD"
+    return f"{known} ({certainty})"

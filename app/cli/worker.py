@@ -1,0 +1,10 @@
+"""Work on jobs: submit, poll, store, deliver."""
+
+from app.cli._settings import load_settings, settings_errors
+from app.worker.main import serve
+
+
+def worker() -> None:
+    settings = load_settings()
+    with settings_errors():
+        serve(settings)

@@ -1,0 +1,93 @@
+"""What the gateway stands on: database, Redis, storage, disk."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import asyncpg
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.assets.spool import Spool
+from app.doctor.findings import Finding, one_line, problem
+from app.infra import migrate
+from app.readiness import Check, readiness_of
+from app.resources import Resources
+from app.settings import AssetSettings, DatabaseSettings
+
+ADVICE = {
+    "postgres": "Check database.url, and that the server runs and lets us in: without it nothing is accepted or made.",
+    "redis": "Check redis.url, and that the server runs: without it every step waits for a worker's next look.",
+    "storage": "Check assets.store, its credentials and its free space: finished films wait at their providers.",
+}
+CODES = {"postgres": "database_unusable", "redis": "redis_unusable", "storage": "storage_unusable"}
+NAMES = {"postgres": "database", "redis": "Redis", "storage": "film storage"}
+
+log = structlog.get_logger()
+
+
+async def examine(resources: Resources) -> tuple[list[Finding], bool]:
+    """What is wrong, and whether the database can be asked for more."""
+    checks = (await readiness_of(resources)).checks
+    differences = await _differences(resources.settings.database)
+    findings = []
+    if differences:
+        findings.append(_not_migrated(differences))
+    for name, check in checks.items():
+        if not check.ok and not (differences and name == "postgres"):
+            findings.append(_unusable(name, check))
+    findings += await asyncio.to_thread(_spool, resources.settings.assets)
+    return findings, checks["postgres"].ok
+
+
+async def _differences(settings: DatabaseSettings) -> list[str]:
+    try:
+        async with asyncio.timeout(settings.command_timeout):
+            return await migrate.check(settings.url.get_secret_value())
+    except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
+        # Why it cannot be asked is the readiness's to say.
+        log.warning("schema not compared", error=repr(error))
+        return []
+
+
+def _not_migrated(differences: list[str]) -> Finding:
+    more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
+    return problem(
+        "database_not_migrated",
+        f"The database is not what this version expects: {one_line(differences[0])}{more}.",
+        "Run: filmgate migrate; if differences stay, undo what was changed by hand.",
+        differences=len(differences),
+    )
+
+
+def _unusable(name: str, check: Check) -> Finding:
+    reason = one_line(check.reason)
+    return problem(CODES[name], f"The {NAMES[name]} is not usable: {reason}.", ADVICE[name], reason=reason)
+
+
+def _spool(settings: AssetSettings) -> list[Finding]:
+    """This machine's: a worker may run on another one. Blocks."""
+    directory = Spool(settings.spool, settings.min_free_bytes).directory
+    free = shutil.disk_usage(_existing(directory)).free
+    if free >= settings.min_free_bytes:
+        return []
+    return [
+        problem(
+            "spool_low",
+            f"The spool {directory} has {_size(free)} free, less than the {_size(settings.min_free_bytes)} of "
+            "assets.min_free_bytes.",
+            "Free disk space on this machine, or name another directory in assets.spool: no film is taken in here.",
+            directory=str(directory),
+            free_bytes=free,
+            min_free_bytes=settings.min_free_bytes,
+        )
+    ]
+
+
+def _existing(directory: Path) -> Path:
+    """A worker makes its spool when it starts."""
+    return next(path for path in (directory, *directory.absolute().parents) if path.exists())
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"

@@ -1,0 +1,92 @@
+"""Whether a process can do its work, and its figures for Prometheus: the same for the API and the worker."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+import structlog
+from pydantic import BaseModel, Field
+from sqlalchemy import text
+
+from app.infra import metrics
+from app.infra.db import lacks_tables
+from app.infra.metrics import Levels
+from app.jobs.db import repository, schedule
+from app.resources import Resources
+
+CHECK_SECONDS = 3
+
+log = structlog.get_logger()
+
+
+class Check(BaseModel):
+    """One dependency."""
+
+    ok: bool
+    reason: str | None = Field(default=None, description="Why it is not usable, for the operator.")
+
+
+class Health(BaseModel):
+    """The process runs."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether the process can do its work, and if not, why."""
+
+    status: Literal["ready", "degraded", "not_ready"] = Field(
+        description="`degraded`: it works, more slowly or not wholly (Redis away: jobs are found by the sweep)."
+    )
+    checks: dict[str, Check]
+
+
+async def readiness_of(resources: Resources) -> Readiness:
+    """Ask every dependency, all at once, each within a bounded time."""
+
+    async def postgres() -> None:
+        async with resources.database.read() as connection:
+            await connection.execute(text("SELECT 1 FROM schedule LIMIT 1"))
+
+    async def redis() -> None:
+        await resources.redis.ping()
+
+    async def storage() -> None:
+        await resources.assets.check()
+
+    names = ("postgres", "redis", "storage")
+    results = await asyncio.gather(_check(postgres), _check(redis), _check(storage))
+    checks = dict(zip(names, results, strict=True))
+    if not checks["postgres"].ok:
+        return Readiness(status="not_ready", checks=checks)
+    return Readiness(status="ready" if all(check.ok for check in results) else "degraded", checks=checks)
+
+
+async def scrape(resources: Resources, accept: str | None) -> tuple[bytes, str]:
+    """The metrics of this process and the gauges of the database: a body, and its content type."""
+
+    async def measure() -> Levels:
+        async with resources.database.read() as connection:
+            jobs = await repository.counts(connection)
+            ages = await schedule.oldest_overdue(connection)
+        return Levels(
+            jobs={state.value: number for state, number in jobs.items()},
+            queue_age={lane.value: seconds for lane, seconds in ages.items()},
+        )
+
+    return await metrics.scrape(accept, measure)
+
+
+async def _check(probe: Callable[[], Awaitable[None]]) -> Check:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await probe()
+    except TimeoutError:
+        return Check(ok=False, reason=f"no answer within {CHECK_SECONDS} seconds")
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is the reason
+        log.warning("dependency not usable", probe=probe.__name__, error=repr(error))
+        if lacks_tables(error):
+            return Check(ok=False, reason="the tables are not there; run filmgate migrate")
+        # Our own errors have a message that anybody may read; what a driver says may hold addresses.
+        return Check(ok=False, reason=getattr(error, "message", None) or type(error).__name__)
+    return Check(ok=True)

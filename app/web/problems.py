@@ -1,0 +1,277 @@
+"""Errors on their way out: RFC 9457 problems, written in one place.
+
+Whatever goes wrong in a request becomes an :class:`Answer` in :func:`answer_to`; nothing else knows a status code.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from uuid import uuid4
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app import errors
+from app.errors import FieldError, FilmgateError
+from app.infra.db import is_outage
+from app.web.field_errors import explain
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One entry of the list of error codes: stable, and documented from here."""
+
+    code: str
+    status: int
+    title: str
+    example: str
+
+
+def _of(error: type[FilmgateError], status: int, example: str) -> tuple[type[FilmgateError], Code]:
+    return error, Code(error.code, status, error.title, example)
+
+
+_BY_ERROR: Final = dict(
+    [
+        _of(errors.InvalidRequest, 422, "`seconds` must be 60 or less."),
+        _of(errors.UnknownModel, 422, "There is no model `acme/films`; GET /v1/models lists them."),
+        _of(errors.ModelRetired, 422, "`acme/films` was retired on 2026-09-24; GET /v1/models lists the others."),
+        _of(errors.IdempotencyMismatch, 422, "This Idempotency-Key was used before, with another body."),
+        _of(errors.Unauthenticated, 401, "The API key is unknown, revoked or expired."),
+        _of(errors.Forbidden, 403, "The API key lacks the scope `jobs:write`."),
+        _of(errors.NotFound, 404, "There is nothing with this id."),
+        _of(errors.Conflict, 409, "The job has ended already."),
+        _of(errors.Gone, 410, "The film was deleted when its retention ended."),
+        _of(errors.RangeNotSatisfiable, 416, "The file has 1048576 bytes."),
+        _of(errors.TooLarge, 413, "The body of a request may have at most 1048576 bytes."),
+        _of(errors.TooSlow, 408, "The body of the request did not arrive within 10 seconds."),
+        _of(errors.RateLimited, 429, "Too many requests; slow down."),
+        _of(errors.Unavailable, 503, "A part of the gateway is not available just now; try again."),
+        _of(FilmgateError, 500, "The gateway failed; the request id helps its operator to find out why."),
+    ]
+)
+_METHOD_NOT_ALLOWED = Code(
+    "method_not_allowed", 405, "This path does not allow this method", "The header Allow names the methods that do."
+)
+CODES: Final = tuple(sorted([*_BY_ERROR.values(), _METHOD_NOT_ALLOWED], key=lambda code: (code.status, code.code)))
+_BY_NAME: Final = {code.code: code for code in CODES}
+# What the framework itself raises, and what we call it.
+_BY_STATUS: Final = {
+    400: errors.InvalidRequest("The body of the request could not be read; check its Content-Type and its syntax."),
+    401: errors.Unauthenticated("The request was not authenticated."),
+    403: errors.Forbidden("This is not allowed."),
+    404: errors.NotFound("There is nothing at this path."),
+    408: errors.TooSlow("The request did not arrive in time."),
+    413: errors.TooLarge("The body of the request is too large."),
+    500: FilmgateError(_BY_ERROR[FilmgateError].example),
+    503: errors.Unavailable(_BY_ERROR[errors.Unavailable].example),
+}
+
+
+class ProblemField(BaseModel):
+    """One thing wrong with one field."""
+
+    field: str = Field(description="Where it is: `inputs[0].url`, `query.limit`, `header.idempotency-key`.")
+    code: str = Field(description="What it is, for programs.")
+    message: str = Field(description="What it is, for people.")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). Decide by `code`; show `detail`; quote `request_id`."""
+
+    type: str = Field(description="A URI reference of the kind of problem: `/problems/` and the code.")
+    title: str = Field(description="The kind of problem in words; the same for each code.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What went wrong this time, and what to do about it.")
+    code: str = Field(description="The kind of problem, for programs; stable.")
+    request_id: str = Field(description="The X-Request-Id of this answer.")
+    errors: list[ProblemField] = Field(default_factory=list, description="Which fields are wrong, where some are.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An error as a caller gets to see it."""
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    fields: tuple[FieldError, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def answer_to(error: Exception, route: object = None) -> Answer:
+    """What to tell a caller about any error. Of those that are not ours nothing but their kind is told."""
+    if isinstance(error, RequestValidationError):
+        error = _invalid(error, route)
+    elif isinstance(error, HTTPException):
+        if error.status_code == _METHOD_NOT_ALLOWED.status:
+            known = _METHOD_NOT_ALLOWED
+            return Answer(known.status, known.code, known.title, known.example)
+        error = _BY_STATUS.get(error.status_code) or _BY_STATUS[400 if error.status_code < 500 else 500]
+    elif not isinstance(error, FilmgateError):
+        kind = errors.Unavailable if is_outage(error) else FilmgateError
+        error = kind(_BY_ERROR[kind].example)
+    assert isinstance(error, FilmgateError)
+    return Answer(
+        status=next(_BY_ERROR[kind].status for kind in type(error).__mro__ if kind in _BY_ERROR),
+        code=error.code,
+        title=error.title,
+        detail=error.message,
+        fields=error.fields if isinstance(error, errors.InvalidRequest) else (),
+        headers=_headers(error),
+    )
+
+
+def _invalid(error: RequestValidationError, route: object) -> errors.InvalidRequest:
+    fields = explain(error, route)
+    names = ["The body" if item.field == "body" else f"`{item.field}`" for item in fields]
+    if len(fields) == 1:
+        return errors.InvalidRequest(f"{names[0]} {fields[0].message}.", fields)
+    return errors.InvalidRequest(f"{len(fields)} fields are wrong: {', '.join(names)}.", fields)
+
+
+def _headers(error: FilmgateError) -> dict[str, str]:
+    headers = {}
+    if isinstance(error, errors.Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, errors.RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
+    retry_after = error.retry_after
+    if retry_after is None and isinstance(error, errors.Unavailable):
+        retry_after = RETRY_AFTER
+    if retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    return headers
+
+
+def render(answer: Answer, request_id: str) -> Response:
+    """The response that carries an answer."""
+    content: dict[str, Any] = {
+        "type": f"/problems/{answer.code}",
+        "title": answer.title,
+        "status": answer.status,
+        "detail": answer.detail,
+        "code": answer.code,
+        "request_id": request_id,
+    }
+    if answer.fields:
+        content["errors"] = [
+            {"field": item.field, "code": item.code, "message": item.message} for item in answer.fields
+        ]
+    # A field's name is the caller's own text and may hold half a surrogate pair.
+    body = json.dumps(content, ensure_ascii=False).encode(errors="replace")
+    return Response(body, answer.status, dict(answer.headers), MEDIA_TYPE)
+
+
+def request_id(scope: Mapping[str, Any]) -> str:
+    """The id of a request: the middleware's, or a new one where there is no middleware."""
+    return str(scope.get("state", {}).get("request_id") or uuid4().hex)
+
+
+def respond(scope: Mapping[str, Any], error: Exception) -> Response:
+    """The answer to an error in a request; what is not the caller's fault is logged here, once."""
+    answer = answer_to(error, scope.get("route"))
+    if answer.code == _METHOD_NOT_ALLOWED.code:
+        answer = replace(answer, headers={"Allow": ", ".join(_allowed(scope))})
+    if answer.code == FilmgateError.code:
+        log.error("request failed", exc_info=error)
+    elif isinstance(error, OSError | SQLAlchemyError):
+        log.warning("dependency away", error=f"{type(error).__name__}: {error}".partition("\n")[0])
+    return render(answer, request_id(scope))
+
+
+def _allowed(scope: Mapping[str, Any]) -> list[str]:
+    """The methods of a path. The framework names only those of the first route that has it."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    contexts = [route for route in iter_route_contexts(scope["app"].routes) if route.methods]
+    return sorted({method for route in contexts if route.path_regex.match(path) for method in route.methods or ()})
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of an app a problem, in its answers and in its OpenAPI document."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return respond(request.scope, error)
+
+    for kind in (
+        FilmgateError,
+        RequestValidationError,
+        HTTPException,
+        SQLAlchemyError,
+        OSError,
+        Exception,
+    ):
+        app.add_exception_handler(kind, handle)
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        return _described(generate())
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
+
+
+def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The ``responses=`` of a route: the problems that it may answer with, by code, each with an example."""
+    described: dict[int | str, dict[str, Any]] = {}
+    for known in (_BY_NAME[code] for code in codes):
+        example = {
+            "type": f"/problems/{known.code}",
+            "title": known.title,
+            "status": known.status,
+            "detail": known.example,
+            "code": known.code,
+            "request_id": "0b9f4e6c2d3f4b0e9a53c7a1f0b8d2e4",
+        }
+        entry = described.setdefault(
+            known.status,
+            {"model": Problem, "description": known.title, "content": {MEDIA_TYPE: {"examples": {}}}},
+        )
+        if known.title not in entry["description"]:
+            entry["description"] += f"; or: {known.title}"
+        entry["content"][MEDIA_TYPE]["examples"][known.code] = {"value": example}
+    return described
+
+
+def _described(schema: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI's document knows one media type per route and its own shape of a 422; ours are different."""
+    schemas = schema.get("components", {}).get("schemas", {})
+    for answers in _answers(schema.get("paths", {})):
+        for answer in answers.values():
+            _move(answer.get("content", {}))
+    for answers in _answers(schema.get("webhooks", {})):
+        answers.pop("422", None)  # what a receiver answers is its own affair
+    if "HTTPValidationError" in schemas:
+        schemas.setdefault("ProblemField", ProblemField.model_json_schema())
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        problem.pop("$defs")
+        schemas.setdefault("Problem", problem)
+        del schemas["HTTPValidationError"], schemas["ValidationError"]
+        schema["components"]["schemas"] = dict(sorted(schemas.items()))
+    return schema
+
+
+def _answers(paths: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in paths.values():
+        for operation in item.values():
+            yield operation["responses"]
+
+
+def _move(content: dict[str, Any]) -> None:
+    ours, fastapis = "#/components/schemas/Problem", "#/components/schemas/HTTPValidationError"
+    if content.get("application/json", {}).get("schema", {}).get("$ref") in {ours, fastapis}:
+        del content["application/json"]
+        content.setdefault(MEDIA_TYPE, {})["schema"] = {"$ref": ours}

@@ -1,0 +1,52 @@
+"""Health and metrics of a worker, on the operator's own network: no key is asked for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from app.readiness import Health, readiness_of, scrape
+from app.resources import Resources
+from app.settings import Settings
+
+
+def routes(resources: Resources) -> list[Route]:
+    """``/healthz``, ``/readyz`` and ``/metrics``, as the API has them."""
+
+    async def healthz(_: Request) -> Response:
+        return JSONResponse(Health().model_dump())
+
+    async def readyz(_: Request) -> Response:
+        readiness = await readiness_of(resources)
+        return JSONResponse(readiness.model_dump(), 503 if readiness.status == "not_ready" else 200)
+
+    async def figures(request: Request) -> Response:
+        body, content_type = await scrape(resources, request.headers.get("accept"))
+        return Response(body, media_type=content_type)
+
+    return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", figures)]
+
+
+class HealthServer(uvicorn.Server):
+    """Serves them beside the lanes, in the same event loop."""
+
+    def __init__(self, resources: Resources, settings: Settings) -> None:
+        config = uvicorn.Config(
+            Starlette(routes=routes(resources)),
+            host=settings.worker.host,
+            port=settings.worker.port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        super().__init__(config)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the worker's: it drains first."""
+        yield

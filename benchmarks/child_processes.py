@@ -1,0 +1,89 @@
+"""The harness's own children: processes that are told what to do by lines of JSON, and answer by lines of JSON."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Any
+
+import psutil
+
+from benchmarks.load_generator import Count, Plan
+
+LONGEST_LINE = 256 * 1024 * 1024
+
+
+class WindowInvalid(Exception):
+    """A request failed, so the window says nothing, and neither does the run."""
+
+
+class Peer:
+    """One such child. It ends with us: its standard input closes."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        self._process = process
+        self._name = name
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls, module: str, *arguments: str) -> AsyncIterator["Peer"]:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", f"benchmarks.{module}", *arguments),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=LONGEST_LINE,
+        )
+        try:
+            yield cls(process, module)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), 5)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    @property
+    def process(self) -> psutil.Process:
+        return psutil.Process(self._process.pid)
+
+    async def ask(self, question: Mapping[str, Any]) -> Any:
+        """Send one line, wait for one line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(question).encode() + b"\n")
+        await self._process.stdin.drain()
+        return await self.hear()
+
+    async def hear(self) -> Any:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the {self._name} ended with {await self._process.wait()}")
+        return json.loads(line)
+
+
+class Generator:
+    """The load generator, as its parent sees it."""
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+
+    @classmethod
+    @asynccontextmanager
+    async def running(cls) -> AsyncIterator["Generator"]:
+        async with Peer.running("load_generator") as peer:
+            yield cls(peer)
+
+    async def run(self, plan: Plan) -> Count:
+        """One window.
+
+        Raises:
+            WindowInvalid: a request failed.
+        """
+        counted = Count(**await self._peer.ask(asdict(plan)))
+        if counted.failure is not None:
+            raise WindowInvalid(f"{plan.method} {plan.targets[0]}, c = {plan.callers}: {counted.failure}")
+        return counted

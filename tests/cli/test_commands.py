@@ -1,0 +1,223 @@
+"""The command line says what is wrong in plain lines, and tells scripts by its exit code."""
+
+import asyncio
+import json
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.embedded.servers import Postgres
+from tests.support import command_runner
+from tests.support.command_runner import filmgate
+from tests.support.raw_server import Say, Then, reply, running_raw_server
+
+SECRET = "a-secret-of-more-than-32-characters-for-tests"
+
+
+@pytest.fixture
+def environment(postgres_url: str, redis_url: str) -> dict[str, str]:
+    """The settings of a production gateway."""
+    return {
+        "FILMGATE_DATABASE_URL": postgres_url,
+        "FILMGATE_REDIS_URL": redis_url,
+        "FILMGATE_SECRET_KEY": SECRET,
+    }
+
+
+async def test_help_names_every_command(tmp_path: Path) -> None:
+    help_ = await filmgate("--help", directory=tmp_path)
+    assert help_.code == 0
+    servers, tools = ("dev", "demo", "api", "worker", "sandbox"), ("keys", "generate", "doctor", "ledger", "openapi")
+    for command in (*servers, "migrate", *tools):
+        assert f" {command} " in help_.out
+
+
+@pytest.mark.parametrize("command", [("api",), ("worker",), ("migrate",), ("keys", "list")])
+async def test_missing_settings_are_named_one_per_line(tmp_path: Path, command: tuple[str, ...]) -> None:
+    ended = await filmgate(*command, directory=tmp_path)
+    assert ended.code == 2
+    assert ended.out == ""
+    assert [line.split(":")[0] for line in ended.err.splitlines()] == ["secret_key", "database.url", "redis.url"]
+
+
+async def test_a_development_secret_is_refused_in_production(tmp_path: Path, environment: dict[str, str]) -> None:
+    ended = await filmgate(
+        "api", directory=tmp_path, environment={**environment, "FILMGATE_SECRET_KEY": f"dev-{SECRET}"}
+    )
+    assert ended.code == 2
+    assert ended.err.startswith("secret_key: a development secret in production mode")
+    assert SECRET not in ended.err
+
+
+async def test_the_clients_key_is_no_setting(tmp_path: Path, environment: dict[str, str]) -> None:
+    ended = await filmgate(
+        "migrate", "--check", directory=tmp_path, environment={**environment, "FILMGATE_API_KEY": "fgk_x"}
+    )
+    assert (ended.code, ended.err) == (0, "")
+
+
+async def test_migrate_says_in_one_line_that_the_database_is_away(
+    tmp_path: Path, environment: dict[str, str], unused_tcp_port: int
+) -> None:
+    away = f"postgresql://filmgate@127.0.0.1:{unused_tcp_port}/filmgate"
+    ended = await filmgate("migrate", directory=tmp_path, environment={**environment, "FILMGATE_DATABASE_URL": away})
+    assert (ended.code, ended.err) == (1, "the database cannot be reached: connection refused\n")
+
+
+async def test_a_database_that_was_never_migrated_is_told_so(
+    tmp_path: Path, environment: dict[str, str], postgres: Postgres
+) -> None:
+    empty = await postgres.create_database("never_migrated")
+    ended = await filmgate(
+        "keys", "list", directory=tmp_path, environment={**environment, "FILMGATE_DATABASE_URL": empty}
+    )
+    assert (ended.code, ended.err) == (1, "the tables are not there; run: filmgate migrate\n")
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+async def test_settings_that_lead_nowhere_are_told_in_words(
+    tmp_path: Path, environment: dict[str, str], command: str
+) -> None:
+    (tmp_path / "filmgate.toml").write_text("[connections.runway]\nprovider = 'runway'\n")
+    misspelt = {"FILMGATE_CONNECTION_RUNWY_API_KEY": "a-credential-of-nobody"}
+    ended = await filmgate(command, directory=tmp_path, environment={**environment, **misspelt})
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[-1] == (
+        "connections.runway.api_key: is not set; set FILMGATE_CONNECTION_RUNWAY_API_KEY"
+    )
+    lines = [json.loads(line) for line in ended.err.splitlines()[:-1]]
+    [warning] = [line for line in lines if line["level"] == "warning"]
+    assert warning["variables"] == ["FILMGATE_CONNECTION_RUNWY_API_KEY"]
+    assert "a-credential-of-nobody" not in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+async def test_a_store_that_cannot_be_used_is_told_in_words(
+    tmp_path: Path, environment: dict[str, str], command: str
+) -> None:
+    (tmp_path / "file").touch()
+    store = {"FILMGATE_ASSETS_STORE": (tmp_path / "file" / "films").as_uri()}
+    ended = await filmgate(command, directory=tmp_path, environment={**environment, **store})
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].startswith(f"assets.store: {tmp_path}/file/films cannot be made: ")
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.usefixtures("database")
+async def test_a_key_is_made_listed_and_revoked(tmp_path: Path, environment: dict[str, str]) -> None:
+    async def keys(*arguments: str) -> str:
+        ended = await filmgate("keys", *arguments, directory=tmp_path, environment=environment)
+        assert ended.code == 0, ended.err
+        return ended.out
+
+    created = await keys("create", "--account", "acme", "--name", "shop", "--scope", "jobs:read")
+    words = dict(line.split(": ") for line in created.replace("id:  ", "id: ").splitlines()[:2])
+    listed = await keys("list")
+    assert words["id"] in listed
+    assert words["key"] not in listed
+    assert "\tlive\t" in listed
+    assert "jobs:read" in listed
+    await keys("revoke", words["id"])
+    assert "revoked" in await keys("list")
+    again = await filmgate("keys", "revoke", words["id"], directory=tmp_path, environment=environment)
+    assert (again.code, again.err) == (1, f"there is no live key {words['id']}; see: filmgate keys list\n")
+
+
+async def test_an_unknown_scope_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
+    ended = await filmgate(
+        *("keys", "create", "--account", "acme", "--name", "shop", "--scope", "everything"),
+        directory=tmp_path,
+        environment=environment,
+    )
+    assert ended.code == 1
+    assert "jobs:read" in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
+async def test_a_missing_development_package_is_named(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['psutil'] = None; from app.cli.main import app; app(['dev'])"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+    )
+    _, err = await process.communicate()
+    assert (process.returncode, err.decode()) == (1, "psutil is missing; install filmgate[dev]\n")
+
+
+async def test_generate_needs_a_key(tmp_path: Path) -> None:
+    ended = await filmgate("generate", "a film", directory=tmp_path)
+    assert ended.code == 2
+    assert "FILMGATE_API_KEY" in ended.err
+
+
+async def test_generate_wants_a_prompt_or_a_job(tmp_path: Path) -> None:
+    for arguments in ([], ["a film", "--resume", "job_x"]):
+        ended = await filmgate("generate", "--key", "fgk_x", *arguments, directory=tmp_path)
+        assert ended.code == 2
+        assert "--resume" in ended.err
+
+
+async def test_generate_says_that_the_gateway_is_away(tmp_path: Path, unused_tcp_port: int) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    ended = await filmgate("generate", "a film", "--url", url, "--key", "fgk_x", directory=tmp_path)
+    assert ended.code == 1
+    assert ended.err == f"{url} cannot be reached: connection refused\n"
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize("url", ["nonsense", "ftp://films.example"])
+async def test_generate_says_what_a_url_is(tmp_path: Path, url: str) -> None:
+    ended = await filmgate("generate", "a film", "--url", url, "--key", "fgk_x", directory=tmp_path)
+    assert (ended.code, ended.err) == (1, f"{url} is no URL; one begins with http:// or https://\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (reply(b"<html>", "Content-Type: text/html"), "answered text/html: it is no Filmgate; check the URL"),
+        (reply(b"{}", "Content-Type: application/json"), "answered something that is no job: it is no Filmgate"),
+        (reply(b"[]", "Content-Type: application/json"), "answered something that is no job: it is no Filmgate"),
+        (reply(b"{", "Content-Type: application/json"), "answered application/json: it is no Filmgate"),
+        (Say(), "cannot be reached: it closed the connection"),
+    ],
+)
+async def test_generate_says_that_the_order_may_have_been_taken(tmp_path: Path, answer: Say, said: str) -> None:
+    async with running_raw_server(answer) as server:
+        ended = await filmgate("generate", "a film", "--url", server.url, "--key", "fgk_x", directory=tmp_path)
+        assert ended.code == 1
+        assert ended.err.startswith(f"{server.url} {said}")
+        keys = {heard.headers["idempotency-key"] for heard in server.heard}
+        assert ended.out.endswith(f"  --idempotency-key {keys.pop()}\n")
+        assert not keys
+
+
+async def test_an_interrupted_order_says_how_to_find_out(tmp_path: Path) -> None:
+    async with running_raw_server(Say(then=Then.HANG)) as server:
+        process = await command_runner.start(
+            "generate", "a film", "--url", server.url, "--key", "k", directory=tmp_path
+        )
+        [order] = await server.wait_for(1)
+        process.send_signal(signal.SIGINT)
+        ended = await command_runner.ended(process)
+    assert (ended.code, ended.err) == (130, "")
+    assert ended.out.endswith(f"  --idempotency-key {order.headers['idempotency-key']}\n")
+
+
+async def test_generate_asks_for_nothing_but_jobs(tmp_path: Path) -> None:
+    ended = await filmgate("generate", "--resume", "../../healthz", "--key", "fgk_x", directory=tmp_path)
+    assert ended.code == 2
+    assert ended.err.startswith("../../healthz is not the id of a job")
+
+
+async def test_openapi_check_tells_when_the_file_is_out_of_date(tmp_path: Path) -> None:
+    missing = await filmgate("openapi", "--check", directory=tmp_path)
+    assert (missing.code, missing.err) == (1, "openapi/gateway.json is not what the code says; run: filmgate openapi\n")
+    assert (await filmgate("openapi", directory=tmp_path)).code == 0
+    assert (await filmgate("openapi", "--check", directory=tmp_path)).code == 0
+    file = tmp_path / "openapi" / "gateway.json"
+    document = json.loads(file.read_text())
+    assert document["paths"]["/v1/jobs"]["post"]["operationId"] == "create_job"
+    file.write_text(json.dumps(document | {"paths": {}}))
+    assert (await filmgate("openapi", "--check", directory=tmp_path)).code == 1
