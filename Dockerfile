@@ -25,7 +25,7 @@ ENV PATH=/opt/filmgate/bin:$PATH \
     FILMGATE_WORKER_HOST=0.0.0.0
 USER 10001
 WORKDIR /var/lib/filmgate
-# Films, when they are kept in a local directory, and the spool. The rest of the file system may be read-only.
+# Videos, when they are kept in a local directory, and the spool. The rest of the file system may be read-only.
 VOLUME /var/lib/filmgate
 EXPOSE 8080 9090
 # For the API; a worker is asked with --port 9090.

@@ -1,4 +1,4 @@
-"""One round trip for many callers: what they ask for at the same time is done together."""
+"""Batches concurrent calls: one round trip for many callers."""
 
 import asyncio
 import math
@@ -12,16 +12,16 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Calls ``work`` with what is asked for: at once when it is idle, else with all that came meanwhile.
+    """Calls ``work`` with batches of items: those that arrive while a batch runs form the next one.
 
-    Nobody waits for company, so a lone caller is as quick as without; under load the batches grow by themselves.
+    There is no batching delay: an idle batcher runs a single item immediately. Under load the batches grow.
 
-    ``work`` gives one result for each item, in their order. When it fails, all of its callers see the error. After an
-    error of which ``separable`` says that it left nothing behind, each item is tried again by itself: nobody pays for a
-    neighbour.
+    ``work`` returns one result for each item, in order. If it raises, all callers of the batch get the exception; if
+    ``separable`` says that the error left no effects, each item is retried alone, so that a bad item fails only its own
+    caller.
 
-    Whoever has waited for longer than ``patience`` seconds when their turn comes is told so by a TimeoutError, and
-    nothing was done: when the other side is frozen, each batch takes its whole time-out, and they add up.
+    An item that waited longer than ``patience`` seconds for its batch fails with TimeoutError and is not run: behind a
+    frozen server, each batch takes its full timeout, and these add up.
     """
 
     def __init__(
@@ -38,20 +38,20 @@ class Batcher(Generic[Item, Result]):
         self._at_once = at_once
         self._separable = separable
         self._patience = patience
-        self._waiting: deque[tuple[float, Item, asyncio.Future[Result]]] = deque()  # since when
+        self._waiting: deque[tuple[float, Item, asyncio.Future[Result]]] = deque()  # (enqueued at, item, future)
         self._running: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: Item) -> Result:
-        """The result for one item. A caller that goes away takes nothing back: its item is worked on all the same."""
+        """The result for one item. Cancelling the caller does not cancel the work on its item."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Result] = loop.create_future()
-        self._waiting.append((loop.time(), item, answer))
+        future: asyncio.Future[Result] = loop.create_future()
+        self._waiting.append((loop.time(), item, future))
         self._start()
-        return await answer
+        return await future
 
     def _start(self) -> None:
         if self._waiting and len(self._running) < self._at_once:
-            # A context of its own: what one caller has bound for the log is not said of the others.
+            # An empty context: the batch must not log with the context variables of one of its callers.
             task = asyncio.create_task(self._run(), name="batch", context=Context())
             self._running.add(task)
             task.add_done_callback(self._ended)
@@ -62,43 +62,43 @@ class Batcher(Generic[Item, Result]):
 
     async def _run(self) -> None:
         batch = self._next()
-        if batch:  # a task that was started for more callers than one may find that the first has taken all
+        if batch:  # empty if an earlier task has taken all items
             self._start()
-            await self._answer(batch)
+            await self._run_batch(batch)
 
     def _next(self) -> Sequence[tuple[Item, asyncio.Future[Result]]]:
         oldest = asyncio.get_running_loop().time() - self._patience
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
         while self._waiting and len(batch) < self._largest:
-            since, item, answer = self._waiting.popleft()
+            since, item, future = self._waiting.popleft()
             if since < oldest:
-                _fail(answer, TimeoutError("waited too long for its turn; nothing was done"))
+                _fail(future, TimeoutError("waited too long for a batch; nothing was done"))
             else:
-                batch.append((item, answer))
+                batch.append((item, future))
         return batch
 
-    async def _answer(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _run_batch(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         items = [item for item, _ in batch]
         try:
             results = await self._work(items)
         except BaseException as error:
             if len(batch) > 1 and self._separable(error):
-                await asyncio.gather(*(self._answer([one]) for one in batch))
+                await asyncio.gather(*(self._run_batch([one]) for one in batch))
                 return
-            for _, answer in batch:
-                _fail(answer, error)
+            for _, future in batch:
+                _fail(future, error)
             if not isinstance(error, Exception):
                 raise
         else:
-            for (_, answer), result in zip(batch, results, strict=True):
-                if not answer.done():
-                    answer.set_result(result)
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)
 
 
-def _fail(answer: asyncio.Future[Result], error: BaseException) -> None:
-    if answer.done():
+def _fail(future: asyncio.Future[Result], error: BaseException) -> None:
+    if future.done():
         return
     if isinstance(error, asyncio.CancelledError):
-        answer.cancel()
+        future.cancel()
     else:
-        answer.set_exception(error)
+        future.set_exception(error)

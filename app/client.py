@@ -1,7 +1,7 @@
-"""A small client of our own API, for the command line and the demo.
+"""A small client of the Filmgate API, for the command line and the demo.
 
-Every request may be sent again without harm: reads are reads, and a create carries an Idempotency-Key. So a gateway
-that restarts while somebody waits for a film is no error here.
+Every request is idempotent (a create carries an Idempotency-Key) and is retried, so a gateway that restarts while a
+command waits for a video causes no error.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from app import backoff
 from app.terminal import CommandError
 
 POLL_INTERVAL = 0.3
-TRIES = 5  # in three seconds: a wrong URL should not look like a slow gateway
-FOLLOWING_TRIES = 12  # in half a minute: long enough for a gateway to be replaced
+TRIES = 5  # within three seconds: a wrong URL should fail fast
+FOLLOWING_TRIES = 12  # within half a minute: long enough for a restart of the gateway
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 3
 TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
@@ -29,9 +29,9 @@ TRY_AGAIN = frozenset({429, 502, 503, 504})
 
 
 class ApiError(CommandError):
-    """The gateway said no, or nothing. ``status`` is its answer's, where there was one.
+    """The gateway rejected the request or did not respond. ``status`` is that of the response, if there was one.
 
-    ``uncertain``: the request may have been carried out all the same.
+    ``uncertain``: the request may have been processed nevertheless.
     """
 
     def __init__(self, *lines: str, status: int | None = None, uncertain: bool = False) -> None:
@@ -42,7 +42,7 @@ class ApiError(CommandError):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the command line shows of a job."""
+    """The fields of a job that the command line shows."""
 
     id: str
     status: str
@@ -50,7 +50,7 @@ class Job:
     progress: int
     notice: str | None
     error: str | None
-    film_id: str | None
+    video_id: str | None
 
     @property
     def ended(self) -> bool:
@@ -66,12 +66,12 @@ class Job:
             progress=data.get("progress") or 0,
             notice=data.get("notice"),
             error=f"{error['message']} ({error['code']})" if error else None,
-            film_id=assets["film"]["id"] if assets else None,
+            video_id=assets["video"]["id"] if assets else None,
         )
 
 
 class Client:
-    """Talks to one gateway with one key. Use as ``async with``."""
+    """A client of one gateway with one API key. Use as ``async with``."""
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url.rstrip("/")
@@ -84,19 +84,19 @@ class Client:
     async def __aexit__(self, *_error: object) -> None:
         await self._session.close()
 
-    async def create_job(self, order: Mapping[str, Any], idempotency_key: str) -> Job:
-        """Order a film, once however often the request has to be sent.
+    async def create_job(self, request: Mapping[str, Any], idempotency_key: str) -> Job:
+        """Create a job; retries create it only once.
 
         Raises:
-            ApiError: refused, or the gateway cannot be reached. So do the other methods.
+            ApiError: the request was rejected, or the gateway cannot be reached. So do the other methods.
         """
-        return await self._job("POST", "/v1/jobs", json=dict(order), headers={"Idempotency-Key": idempotency_key})
+        return await self._job("POST", "/v1/jobs", json=dict(request), headers={"Idempotency-Key": idempotency_key})
 
     async def job(self, job_id: str) -> Job:
         return await self._job("GET", f"/v1/jobs/{job_id}")
 
     async def follow(self, job: Job) -> AsyncIterator[Job]:
-        """The job as it is, then again and again until it has ended."""
+        """Poll the job until it has ended; yields its state each time, starting with ``job``."""
         yield job
         while not job.ended:
             await asyncio.sleep(POLL_INTERVAL)
@@ -104,12 +104,12 @@ class Client:
             yield job
 
     async def webhook_secret(self) -> str:
-        """What the webhooks of this key's account are signed with."""
+        """The signing secret of the account's webhooks."""
         secret: str = (await self._json("GET", "/v1/webhook-secret"))["secret"]
         return secret
 
     async def accepts_key(self) -> bool:
-        """Whether the key is alive here."""
+        """Whether the gateway accepts the API key."""
         try:
             await self._json("GET", "/v1/jobs", params={"limit": "1"})
         except ApiError as error:
@@ -119,7 +119,7 @@ class Client:
         return True
 
     async def download(self, asset_id: str, file: Path) -> None:
-        """Stream an asset's bytes into ``file``, which appears only when it is whole."""
+        """Stream an asset into ``file``, which appears only when complete."""
         part = file.with_name(f".{file.name}.part")
         try:
             async with self._send("GET", f"/v1/assets/{asset_id}/content") as response:
@@ -129,7 +129,7 @@ class Client:
                         await asyncio.to_thread(output.write, chunk)
             part.replace(file)
         except aiohttp.ClientError as error:
-            raise ApiError(f"the film did not arrive whole: {_reason(error)}") from error
+            raise ApiError(f"the video did not arrive whole: {_reason(error)}") from error
         except OSError as error:
             raise ApiError(f"{file} cannot be written: {error.strerror}") from error
         finally:
@@ -140,54 +140,54 @@ class Client:
         try:
             return Job.read(data)
         except (LookupError, TypeError, AttributeError) as error:
-            raise self._stranger("something that is no job") from error
+            raise self._not_filmgate("something that is not a job") from error
 
     async def _json(self, method: str, path: str, **options: Any) -> Any:
         async with self._send(method, path, **options) as response:
             try:
                 return await response.json()
             except (aiohttp.ContentTypeError, ValueError) as error:
-                raise self._stranger(response.content_type) from error
+                raise self._not_filmgate(response.content_type) from error
             except (aiohttp.ClientError, TimeoutError) as error:
-                raise ApiError(f"{self.url} broke off its answer: {_reason(error)}", uncertain=True) from error
+                raise ApiError(f"{self.url} broke off its response: {_reason(error)}", uncertain=True) from error
 
-    def _stranger(self, answer: str) -> ApiError:
-        return ApiError(f"{self.url} answered {answer}: it is no Filmgate; check the URL", uncertain=True)
+    def _not_filmgate(self, received: str) -> ApiError:
+        return ApiError(f"{self.url} returned {received}: it is not Filmgate; check the URL", uncertain=True)
 
     @asynccontextmanager
     async def _send(
         self, method: str, path: str, *, tries: int = TRIES, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        response = await self._answer(method, path, tries, options)
+        response = await self._request(method, path, tries, options)
         async with response:
             if not response.ok:
-                raise await _refusal(response)
+                raise await _rejection(response)
             yield response
 
-    async def _answer(self, method: str, path: str, tries: int, options: Mapping[str, Any]) -> aiohttp.ClientResponse:
-        """The head of the answer; the same request again while the gateway is away."""
-        heard = False
+    async def _request(self, method: str, path: str, tries: int, options: Mapping[str, Any]) -> aiohttp.ClientResponse:
+        """Send a request, and retry it while the gateway is unavailable. The body of the response is not read yet."""
+        sent = False
         for attempt in range(1, tries + 1):
             last = attempt == tries
             try:
                 response = await self._session.request(method, self.url + path, **options)
             except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-                raise ApiError(f"{self.url} is no URL; one begins with http:// or https://") from error
+                raise ApiError(f"{self.url} is not a URL; a URL begins with http:// or https://") from error
             except (aiohttp.ClientError, TimeoutError) as error:
-                heard = heard or not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+                sent = sent or not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
                 if last:
-                    raise ApiError(f"{self.url} cannot be reached: {_reason(error)}", uncertain=heard) from error
+                    raise ApiError(f"{self.url} cannot be reached: {_reason(error)}", uncertain=sent) from error
             else:
-                heard = True
+                sent = True
                 if last or response.status not in TRY_AGAIN:
                     return response
                 response.release()
             await asyncio.sleep(backoff.exponential(attempt, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
-    """The problem's detail, then each field on a line of its own, unless the detail has said it."""
+async def _rejection(response: aiohttp.ClientResponse) -> ApiError:
+    """The problem's detail, then one line for each field whose message the detail does not contain."""
     uncertain = response.status >= 500
     try:
         problem = await response.json(content_type=None)
@@ -196,21 +196,21 @@ async def _refusal(response: aiohttp.ClientResponse) -> ApiError:
         fields = [f"  {item['field']}: {item['message']}" for item in errors if item["message"] not in detail]
         return ApiError(detail, *fields, status=response.status, uncertain=uncertain)
     except (aiohttp.ClientError, ValueError, LookupError, TypeError, AttributeError):
-        said = f"{response.url.origin()} answered {response.status} {response.reason}"
-        return ApiError(said, status=response.status, uncertain=uncertain)
+        message = f"{response.url.origin()} returned {response.status} {response.reason}"
+        return ApiError(message, status=response.status, uncertain=uncertain)
 
 
 def _reason(error: Exception) -> str:
-    """Why there was no answer, in words for the person at the terminal."""
+    """Why there was no response, in plain words."""
     if isinstance(error, aiohttp.ClientSSLError):
-        return "no secure connection; is its certificate good, and does it speak https at all?"
+        return "no secure connection; check its certificate, and that it serves https"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "there is no host of that name"
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
         return os.strerror(number).lower() if number else "no connection"
     if isinstance(error, TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection"
     return str(error) or type(error).__name__

@@ -1,6 +1,6 @@
-"""The one way to read the time, so that a test can hold it still.
+"""The clock, injectable so that tests can control it.
 
-Leases and schedules never use it: they live by the database's own ``clock_timestamp()``.
+Leases and schedules do not use it: they use the database's ``clock_timestamp()``.
 """
 
 from collections.abc import Callable
@@ -10,5 +10,5 @@ Clock = Callable[[], datetime]
 
 
 def utc_now() -> datetime:
-    """The wall clock, aware and in UTC."""
+    """The current time in UTC, timezone-aware."""
     return datetime.now(UTC)

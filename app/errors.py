@@ -1,20 +1,20 @@
-"""What can go wrong when somebody calls us. HTTP is mapped once, in ``problems.py``.
+"""Errors of the public API. ``app/web/problems.py`` maps them to HTTP.
 
 FilmgateError
-├── InvalidRequest          the caller can fix it; names the fields
+├── InvalidRequest          the caller can correct it; names the fields
 │   ├── UnknownModel
 │   ├── ModelRetired
 │   └── IdempotencyMismatch
-├── Unauthenticated         no key, or not a live one
+├── Unauthenticated         no key, or not a valid one
 ├── Forbidden               the key lacks a scope
-├── NotFound                no such thing, or not yours: the same answer
-├── Conflict                the thing's state does not allow it
-├── Gone                    it was here; its retention is over
+├── NotFound                no such resource, or another account's: the same response
+├── Conflict                the state of the resource does not allow it
+├── Gone                    its retention period has ended
 ├── RangeNotSatisfiable
 ├── TooLarge
 ├── TooSlow                 the body did not arrive in time
 ├── RateLimited
-└── Unavailable             a dependency is away; trying again helps
+└── Unavailable             a dependency is unavailable; a retry may succeed
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One thing wrong with one field. ``field`` is a path such as ``inputs[0].url``."""
+    """An error of one field. ``field`` is a path such as ``inputs[0].url``."""
 
     field: str
     code: str
@@ -35,7 +35,7 @@ class FilmgateError(Exception):
     """Base. ``code`` is stable and documented; ``message`` is safe to show to any caller."""
 
     code: ClassVar[str] = "internal_error"
-    title: ClassVar[str] = "Something went wrong on our side"
+    title: ClassVar[str] = "Internal error"
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)

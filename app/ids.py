@@ -1,4 +1,4 @@
-"""TypeIDs: ``job_01h455vb4pex5vsknk084sn02q`` outside, a plain UUIDv7 inside (TypeID spec 0.3)."""
+"""TypeIDs: ``job_01h455vb4pex5vsknk084sn02q`` in the API, a plain UUIDv7 in the database (TypeID spec 0.3)."""
 
 import secrets
 import time
@@ -13,7 +13,7 @@ _VALUES = {letter: value for value, letter in enumerate(ALPHABET)}
 
 
 class Prefix(StrEnum):
-    """The kind of thing an id names."""
+    """The kind of resource that an id identifies."""
 
     ACCOUNT = "acc"
     KEY = "key"
@@ -35,7 +35,7 @@ def new_id() -> UUID:
 
 
 def earliest(moment: datetime, seconds: float = 0) -> UUID:
-    """Less than every id that is made from so many seconds after a moment on: "since then" is a range of ids."""
+    """The lower bound of all ids created from ``seconds`` after ``moment`` on, for range queries by time."""
     return UUID(int=max(0, int((moment.timestamp() + seconds) * 1000)) << 80)
 
 
@@ -48,7 +48,7 @@ def encode(prefix: Prefix, value: UUID) -> str:
 
 
 def decode(prefix: Prefix, text: str) -> UUID | None:
-    """The UUID inside a public id, or None when the text is not an id of that kind."""
+    """The UUID of a public id, or None if the text is not an id of that kind."""
     head, _, suffix = text.rpartition("_")
     if head != prefix or len(suffix) != SUFFIX_LENGTH or suffix[0] > "7":
         return None

@@ -1,4 +1,4 @@
-"""Whether a process can do its work, and its figures for Prometheus: the same for the API and the worker."""
+"""Readiness and Prometheus metrics of a process, the same for the API and the worker."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,33 +20,33 @@ log = structlog.get_logger()
 
 
 class Check(BaseModel):
-    """One dependency."""
+    """The state of one dependency."""
 
     ok: bool
-    reason: str | None = Field(default=None, description="Why it is not usable, for the operator.")
+    reason: str | None = Field(default=None, description="Why the dependency is not usable, for the operator.")
 
 
 class Health(BaseModel):
-    """The process runs."""
+    """The process is running."""
 
     status: Literal["ok"] = "ok"
 
 
 class Readiness(BaseModel):
-    """Whether the process can do its work, and if not, why."""
+    """Whether the process can do its work, with the state of each dependency."""
 
     status: Literal["ready", "degraded", "not_ready"] = Field(
-        description="`degraded`: it works, more slowly or not wholly (Redis away: jobs are found by the sweep)."
+        description="`degraded`: it works, more slowly or partly (without Redis, the sweep finds the jobs)."
     )
     checks: dict[str, Check]
 
 
 async def readiness_of(resources: Resources) -> Readiness:
-    """Ask every dependency, all at once, each within a bounded time."""
+    """Check all dependencies concurrently, each within a time limit."""
 
     async def postgres() -> None:
-        async with resources.database.read() as connection:
-            await connection.execute(text("SELECT 1 FROM schedule LIMIT 1"))
+        async with resources.database.read() as conn:
+            await conn.execute(text("SELECT 1 FROM schedule LIMIT 1"))
 
     async def redis() -> None:
         await resources.redis.ping()
@@ -63,12 +63,12 @@ async def readiness_of(resources: Resources) -> Readiness:
 
 
 async def scrape(resources: Resources, accept: str | None) -> tuple[bytes, str]:
-    """The metrics of this process and the gauges of the database: a body, and its content type."""
+    """The metrics of this process and the gauges read from the database: a body and its content type."""
 
     async def measure() -> Levels:
-        async with resources.database.read() as connection:
-            jobs = await repository.counts(connection)
-            ages = await schedule.oldest_overdue(connection)
+        async with resources.database.read() as conn:
+            jobs = await repository.counts(conn)
+            ages = await schedule.oldest_overdue(conn)
         return Levels(
             jobs={state.value: number for state, number in jobs.items()},
             queue_age={lane.value: seconds for lane, seconds in ages.items()},
@@ -82,11 +82,11 @@ async def _check(probe: Callable[[], Awaitable[None]]) -> Check:
         async with asyncio.timeout(CHECK_SECONDS):
             await probe()
     except TimeoutError:
-        return Check(ok=False, reason=f"no answer within {CHECK_SECONDS} seconds")
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is the reason
+        return Check(ok=False, reason=f"no reply within {CHECK_SECONDS} seconds")
+    except Exception as error:  # noqa: BLE001  # any failure is reported as the reason
         log.warning("dependency not usable", probe=probe.__name__, error=repr(error))
         if lacks_tables(error):
-            return Check(ok=False, reason="the tables are not there; run filmgate migrate")
-        # Our own errors have a message that anybody may read; what a driver says may hold addresses.
+            return Check(ok=False, reason="the tables do not exist; run filmgate migrate")
+        # Filmgate's own errors have a public message; the text of a driver may contain addresses.
         return Check(ok=False, reason=getattr(error, "message", None) or type(error).__name__)
     return Check(ok=True)

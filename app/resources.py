@@ -1,4 +1,4 @@
-"""What a process holds open, and the services built on it: the same for the API and the worker."""
+"""The object graph of a process, built once: the same for the API and the worker."""
 
 import gc
 import os
@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -15,7 +16,7 @@ from app.assets.storage import Storage
 from app.events.service import EventService
 from app.infra.db import Database
 from app.infra.egress import GuardedClient
-from app.infra.encryption import Sealer
+from app.infra.encryption import Encryptor
 from app.infra.queue import Bell, Redis, open_redis
 from app.jobs.api.acceptance import Acceptance
 from app.jobs.api.callbacks import CallbackService
@@ -23,13 +24,18 @@ from app.jobs.api.forecast import Forecast
 from app.jobs.api.service import JobService
 from app.jobs.callback_urls import CallbackUrls
 from app.jobs.db.render_times import RenderTimes
-from app.jobs.engine.context import Workbench
+from app.jobs.engine.admission import Admission
+from app.jobs.engine.context import EngineContext
+from app.jobs.engine.fetcher import Fetcher
+from app.jobs.engine.finder import Finder
 from app.jobs.engine.poller import Poller
-from app.jobs.engine.reconciler import Watcher
+from app.jobs.engine.reconciler import Reconciler
+from app.jobs.engine.render_results import RenderResults
 from app.jobs.engine.resolver import Resolver
 from app.jobs.engine.storer import Storer
+from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.engine.submitter import Submitter
-from app.jobs.transitions import Recorder
+from app.jobs.transitions import Transitions
 from app.providers.registry import Registry
 from app.providers.transport import Clients
 from app.retention import Retention
@@ -39,45 +45,44 @@ from app.webhooks.service import WebhookService
 
 SIGNED_URLS = "signed asset URLs"
 CALLBACK_URLS = "callback URLs"
-#: What a frozen process holds must not hold up our callers: they are told to ask again.
+#: API requests wait this long for a row that another process has locked; then the response is a 503.
 LONGEST_LOCK_SECONDS = 1
 CREDENTIAL = re.compile(r"FILMGATE_CONNECTION_\w+_(API_KEY|CALLBACK_SECRET)")
 
 log = structlog.get_logger()
 
 
-def warn_of_strays(settings: Settings) -> None:
-    """Name the variables that hold a secret of a connection that is not configured: misspelt, perhaps."""
+def warn_unused_credentials(settings: Settings) -> None:
+    """Log the credential variables of connections that are not configured: a name may be misspelt."""
     known = {variable(name) for name in settings.connections for variable in (credential_variable, callback_variable)}
-    if strays := sorted(name for name in os.environ if CREDENTIAL.fullmatch(name) and name not in known):
-        log.warning("credentials of no connection; check the names", variables=strays)
+    if unused := sorted(name for name in os.environ if CREDENTIAL.fullmatch(name) and name not in known):
+        log.warning("credentials of no connection; check the names", variables=unused)
 
 
-def settle() -> None:
-    """Tell the garbage collector that what a process has loaded stays, so that it never looks through it again.
+def freeze_gc() -> None:
+    """Exclude objects loaded at start-up from garbage collection: full collections paused the API for about 100 ms.
 
-    Each full collection stopped the API for a tenth of a second before: it was most of the slowest percent of requests.
-    What requests leave behind is hardly ever a cycle, so that it is enough to look for those now and then.
+    Requests leave few reference cycles, so rare collections of the other objects are enough.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
 
 
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """Who advances jobs, lane by lane."""
+class Steps(NamedTuple):
+    """The steps of a worker, one for each lane."""
 
     submitter: Submitter
     resolver: Resolver
     poller: Poller
     storer: Storer
-    watcher: Watcher
+    reconciler: Reconciler
+    deliverer: Deliverer
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Opened once at the door, closed at the end."""
+    """The clients of a process and the services built on them. Built once, by :meth:`open`."""
 
     settings: Settings
     database: Database
@@ -89,16 +94,15 @@ class Resources:
     assets: AssetService
     jobs: JobService
     callbacks: CallbackService
-    times: RenderTimes
-    bench: Workbench
+    render_times: RenderTimes
+    engine: EngineContext
     steps: Steps
-    deliverer: Deliverer
     retention: Retention
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings, bell: Bell, *, process: str) -> AsyncIterator["Resources"]:
-        """Everything a process needs. Connections are made when they are first used.
+        """Build the object graph. Connections are made on first use.
 
         Raises:
             SettingsError: the configuration names something that does not exist.
@@ -131,23 +135,24 @@ class Resources:
         clients: Clients,
         guarded: GuardedClient,
     ) -> "Resources":
-        sealer = Sealer(settings.secret_key.get_secret_value())
+        encryptor = Encryptor.of(settings)
         public_url = str(settings.api.public_url) if settings.api.public_url else None
         registry = Registry.open(settings, clients)
         storage = Storage.open(settings.assets)
         events = EventService(database)
-        webhooks = WebhookService(database, sealer, settings.webhooks)
+        webhooks = WebhookService(database, encryptor, settings.webhooks)
         assets = AssetService(
             database,
             storage,
             settings.assets,
-            url_key=sealer.derive(SIGNED_URLS),
+            url_keys=encryptor.signing_keys(SIGNED_URLS),
             public_url=public_url,
         )
-        recorder = Recorder(webhooks)
-        urls = CallbackUrls(sealer.derive(CALLBACK_URLS), public_url)
-        times = RenderTimes(database)
-        bench = Workbench(database, registry, recorder, bell, settings.jobs, settings.worker.lease, urls)
+        transitions = Transitions(database, webhooks, bell)
+        callback_urls = CallbackUrls(encryptor.signing_keys(CALLBACK_URLS), public_url)
+        render_times = RenderTimes(database)
+        deliverer = Deliverer(database, guarded, webhooks, settings.webhooks, limit=settings.worker.deliveries)
+        engine = EngineContext(database, registry, transitions, settings.jobs, settings.worker.lease, callback_urls)
         return cls(
             settings=settings,
             database=database,
@@ -161,23 +166,38 @@ class Resources:
                 database,
                 acceptance=Acceptance(registry, webhooks, settings.jobs),
                 catalog=registry.catalog,
-                recorder=recorder,
+                transitions=transitions,
                 assets=assets,
                 events=events,
                 webhooks=webhooks,
-                forecast=Forecast(registry, times),
-                bell=bell,
+                forecast=Forecast(registry, render_times),
             ),
-            callbacks=CallbackService(database, registry, urls, bell, watch_for=settings.jobs.watch_for),
-            times=times,
-            bench=bench,
-            steps=Steps(
-                Submitter(bench),
-                Resolver(bench),
-                Poller(bench, times),
-                Storer(bench, assets, settings.assets),
-                Watcher(bench, assets, settings.assets),
-            ),
-            deliverer=Deliverer(database, guarded, webhooks, settings.webhooks),
+            callbacks=CallbackService(transitions, registry, callback_urls, reconcile_for=settings.jobs.watch_for),
+            render_times=render_times,
+            engine=engine,
+            steps=cls._steps(settings, engine, assets, render_times, deliverer),
             retention=Retention(database, settings),
+        )
+
+    @classmethod
+    def _steps(
+        cls,
+        settings: Settings,
+        engine: EngineContext,
+        assets: AssetService,
+        render_times: RenderTimes,
+        deliverer: Deliverer,
+    ) -> Steps:
+        limits = settings.worker
+        finder, fetcher = Finder(engine), Fetcher(engine, assets)
+        submit_results, render_results = SubmitResults(engine), RenderResults(engine)
+        admission = Admission(engine, submit_results)
+        fetch_tries = settings.assets.fetch_tries
+        return Steps(
+            Submitter(engine, admission, submit_results, limit=limits.submissions),
+            Resolver(engine, finder, submit_results, limit=limits.submissions),
+            Poller(engine, render_results, render_times, limit=limits.polls),
+            Storer(engine, fetcher, render_results, assets, fetch_tries=fetch_tries, limit=limits.stores),
+            Reconciler(engine, finder, fetcher, submit_results, assets, fetch_tries=fetch_tries, limit=limits.stores),
+            deliverer,
         )

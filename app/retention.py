@@ -1,8 +1,7 @@
-"""Retention: what is over goes after its time, so that the tables in use stay small. Decision 010 says why so.
+"""Retention: deletes expired rows in small batches so that hot tables stay small. See docs/decisions/010.
 
-Every worker looks once a minute. What is over is removed in batches, by an index and in a transaction each; between two
-of them there is a pause that is longer than the batch took. So it never holds up real work, and the next worker removes
-what a killed one has not.
+Every worker runs it once a minute. A batch is one transaction and uses an index. The pause after a batch is longer than
+the batch itself, so that retention does not slow down other work. What a killed worker leaves, the next one deletes.
 """
 
 import asyncio
@@ -26,12 +25,12 @@ from app.jobs.db import repository, retention
 from app.settings import Settings
 from app.webhooks import retention as webhooks
 
-#: Rows looked at in one batch. Of a job goes everything, some twenty rows.
+#: Rows scanned in one batch. A job is deleted with all its rows, about twenty.
 BATCH = 1000
 JOBS_BATCH = 100
-#: For so many times as long as a batch took, nothing is removed.
+#: The pause after a batch, in multiples of its duration.
 PAUSE_FACTOR = 3
-#: Numbers that nobody else uses, one for each kind: who holds it removes a batch.
+#: Postgres advisory locks, one for each kind of row: only one worker at a time deletes a batch of a kind.
 ADVISORY_LOCKS = {"keys": 0xF11A6A80, "deliveries": 0xF11A6A81, "events": 0xF11A6A82, "jobs": 0xF11A6A83}
 
 FIRST = UUID(int=0)
@@ -41,9 +40,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """How many rows went, and behind which one the next batch begins: None when there is none."""
+    """The number of rows deleted, and the cursor of the next batch: None if there is none."""
 
-    gone: int
+    deleted: int
     last: Any = None
 
 
@@ -51,7 +50,7 @@ Step = Callable[[AsyncConnection, Any], Awaitable[Batch]]
 
 
 class Retention:
-    """Removes what is over. Nothing goes that a live job, a watch, a delivery, a file or a key still needs."""
+    """Deletes expired rows, except those that an active job, reconciliation, delivery, file or key still needs."""
 
     def __init__(self, database: Database, settings: Settings, batch: int = BATCH) -> None:
         self._database = database
@@ -60,69 +59,69 @@ class Retention:
         self._batch = batch
 
     async def remove(self) -> None:
-        """Remove all that is over, in batches. What somebody else is removing is left to them."""
-        gone = await self._all(
+        """Delete all expired rows, in batches. Skips a kind that another worker is deleting."""
+        deleted = await self._all(
             ("keys", self._keys, FIRST), ("deliveries", self._deliveries, FIRST), ("events", self._events, 0)
         )
-        # After the keys: a job is needed while one leads to it.
-        gone += await self._all(("jobs", self._jobs, FIRST))
-        if gone:
-            log.info("removed what is over", **gone)
+        # After the idempotency keys: a job is kept while a key refers to it.
+        deleted += await self._all(("jobs", self._jobs, FIRST))
+        if deleted:
+            log.info("expired rows deleted", **deleted)
 
     async def _all(self, *steps: tuple[str, Step, Any]) -> Counter[str]:
-        """A batch of each kind in turn until there are no more: a great heap of one keeps no other waiting."""
-        gone: Counter[str] = Counter()
+        """Delete a batch of each kind in turn until none is left: one large backlog does not delay the others."""
+        deleted: Counter[str] = Counter()
         unfinished = list(steps)
         while unfinished:
             for name, step, behind in unfinished.copy():
                 batch = await self._one(name, step, behind)
-                gone[name] += batch.gone
+                deleted[name] += batch.deleted
                 unfinished.remove((name, step, behind))
                 if batch.last is not None:
                     unfinished.append((name, step, batch.last))
-        return +gone
+        return +deleted
 
     async def _one(self, name: str, step: Step, behind: Any) -> Batch:
-        """One batch, and a pause; nothing while somebody else is removing the same, who goes on with it."""
+        """Delete one batch, then pause. Does nothing if another worker is deleting rows of this kind."""
         began = time.monotonic()
-        async with self._database.begin() as connection:
+        async with self._database.begin() as conn:
             lock = text("SELECT pg_try_advisory_xact_lock(:number)")
-            if not await connection.scalar(lock, {"number": ADVISORY_LOCKS[name]}):
+            if not await conn.scalar(lock, {"number": ADVISORY_LOCKS[name]}):
                 return Batch(0)
-            batch = await step(connection, behind)
+            batch = await step(conn, behind)
         if batch.last is not None:
             await asyncio.sleep(PAUSE_FACTOR * (time.monotonic() - began))
         return batch
 
-    async def _keys(self, connection: AsyncConnection, behind: Any) -> Batch:
-        gone = await retention.forget_keys(connection, self._key_days, self._batch)
-        return Batch(gone, behind if gone == self._batch else None)
+    async def _keys(self, conn: AsyncConnection, behind: Any) -> Batch:
+        deleted = await retention.delete_keys(conn, self._key_days, self._batch)
+        return Batch(deleted, behind if deleted == self._batch else None)
 
-    async def _deliveries(self, connection: AsyncConnection, behind: UUID) -> Batch:
-        before = await repository.first_id_since(connection, timedelta(days=self._settings.deliveries_days))
-        last, gone = await webhooks.forget(connection, behind=behind, before=before, limit=self._batch)
-        return Batch(gone, last)
+    async def _deliveries(self, conn: AsyncConnection, behind: UUID) -> Batch:
+        before = await repository.first_id_since(conn, timedelta(days=self._settings.deliveries_days))
+        last, deleted = await webhooks.delete_ended(conn, behind=behind, before=before, limit=self._batch)
+        return Batch(deleted, last)
 
-    async def _events(self, connection: AsyncConnection, behind: int) -> Batch:
-        last, old = await events.forgettable(connection, self._settings.events_days, behind=behind, limit=self._batch)
-        live = await retention.live_among(connection, set(old.values())) if old else set()
-        gone = await events.forget(connection, [seq for seq, subject_id in old.items() if subject_id not in live])
-        return Batch(gone, last)
+    async def _events(self, conn: AsyncConnection, behind: int) -> Batch:
+        last, old = await events.expired(conn, self._settings.events_days, behind=behind, limit=self._batch)
+        live = await retention.live_among(conn, set(old.values())) if old else set()
+        deleted = await events.delete(conn, [seq for seq, subject_id in old.items() if subject_id not in live])
+        return Batch(deleted, last)
 
-    async def _jobs(self, connection: AsyncConnection, behind: UUID) -> Batch:
+    async def _jobs(self, conn: AsyncConnection, behind: UUID) -> Batch:
         days = self._settings.jobs_days
         if days is None:
             return Batch(0)
-        before = await repository.first_id_since(connection, timedelta(days=days))
-        if keyless := await retention.keyless_before(connection):
-            before = min(before, ids.earliest(keyless))  # or each look would read again what their keys still keep
-        last, over = await retention.over(
-            connection, days, behind=behind, before=before, limit=min(self._batch, JOBS_BATCH)
+        before = await repository.first_id_since(conn, timedelta(days=days))
+        if keyless := await retention.keyless_before(conn):
+            before = min(before, ids.earliest(keyless))  # skips jobs that a key still refers to
+        last, expired = await retention.expired(
+            conn, days, behind=behind, before=before, limit=min(self._batch, JOBS_BATCH)
         )
-        needed = await webhooks.owing(connection, over) | await assets.holding(connection, over)
-        job_ids = [job_id for job_id in over if job_id not in needed]
+        needed = await webhooks.subjects_with_pending(conn, expired) | await assets.jobs_with_files(conn, expired)
+        job_ids = [job_id for job_id in expired if job_id not in needed]
         if not job_ids:
             return Batch(0, last)
-        for forget in (webhooks.forget_subjects, events.forget_subjects, assets.forget_jobs):
-            await forget(connection, job_ids)
-        return Batch(await retention.forget(connection, job_ids), last)
+        for delete in (webhooks.delete_of_subjects, events.delete_of_subjects, assets.delete_of_jobs):
+            await delete(conn, job_ids)
+        return Batch(await retention.delete(conn, job_ids), last)

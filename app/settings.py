@@ -1,4 +1,4 @@
-"""Settings: every key there is, with its type, its default and its checks. ``configuration.py`` reads them.
+"""The settings: every key with its type, default and validation. ``settings_loader.py`` loads them.
 
 A nested key such as ``[database] url`` is ``FILMGATE_DATABASE_URL`` in the environment. A connection's secrets come
 from ``FILMGATE_CONNECTION_<NAME>_API_KEY`` and ``…_CALLBACK_SECRET`` (name in capitals, ``-`` as ``_``), never from the
@@ -32,7 +32,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$")]
 
 
 class Group(BaseModel):
-    """A section of ``filmgate.toml``: unknown keys are mistakes."""
+    """A section of ``filmgate.toml``. Unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,7 +42,7 @@ class DatabaseSettings(Group):
     pool_size: int = Field(default=16, ge=2)
     pool_timeout: Seconds = 5
     connect_timeout: Seconds = 5
-    command_timeout: Seconds = Field(default=10, description="seconds before a statement is given up")
+    command_timeout: Seconds = Field(default=10, description="seconds until a statement is aborted")
 
     @field_validator("url")
     @classmethod
@@ -58,8 +58,8 @@ class DatabaseSettings(Group):
 
 class RedisSettings(Group):
     url: SecretStr
-    socket_timeout: Seconds = Field(default=2, description="a frozen server must not hang us")
-    poll_delay: Seconds = Field(default=0.05, description="seconds between two looks of the worker at the queue")
+    socket_timeout: Seconds = Field(default=2, description="seconds until a frozen server counts as unavailable")
+    poll_delay: Seconds = Field(default=0.05, description="seconds between two polls of the arq queue by a worker")
 
     @field_validator("url")
     @classmethod
@@ -72,52 +72,52 @@ class RedisSettings(Group):
 class ApiSettings(Group):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    public_url: AnyHttpUrl | None = Field(default=None, description="how clients reach us; used in signed URLs")
+    public_url: AnyHttpUrl | None = Field(default=None, description="URL of the API for clients; used in signed URLs")
     max_body_bytes: int = Field(default=262_144, ge=1024)
-    body_timeout: Seconds = Field(default=10, description="seconds a request body may take to arrive")
+    body_timeout: Seconds = Field(default=10, description="seconds within which a request body must arrive")
     max_wait: Seconds = Field(default=60, description="the longest `Prefer: wait`")
     shutdown_grace: Seconds = 10
 
 
 class WorkerSettings(Group):
-    name: str | None = Field(default=None, description="shown in logs and metrics; host and pid by default")
+    name: str | None = Field(default=None, description="name in logs and metrics; host and pid by default")
     host: str = "127.0.0.1"
-    port: int = Field(default=9090, ge=0, le=65535, description="health and metrics of the worker")
-    submissions: int = Field(default=32, ge=1, description="paid requests under way at once")
-    polls: int = Field(default=100, ge=1, description="status requests under way at once")
-    stores: int = Field(default=4, ge=1, description="films copied at once")
-    deliveries: int = Field(default=256, ge=1, description="webhooks sent at once")
-    sweep_interval: Seconds = Field(default=1, description="seconds between two looks at Postgres with no ring")
-    lease: Seconds = Field(default=30, description="seconds a step may go without a sign of life")
-    shutdown_grace: Seconds = Field(default=40, description="seconds that steps under way get when told to stop")
+    port: int = Field(default=9090, ge=0, le=65535, description="port of the worker's health checks and metrics")
+    submissions: int = Field(default=32, ge=1, description="concurrent paid requests")
+    polls: int = Field(default=100, ge=1, description="concurrent status requests")
+    stores: int = Field(default=4, ge=1, description="videos copied concurrently")
+    deliveries: int = Field(default=256, ge=1, description="concurrent webhook attempts")
+    sweep_interval: Seconds = Field(default=1, description="seconds between sweeps of Postgres for due work")
+    lease: Seconds = Field(default=30, description="seconds until a step without heartbeat is taken over")
+    shutdown_grace: Seconds = Field(default=40, description="seconds that running steps may take to finish on shutdown")
 
 
 class JobSettings(Group):
-    submit_timeout: Seconds = Field(default=30, description="absolute time-out of one paid request")
-    submit_margin: Seconds = Field(default=15, description="seconds to write its outcome down before the lease ends")
-    lookup_pause: Seconds = Field(default=5, description="seconds between two looks for a lost request")
-    default_deadline: Seconds = Field(default=3600, description="seconds, when the request names none")
+    submit_timeout: Seconds = Field(default=30, description="total timeout of one paid request in seconds")
+    submit_margin: Seconds = Field(default=15, description="seconds left to record its result before the lease expires")
+    lookup_pause: Seconds = Field(default=5, description="seconds between two look-ups of a lost submission")
+    default_deadline: Seconds = Field(default=3600, description="deadline in seconds if the request sets none")
     max_deadline: Seconds = 86_400
-    unknown_wait: Seconds = Field(default=900, description="seconds to look for the outcome of a lost reply")
-    lost_after: Seconds = Field(default=600, description="seconds a remote job may be unknown upstream")
-    watch_for: Seconds = Field(default=86_400, description="seconds a purchase is watched after its job has ended")
-    break_after: int = Field(default=5, ge=1, description="failures in a row that close a connection to new jobs")
-    break_pause: Seconds = Field(default=30, description="seconds until a closed connection is tried again; doubles")
-    longest_break: Seconds = Field(default=300, description="seconds it is closed at most")
+    unknown_wait: Seconds = Field(default=900, description="seconds to resolve a submission whose reply was lost")
+    lost_after: Seconds = Field(default=600, description="seconds a remote job may be unknown to the provider")
+    watch_for: Seconds = Field(default=86_400, description="seconds a submission is reconciled after its job has ended")
+    break_after: int = Field(default=5, ge=1, description="consecutive failures that open a circuit breaker")
+    break_pause: Seconds = Field(default=30, description="seconds until an open breaker is tried again; doubles")
+    longest_break: Seconds = Field(default=300, description="maximum of break_pause after doubling")
     idempotency_days: int = Field(default=30, ge=1)
 
 
 class AssetSettings(Group):
     store: str = Field(default="file:///var/lib/filmgate/assets", description="file://, s3://, gs:// or az:// URL")
-    store_options: dict[str, str] = Field(default_factory=dict, description="endpoint, region … of the store")
-    spool: Path | None = Field(default=None, description="directory for films on their way in; system default")
-    max_bytes: int = Field(default=2_147_483_648, ge=1, description="the largest film taken in")
+    store_options: dict[str, str] = Field(default_factory=dict, description="options of the store: endpoint, region …")
+    spool: Path | None = Field(default=None, description="directory for videos being received; system default")
+    max_bytes: int = Field(default=2_147_483_648, ge=1, description="maximum size of a video")
     min_free_bytes: int = Field(
-        default=1_073_741_824, ge=0, description="below this much free disk nothing is taken in"
+        default=1_073_741_824, ge=0, description="free disk space below which no video is stored"
     )
     retention_days: int = Field(default=30, ge=1)
-    url_ttl: Seconds = Field(default=3600, description="seconds a signed URL lives")
-    fetch_timeout: Seconds = Field(default=1800, description="seconds one copy may take")
+    url_ttl: Seconds = Field(default=3600, description="seconds a signed URL is valid")
+    fetch_timeout: Seconds = Field(default=1800, description="seconds within which one video must be received")
     fetch_tries: int = Field(default=8, ge=1)
 
 
@@ -129,62 +129,64 @@ class WebhookSettings(Group):
     )
     timeout: Seconds = Field(default=15, description="seconds one attempt may take")
     max_reply_bytes: int = Field(default=65_536, ge=1)
-    allow_http: bool = Field(default=False, description="plain http:// receivers; dev only")
+    allow_http: bool = Field(default=False, description="allow plain http:// receivers; dev mode only")
     allowed_networks: tuple[IPv4Network | IPv6Network, ...] = Field(
-        default=(), description="otherwise private networks that receivers may live in"
+        default=(), description="private networks in which receivers are allowed; dev mode only"
     )
 
 
 class RetentionSettings(Group):
-    """How long what is over is kept. Films have ``assets.retention_days``, keys ``jobs.idempotency_days``."""
+    """Retention periods. See also ``assets.retention_days`` and ``jobs.idempotency_days``."""
 
     events_days: int = Field(default=30, ge=1, description="events of jobs that have ended")
-    deliveries_days: int = Field(default=30, ge=1, description="webhooks that arrived or were given up, with attempts")
+    deliveries_days: int = Field(default=30, ge=1, description="webhooks delivered or given up, with their attempts")
     jobs_days: int | None = Field(
-        default=None, ge=30, description="ended jobs with their ledger and all else; for ever by default"
+        default=None, ge=30, description="ended jobs with all their data; kept indefinitely by default"
     )
 
 
 class ConnectionSettings(Group):
-    """One upstream account: which adapter, where, with which credential and limits."""
+    """One account at a provider: its adapter, URL, credential and limits."""
 
     provider: Name
     base_url: AnyHttpUrl | None = None
     api_key: SecretStr | None = None
-    profile: Name | None = Field(default=None, description="dialect of an openai_compatible server")
-    models: tuple[str, ...] | None = Field(default=None, description="models served here; all of the provider's")
-    callback_secret: SecretStr | None = Field(default=None, description="what the provider signs its callbacks with")
-    max_concurrent: int = Field(default=5, ge=1, description="live submissions at once")
-    requests_per_minute: int | None = Field(default=None, ge=1, description="paid requests within any 60 seconds")
-    poll_interval: Seconds | None = Field(default=None, description="seconds; the provider's own by default")
-    timeout: Seconds = Field(default=30, description="seconds a status request may take")
+    profile: Name | None = Field(default=None, description="the API dialect of an openai_compatible server")
+    models: tuple[str, ...] | None = Field(default=None, description="models served; all of the provider's by default")
+    callback_secret: SecretStr | None = Field(
+        default=None, description="secret with which the provider signs callbacks"
+    )
+    max_concurrent: int = Field(default=5, ge=1, description="concurrent submissions")
+    requests_per_minute: int | None = Field(default=None, ge=1, description="paid requests in any 60 seconds")
+    poll_interval: Seconds | None = Field(
+        default=None, description="seconds between two polls of a job; the adapter's own by default"
+    )
+    timeout: Seconds = Field(default=30, description="timeout of a status request in seconds")
     visibility_delay: Seconds | None = Field(
         default=None,
-        description="seconds until a new job must be in the provider's list; the provider's own by default",
+        description="seconds until a new job must appear in the provider's list; the adapter's own by default",
     )
     lookup_proves_absence: bool | None = Field(
         default=None,
-        description="whether a lost order that the provider does not list was never accepted, and may be sent again; "
-        "false for several servers behind one address; the provider's own by default",
+        description="whether a submission whose reply was lost and that the provider does not list was never accepted, "
+        "and may be retried; false for several servers behind one address; the adapter's own by default",
     )
-    exclusive_account: bool = Field(
-        default=False, description="whether only this gateway orders on the upstream account"
-    )
+    exclusive_account: bool = Field(default=False, description="whether this gateway alone uses the account")
     create_encoding: Literal["json", "multipart"] | None = Field(
-        default=None, description="how an openai_compatible server takes orders; the profile's by default"
+        default=None, description="encoding of create requests to an openai_compatible server; the profile's by default"
     )
     seconds_type: Literal["string", "integer"] | None = Field(
-        default=None, description="what an openai_compatible server takes as seconds in JSON; the profile's by default"
+        default=None, description="JSON type of `seconds` for an openai_compatible server; the profile's by default"
     )
     private_results: bool = Field(
-        default=False, description="films may come from private addresses, such as an own object store"
+        default=False, description="allow video URLs at private addresses, such as a private object store"
     )
 
 
 class ModelSettings(Group):
-    """One model of the catalogue: what may be asked of it, and what it costs.
+    """One model of the catalogue: its parameters and prices.
 
-    ``name`` in the file's table key is what callers send; ``upstream`` is what the provider is told.
+    The key of its table is the name that callers send; ``upstream`` is the provider's name.
     """
 
     provider: Name
@@ -198,11 +200,11 @@ class ModelSettings(Group):
     seed: bool = False
     negative_prompt: bool = False
     audio: Literal["none", "optional", "always"] = "none"
-    options: tuple[str, ...] = Field(default=(), description="provider_options that may be passed through")
+    options: tuple[str, ...] = Field(default=(), description="provider_options that are passed through")
     usd_per_second: Decimal | dict[str, Decimal] | None = Field(
-        default=None, description="one price, or one by size; none means the price is not known"
+        default=None, description="one price, or one by size; unset means unknown"
     )
-    typical_seconds: Seconds = Field(default=120, description="how long a render usually takes")
+    typical_seconds: Seconds = Field(default=120, description="typical render time in seconds")
     sunset: str | None = Field(default=None, pattern=r"^\d{4}-\d\d-\d\d$")
 
     @field_validator("sizes")
@@ -223,7 +225,7 @@ class ModelSettings(Group):
 
 
 class Settings(BaseSettings):
-    """Everything a process needs to know; invalid settings never get past the door."""
+    """All settings of a process, validated at start-up."""
 
     model_config = SettingsConfigDict(
         env_prefix="FILMGATE_", env_nested_delimiter="_", env_nested_max_split=1, extra="forbid", frozen=True
@@ -231,6 +233,9 @@ class Settings(BaseSettings):
 
     mode: Literal["production", "dev"] = "production"
     secret_key: SecretStr
+    old_secret_keys: tuple[SecretStr, ...] = Field(
+        default=(), description="earlier secret keys, newest first, while `filmgate rotate` has not run"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     database: DatabaseSettings
@@ -271,17 +276,17 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _paid_requests_may_end(self) -> Self:
+    def _shutdown_outlasts_paid_requests(self) -> Self:
         needed = self.jobs.submit_timeout + STOP_MARGIN
         if self.worker.shutdown_grace < needed:
             raise ValueError(
                 f"worker.shutdown_grace: must be at least {needed:g}, which is jobs.submit_timeout and {STOP_MARGIN} "
-                "seconds: a paid request that is cut off leaves a purchase in doubt"
+                "seconds: interrupting a paid request leaves its result unknown"
             )
         return self
 
     @model_validator(mode="after")
-    def _jobs_outlive_what_is_theirs(self) -> Self:
+    def _jobs_outlive_their_data(self) -> Self:
         parts = {
             "retention.events_days": self.retention.events_days,
             "retention.deliveries_days": self.retention.deliveries_days,
@@ -294,7 +299,7 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _names_lead_somewhere(self) -> Self:
+    def _aliases_name_models(self) -> Self:
         for alias, model in self.aliases.items():
             if alias in self.models:
                 raise ValueError(f"aliases.{alias}: is the name of a model too; rename the alias")
@@ -315,14 +320,14 @@ class Settings(BaseSettings):
 
 
 class SettingsError(Exception):
-    """The settings are not usable; the message names each key and what to do."""
+    """The settings are invalid; the message names each key and how to correct it."""
 
 
 def credential_variable(connection: str) -> str:
-    """The environment variable that holds a connection's credential."""
+    """The environment variable of a connection's API key."""
     return f"FILMGATE_CONNECTION_{connection.upper().replace('-', '_')}_API_KEY"
 
 
 def callback_variable(connection: str) -> str:
-    """The environment variable that holds what a provider signs its callbacks with."""
+    """The environment variable of a connection's callback secret."""
     return f"FILMGATE_CONNECTION_{connection.upper().replace('-', '_')}_CALLBACK_SECRET"

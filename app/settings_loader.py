@@ -1,4 +1,4 @@
-"""Reading the settings, once, at the door: ``filmgate.toml`` with the environment ``FILMGATE_*`` over it."""
+"""Loads the settings at start-up: ``filmgate.toml``, overridden by environment variables ``FILMGATE_*``."""
 
 import os
 import re
@@ -17,7 +17,7 @@ DEFAULT_CONFIG = Path("filmgate.toml")
 
 
 def load(path: Path | None = None) -> Settings:
-    """The settings of this process.
+    """Load the settings of this process.
 
     ``path`` is the configuration file; without one, ``$FILMGATE_CONFIG``, else ``./filmgate.toml`` where it exists.
 
@@ -60,7 +60,7 @@ def _add_secrets(name: str, connection: dict[str, Any], file: Path) -> None:
 
 
 def _explain(item: ErrorDetails) -> str:
-    # Pydantic names the members of a union too, such as "lax-or-strict[…]"; those are nobody's keys.
+    # Pydantic's locations also contain members of unions, such as "lax-or-strict[…]", which are not keys.
     path = [str(part) for part in item["loc"] if not re.search(r"[\[(]", str(part))]
     key = ".".join(path)
     message = item["msg"].removeprefix("Value error, ")
@@ -69,7 +69,7 @@ def _explain(item: ErrorDetails) -> str:
     if item["type"] == "missing":
         return _missing([*path, "url"] if path in (["database"], ["redis"]) else path)
     if item["type"] == "extra_forbidden":
-        return f"{key}: there is no such setting; check its spelling"
+        return f"{key}: unknown setting; check its spelling"
     return f"{key}: {message}"
 
 

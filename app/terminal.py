@@ -1,4 +1,4 @@
-"""How a command runs and speaks: plain lines, one exit code per kind of ending, no traceback for what is foreseen."""
+"""Runs and prints for CLI commands: plain lines, exit codes, no traceback for expected errors."""
 
 import asyncio
 import signal
@@ -14,27 +14,27 @@ from app.printable import one_line, printable
 
 
 class CommandError(Exception):
-    """Ends a command. The message is for the person at the terminal."""
+    """Ends a command with an error. The message is printed for the user."""
 
 
 def program() -> str:
-    """How we were called, for advice that can be pasted: ``filmgate`` is not on everybody's PATH."""
+    """The name or path of the running program, for commands to paste: ``filmgate`` may not be on the PATH."""
     return sys.argv[0] if Path(sys.argv[0]).name == "filmgate" else "filmgate"
 
 
 def say(console: Console, *lines: str) -> None:
-    """Print lines as they are: no markup, no colours, no wrapping, and no control characters of anybody else."""
+    """Print lines literally: no markup, colours or wrapping, and with control characters replaced."""
     console.print(*map(one_line, lines), sep="\n", markup=False, highlight=False, soft_wrap=True)
 
 
 def fail(message: object, code: int = 1) -> NoReturn:
-    """Say why on stderr, and exit."""
+    """Print a message on stderr and exit."""
     typer.echo(printable(str(message)), err=True)
     raise typer.Exit(code)
 
 
 def run(work: Coroutine[Any, Any, None]) -> None:
-    """Run a command's body. Ctrl-C, SIGTERM and a closed terminal cancel it, so that it cleans up after itself."""
+    """Run the body of a command. Ctrl-C, SIGTERM and SIGHUP cancel it, so that it can clean up."""
     received: list[signal.Signals] = []
     try:
         asyncio.run(_cancelable(work, received))
@@ -53,7 +53,8 @@ async def _cancelable(work: Coroutine[Any, Any, None], received: list[signal.Sig
         task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # `nohup` means it. A shell that starts something with `&` ignores SIGINT too, but does not mean `kill -INT`.
+        # Respect `nohup`, which ignores SIGHUP. SIGINT is handled even if ignored: shells ignore it for `&` jobs, where
+        # `kill -INT` should still work.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             asyncio.get_running_loop().add_signal_handler(number, cancel, number)
     await work

@@ -1,4 +1,4 @@
-"""``make bench``: every figure of one run against one stack of real processes; writes results/LATEST.md."""
+"""``make bench``: measures all figures against one stack of real processes and writes results/LATEST.md."""
 
 import argparse
 import asyncio
@@ -23,10 +23,10 @@ def main() -> None:
 
 
 async def run(options: Options, figures: Sequence[str], out: Path | None) -> None:
-    """Measure, write, print.
+    """Measure the figures, write the report and print it.
 
     Raises:
-        WindowInvalid: a request failed; what was measured before goes into PARTIAL.md.
+        WindowInvalid: a request failed; figures measured before that are written to PARTIAL.md.
     """
     watch = machine.Watch()
     found: list[Section] = []
@@ -49,17 +49,21 @@ async def run(options: Options, figures: Sequence[str], out: Path | None) -> Non
 
 def _arguments() -> tuple[Options, list[str], Path | None]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", default=",".join(FIGURES), help=f"some of {','.join(FIGURES)}")
-    parser.add_argument("--in-flight", type=int, default=Options().in_flight, help="jobs of p6 (stretch: 25000)")
-    parser.add_argument("--jobs", type=int, default=Options().most_jobs, help="finished jobs of p3, at most")
+    parser.add_argument("--only", default=",".join(FIGURES), help=f"comma-separated subset of {','.join(FIGURES)}")
+    parser.add_argument(
+        "--in-flight", type=int, default=Options().in_flight, help="number of jobs in p6 (stretch goal: 25000)"
+    )
+    parser.add_argument("--jobs", type=int, default=Options().most_jobs, help="maximum number of finished jobs in p3")
     parser.add_argument("--rounds", type=int, default=Options().rounds)
-    parser.add_argument("--rivals", action="store_true", help="LiteLLM in the same rounds (make bench-rivals)")
-    parser.add_argument("--out", type=Path, help="the report; results/LATEST.md when all figures ran")
+    parser.add_argument(
+        "--rivals", action="store_true", help="measure LiteLLM in the same rounds (see make bench-rivals)"
+    )
+    parser.add_argument("--out", type=Path, help="report file; default: results/LATEST.md if all figures ran")
     parser.add_argument("--code", type=Path, default=Code().root, help="another checkout to measure")
     chosen = parser.parse_args()
     figures = [*chosen.only.lower().split(","), *(OPTIONAL if chosen.rivals else ())]
     if unknown := set(figures) - {*FIGURES, *OPTIONAL}:
-        parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown figure: {', '.join(sorted(unknown))}")
     options = Options(
         rounds=chosen.rounds,
         in_flight=chosen.in_flight,

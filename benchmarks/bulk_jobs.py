@@ -1,8 +1,8 @@
-"""Many jobs by SQL: true copies of one job that the product itself made, row by row, in every table that knows it.
+"""Creates many jobs by SQL, as row-by-row copies of one real job in every table that refers to it.
 
-The tables are found in the catalogue: all with a column ``job_id`` or ``subject_id``, and ``jobs``. Ids of copies are
-made from the original's and the copy's number, so references stay whole, and they grow with the number, as the
-product's do. Triggers and foreign keys are off while copies are made or removed: what is copied satisfied them.
+The tables are read from the catalogue: ``jobs`` and all with a column ``job_id`` or ``subject_id``. The id of a copy is
+derived from the original's id and the number of the copy, so references stay intact and ids increase with the number,
+like real ones. Triggers and foreign keys are off during the copy: the original already satisfies them.
 """
 
 import hashlib
@@ -33,8 +33,8 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """When copies were made: copy ``n`` at ``first + (n - base) * step`` Unix milliseconds, by its id; ``moved`` moves
-    the times in its rows there, too, as they must be for jobs that ended long ago."""
+    """Creation times of copies: copy ``n`` has an id of ``first + (n - base) * step`` Unix milliseconds. With ``moved``
+    the times in its rows are shifted accordingly, as needed for jobs that ended long ago."""
 
     first: int
     step: float
@@ -43,31 +43,31 @@ class Spread:
 
     @classmethod
     def now(cls) -> "Spread":
-        """Copies of live jobs: made just now, one after the other."""
+        """For copies of live jobs: created within the last hour."""
         return cls(int(time.time() * 1000) - 3_600_000, 1, moved=False)
 
     @classmethod
     def past(cls, number: int, base: int) -> "Spread":
-        """Copies of ended jobs, numbered from ``base`` on: over 19 days, so that no retention ends meanwhile."""
+        """For copies of ended jobs, numbered from ``base``: spread over 19 days, within every retention period."""
         return cls(int(time.time() * 1000) - 20 * DAY_MS, 19 * DAY_MS / number, moved=True, base=base)
 
 
 async def copy(connection: asyncpg.Connection, job: UUID, numbers: range, spread: Spread) -> None:
-    """Copies of ``job``, one for each number; a number is used once in a database."""
-    async with _unguarded(connection):
+    """Copy ``job`` once for each number. A number must be used only once per database."""
+    async with _triggers_off(connection):
         for table, column in await connection.fetch(_TABLES):
             await connection.execute(await _statement(connection, table, column, spread), job, numbers[0], numbers[-1])
         if await connection.fetchval("SELECT to_regclass('public.webhook_attempts') IS NOT NULL"):
             await connection.execute(await _attempts(connection, spread), job, numbers[0], numbers[-1])
 
 
-def copied_id(job: UUID, numbers: range, spread: Spread) -> list[str]:
+def copied_ids(job: UUID, numbers: range, spread: Spread) -> list[str]:
     """The public ids of the copies."""
     return [encode(Prefix.JOB, _derived(job, number, spread)) for number in numbers]
 
 
 def _derived(original: UUID, number: int, spread: Spread) -> UUID:
-    digest = hashlib.md5(f"{original}{number}".encode()).hexdigest()  # no secret
+    digest = hashlib.md5(f"{original}{number}".encode()).hexdigest()  # not for security
     moment = f"{int(spread.first + (number - spread.base) * spread.step):012x}"
     return UUID(f"{moment}7{digest[:3]}8{digest[4:19]}")
 
@@ -112,9 +112,9 @@ async def _attempts(connection: asyncpg.Connection, spread: Spread) -> str:
     )
 
 
-async def forget(connection: asyncpg.Connection, since: UUID | None = None) -> None:
-    """Remove every job with what belongs to it; only those with ids from ``since`` on, where it is given."""
-    async with _unguarded(connection):
+async def delete_jobs(connection: asyncpg.Connection, since: UUID | None = None) -> None:
+    """Delete all jobs with their dependent rows; with ``since``, only jobs with ids from ``since`` on."""
+    async with _triggers_off(connection):
         tables = await connection.fetch(_TABLES)
         if since is None:
             await connection.execute(f"TRUNCATE {', '.join(table for table, _ in tables)} CASCADE")
@@ -123,14 +123,14 @@ async def forget(connection: asyncpg.Connection, since: UUID | None = None) -> N
             await connection.execute(f'DELETE FROM "{table}" WHERE "{column}" >= $1', since)
 
 
-async def settle(connection: asyncpg.Connection) -> None:
-    """As a database is that has been left alone for a while: statistics, visibility, nothing to write back."""
+async def vacuum(connection: asyncpg.Connection) -> None:
+    """Bring the database into a steady state: fresh statistics and visibility map, no dirty pages."""
     await connection.execute("VACUUM (ANALYZE)")
     await connection.execute("CHECKPOINT")
 
 
 @asynccontextmanager
-async def _unguarded(connection: asyncpg.Connection) -> AsyncIterator[None]:
+async def _triggers_off(connection: asyncpg.Connection) -> AsyncIterator[None]:
     await connection.execute("SET session_replication_role = replica")
     try:
         async with connection.transaction():

@@ -1,4 +1,4 @@
-"""The smallest servers there are: what uvicorn, and FastAPI on it, can do at most. Ceilings, not rivals."""
+"""Minimal servers that show the maximum throughput of uvicorn and of FastAPI on it."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ MEBIBYTE = 1024 * 1024
 
 
 async def bare(scope: Scope, _receive: Receive, send: Send) -> None:
-    """ASGI and nothing else; lifespan is switched off on the command line."""
+    """A bare ASGI application; lifespan is disabled on the command line."""
     assert scope["type"] == "http"
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": BODY})
 
 
-class Order(BaseModel):
-    """As large as a create of ours."""
+class JobRequest(BaseModel):
+    """About the size of a request to create a job."""
 
     model: str
     prompt: str
@@ -30,8 +30,8 @@ class Order(BaseModel):
     webhook_url: str
 
 
-class Job(Order):
-    """As large as a job of ours, about."""
+class Job(JobRequest):
+    """About the size of a job of the API."""
 
     id: str
     status: str
@@ -46,10 +46,10 @@ framework = FastAPI(openapi_url=None)
 
 
 @framework.post("/", status_code=202)
-async def create(order: Order) -> Job:
-    """Validate a body, write a validated answer; no I/O."""
+async def create(body: JobRequest) -> Job:
+    """Validate a body and return a validated response; no I/O."""
     return Job(
-        **order.model_dump(),
+        **body.model_dump(),
         id="job_01h455vb4pex5vsknk084sn02q",
         status="queued",
         progress=0,
@@ -61,18 +61,18 @@ async def create(order: Order) -> Job:
 
 
 class LargeChunks(FileResponse):
-    """Starlette's own answer for a file, in chunks of 1 MiB."""
+    """Starlette's file response with chunks of 1 MiB."""
 
     chunk_size = MEBIBYTE
 
 
 @framework.get("/healthz")
 async def health() -> dict[str, str]:
-    """Ready."""
+    """The readiness probe of the harness."""
     return {}
 
 
 @framework.get("/file")
 async def file(path: str) -> LargeChunks:
-    """A file of this machine, to whoever asks: for the harness on loopback only."""
+    """Serve any file of this machine without authentication: only for the harness on loopback."""
     return LargeChunks(path)

@@ -1,4 +1,4 @@
-"""The harness's own children: processes that are told what to do by lines of JSON, and answer by lines of JSON."""
+"""Child processes of the harness, controlled by lines of JSON on standard input and output."""
 
 import asyncio
 import json
@@ -16,11 +16,11 @@ LONGEST_LINE = 256 * 1024 * 1024
 
 
 class WindowInvalid(Exception):
-    """A request failed, so the window says nothing, and neither does the run."""
+    """A request failed, which invalidates the window and the run."""
 
 
 class Peer:
-    """One such child. It ends with us: its standard input closes."""
+    """One such child. It ends when its standard input closes, thus with its parent."""
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self._process = process
@@ -50,14 +50,15 @@ class Peer:
     def process(self) -> psutil.Process:
         return psutil.Process(self._process.pid)
 
-    async def ask(self, question: Mapping[str, Any]) -> Any:
-        """Send one line, wait for one line."""
+    async def ask(self, command: Mapping[str, Any]) -> Any:
+        """Send a command and wait for its result."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(question).encode() + b"\n")
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
         await self._process.stdin.drain()
-        return await self.hear()
+        return await self.read()
 
-    async def hear(self) -> Any:
+    async def read(self) -> Any:
+        """Wait for one line."""
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()
         if not line:
@@ -66,7 +67,7 @@ class Peer:
 
 
 class Generator:
-    """The load generator, as its parent sees it."""
+    """Runs the load generator in a child process."""
 
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
@@ -78,7 +79,7 @@ class Generator:
             yield cls(peer)
 
     async def run(self, plan: Plan) -> Count:
-        """One window.
+        """Run one window.
 
         Raises:
             WindowInvalid: a request failed.

@@ -1,8 +1,9 @@
-"""An upstream in OpenAI's words that costs next to nothing: its jobs never end, or they end at once with a large film.
+"""A cheap upstream with OpenAI's API, whose jobs never end, or end at once with a large video.
 
-``/v1`` is the endless one. It notes when each job is asked about, so that it can tell how late polls are. ``/large/v1``
-hands out one file for every job. Commands: ``{"polls": true}`` → how many since the last time, and the seconds between
-two looks at the same job; ``{"film": path}`` → what ``/large`` hands out.
+Jobs of ``/v1`` never end; the times of their polls are recorded to measure how late polls are. ``/large/v1`` serves one
+file for every job. Commands: ``{"polls": true}`` → the number of polls since the last command, and the seconds between
+two polls of the same job (``"reset"`` instead of ``true`` also clears the recorded times); ``{"video": path}`` sets the
+file that ``/large`` serves.
 """
 
 import asyncio
@@ -14,41 +15,41 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.http_server import Asked, Connection, obey, reply
+from benchmarks.http_server import Connection, Request, reply, serve_commands
 
 
 class Upstream:
-    """The answers, and the notes."""
+    """Handles requests and records polls."""
 
     def __init__(self) -> None:
         self._seen: dict[str, float] = {}
         self._gaps: list[float] = []
         self._polls = 0
-        self._film: Path | None = None
+        self._large_file: Path | None = None
 
     async def listen(self) -> int:
         server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self.answer), "127.0.0.1", 0, backlog=1024
+            lambda: Connection(self.handle), "127.0.0.1", 0, backlog=1024
         )
         port: int = server.sockets[0].getsockname()[1]
         return port
 
-    async def obey(self, command: dict[str, Any]) -> Any:
-        if "film" in command:
-            self._film = Path(command["film"]) if command["film"] else None
+    async def command(self, command: dict[str, Any]) -> Any:
+        if "video" in command:
+            self._large_file = Path(command["video"]) if command["video"] else None
             return True
         polls, gaps = self._polls, self._gaps
         self._polls, self._gaps = 0, []
-        if command["polls"] == "forget":
+        if command["polls"] == "reset":
             self._seen.clear()
         return {"polls": polls, "gaps": gaps}
 
-    def answer(self, asked: Asked) -> bytes | Path:
-        if asked.path.startswith("/large/"):
-            return self._large(asked)
-        if asked.method == "POST":
+    def handle(self, request: Request) -> bytes | Path:
+        if request.path.startswith("/large/"):
+            return self._large(request)
+        if request.method == "POST":
             return reply(200, _video(f"video_{uuid.uuid4().hex}", "queued", 0))
-        name = asked.path.rpartition("/")[2]
+        name = request.path.rpartition("/")[2]
         now = time.perf_counter()
         self._polls += 1
         before = self._seen.get(name)
@@ -57,12 +58,12 @@ class Upstream:
         self._seen[name] = now
         return reply(200, _video(name, "in_progress", 0))
 
-    def _large(self, asked: Asked) -> bytes | Path:
-        if asked.path.endswith("/content"):
-            return self._film or reply(404)
-        if asked.method == "POST":
+    def _large(self, request: Request) -> bytes | Path:
+        if request.path.endswith("/content"):
+            return self._large_file or reply(404)
+        if request.method == "POST":
             return reply(200, _video(f"video_{uuid.uuid4().hex}", "queued", 0))
-        return reply(200, _video(asked.path.rpartition("/")[2], "completed", 100))
+        return reply(200, _video(request.path.rpartition("/")[2], "completed", 100))
 
 
 def _video(name: str, status: str, progress: int) -> bytes:
@@ -70,7 +71,7 @@ def _video(name: str, status: str, progress: int) -> bytes:
         {
             "id": name,
             "object": "video",
-            "model": "sandbox-film",
+            "model": "sandbox-video",
             "status": status,
             "progress": progress,
             "created_at": 1_700_000_000,
@@ -87,7 +88,7 @@ def _video(name: str, status: str, progress: int) -> bytes:
 async def main() -> None:
     upstream = Upstream()
     print(json.dumps(await upstream.listen()), flush=True)
-    await obey(upstream.obey)
+    await serve_commands(upstream.command)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A small, cheap HTTP/1.1 server for the harness's other side: receivers of webhooks, and upstreams."""
+"""A small, cheap HTTP/1.1 server for webhook receivers and upstreams of the harness."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ LONGEST_LINE = CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """One request."""
 
     method: str
@@ -23,12 +23,12 @@ class Asked:
     host: str
 
 
-#: The whole reply as bytes; a file to send; None: never answer.
-Answer = Callable[[Asked], bytes | Path | None]
+#: Returns the whole response as bytes, a file to send, or None for no response at all.
+Handler = Callable[[Request], bytes | Path | None]
 
 
 def reply(status: int, body: bytes = b"", content_type: str = "application/json") -> bytes:
-    """A whole reply."""
+    """A whole response with headers."""
     head = f"HTTP/1.1 {status} X\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
@@ -36,8 +36,8 @@ def reply(status: int, body: bytes = b"", content_type: str = "application/json"
 class Connection(asyncio.Protocol):
     """Keep-alive, no pipelining, bodies by content-length only."""
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, handle: Handler) -> None:
+        self._handle = handle
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
         self._place = ("", 0)
@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
         self._sending: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's class does not inherit from it
         self._place = transport.get_extra_info("sockname")[:2]
 
     def data_received(self, data: bytes) -> None:
@@ -61,11 +61,11 @@ class Connection(asyncio.Protocol):
         method, path, _ = head.split(" ", 2)
         body, self._buffer = self._buffer[body_at : body_at + length], self._buffer[body_at + length :]
         assert self._transport is not None
-        answer = self._answer(Asked(method, path, body, self._place[1], self._place[0]))
-        if isinstance(answer, Path):
-            self._sending = asyncio.create_task(self._send(answer))
-        elif answer is not None:
-            self._transport.write(answer)
+        response = self._handle(Request(method, path, body, self._place[1], self._place[0]))
+        if isinstance(response, Path):
+            self._sending = asyncio.create_task(self._send(response))
+        elif response is not None:
+            self._transport.write(response)
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -94,8 +94,8 @@ def _length(head: str) -> int:
     return int(head[at + 17 :].split("\r\n", 1)[0]) if at >= 0 else 0
 
 
-async def obey(handle: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
-    """Answer lines of JSON on standard input until it closes."""
+async def serve_commands(handle: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
+    """Handle commands, which are lines of JSON on standard input, until it closes; prints each result as JSON."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(limit=LONGEST_LINE)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

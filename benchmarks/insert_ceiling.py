@@ -1,4 +1,4 @@
-"""Postgres's own ceiling: one insert and one commit at a time on each of several asyncpg connections, and nothing else.
+"""The ceiling of Postgres: single inserts, each with its commit, on several asyncpg connections.
 
 Commands: ``{"url": …, "callers": …, "seconds": …}`` → a :class:`~benchmarks.load_generator.Count`.
 """
@@ -21,7 +21,7 @@ WARMUP_SECONDS = 0.3
 
 
 async def run(url: str, callers: int, seconds: float) -> Count:
-    """One window."""
+    """Run one window."""
     connections = [await asyncpg.connect(url) for _ in range(callers)]
     await connections[0].execute(TABLE)
     times: list[float] = []

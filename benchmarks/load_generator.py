@@ -1,7 +1,7 @@
-"""A process of its own that speaks HTTP/1.1 over keep-alive connections, and little else.
+"""A minimal HTTP/1.1 load generator with keep-alive connections, run as a separate process.
 
-One window per line: a :class:`Plan` as JSON on standard input, a :class:`Count` on standard output. Requests are
-bytes that were made before the window; of a reply it reads the status and the content-length. It checks every status.
+Each line on standard input is a :class:`Plan` as JSON; its :class:`Count` is written to standard output. Requests are
+prebuilt bytes. Of a response, only the status, which must be the expected one, and the content-length are parsed.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from typing import Any, cast
 
 import uvloop
 
-#: Stands in a request for a number that no other request has: nine digits, so that lengths never change.
+#: Placeholder for a number that is unique to each request; nine digits, so that the length never changes.
 MARK = "#########"
 EXCERPT = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one window is to do: ``callers`` connections, each one request after the other.
+    """The load of one window: ``callers`` connections, each with one request at a time.
 
-    ``targets`` are asked round-robin. ``body`` and ``headers`` may hold :data:`MARK`. ``seconds`` are measured after
-    ``warmup`` seconds; with ``requests``, exactly so many are made and all of them are measured.
+    ``targets`` are requested round-robin. ``body`` and ``headers`` may contain :data:`MARK`. ``seconds`` are measured
+    after ``warmup`` seconds; with ``requests``, exactly that many are sent and all of them are measured.
     """
 
     port: int
@@ -49,8 +49,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What a window came to. Times are milliseconds; ``cpu`` is the generator's share of a core; ``total`` includes the
-    warm-up and what was under way at the end. ``failure`` says what went wrong first: the window is invalid then."""
+    """The result of a window. Times are milliseconds; ``cpu`` is the generator's share of a core; ``total`` includes
+    the warm-up and requests in progress at the end. ``failure`` is the first error, which invalidates the window."""
 
     requests: int
     total: int
@@ -66,7 +66,7 @@ class Count:
 
 
 class Window:
-    """One window under way, shared by its callers."""
+    """A running window, shared by its callers."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -79,8 +79,8 @@ class Window:
         self.measured_from = 0.0
         self.until = float("inf")
 
-    def fail(self, words: str) -> None:
-        self.failure = self.failure or words
+    def fail(self, reason: str) -> None:
+        self.failure = self.failure or reason
         self.until = 0.0
 
     def next(self) -> bytes | None:
@@ -101,19 +101,19 @@ class Window:
 
 
 class Caller(asyncio.Protocol):
-    """One connection: sends a request, waits for the whole reply, sends the next."""
+    """One connection: sends a request, waits for the whole response, sends the next."""
 
     def __init__(self, window: Window) -> None:
         self._window = window
         self._expected = str(window.plan.expect).encode()
         self._buffer = b""
-        self._missing = 0  # bytes of a body whose head was read
+        self._missing = 0  # bytes still to come of the current body
         self._sent = 0.0
         self._transport: asyncio.Transport | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's class does not inherit from it
 
     def send(self) -> None:
         assert self._transport is not None
@@ -139,8 +139,8 @@ class Caller(asyncio.Protocol):
             return
         length = _content_length(data[:end])
         if data[9:12] != self._expected or length is None:
-            words = "no content-length" if length is None else f"HTTP {data[9:12].decode(errors='replace')}"
-            self._window.fail(f"{words}: {data[:EXCERPT].decode(errors='replace')}")
+            reason = "no content-length" if length is None else f"HTTP {data[9:12].decode(errors='replace')}"
+            self._window.fail(f"{reason}: {data[:EXCERPT].decode(errors='replace')}")
             self._end()
             return
         self._buffer = b""
@@ -170,7 +170,7 @@ class Caller(asyncio.Protocol):
 
 
 def prepared(plan: Plan) -> Iterator[bytes]:
-    """The requests of a plan, without end. Marks are replaced; the rest is fixed bytes."""
+    """An endless iterator of the requests of a plan, with marks replaced by numbers."""
     body = (plan.body or "").encode()
     wholes = []
     for target in plan.targets:
@@ -187,7 +187,7 @@ def prepared(plan: Plan) -> Iterator[bytes]:
 
 
 async def run(plan: Plan) -> Count:
-    """Make one window's load."""
+    """Run one window."""
     window = Window(plan)
     loop = asyncio.get_running_loop()
     try:
@@ -216,10 +216,10 @@ async def run(plan: Plan) -> Count:
 def counted(
     taken: Iterable[float], total: int, seconds: float, cpu: float, *, received: int = 0, failure: str | None = None
 ) -> Count:
-    """The figures of a window whose requests took so many seconds each."""
+    """The figures of a window, from the duration of each request in seconds."""
     times = sorted(taken)
     if not times:
-        return Count(0, total, seconds, 0, 0, 0, 0, 0, cpu, received, failure or "nothing was counted")
+        return Count(0, total, seconds, 0, 0, 0, 0, 0, cpu, received, failure or "no request was completed")
     p50, p90, p99 = (percentile(times, share) * 1000 for share in (0.5, 0.9, 0.99))
     longest = times[-1] * 1000
     rate = len(times) / seconds
@@ -227,10 +227,10 @@ def counted(
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that ``share`` of all do not exceed (nearest rank).
+    """The value that ``share`` of all values do not exceed (nearest rank).
 
     Raises:
-        ValueError: there are none.
+        ValueError: ``values`` is empty.
     """
     if not values:
         raise ValueError("no values")
@@ -247,7 +247,7 @@ def _content_length(head: bytes) -> int | None:
 
 
 def cpu() -> float:
-    """Seconds that this process has used."""
+    """CPU seconds used by this process."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 

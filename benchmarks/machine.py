@@ -1,4 +1,4 @@
-"""Where and when a run was made, in words for its report."""
+"""Describes machine, versions and conditions of a run for its report."""
 
 import os
 import platform
@@ -14,23 +14,23 @@ from benchmarks.resource_meter import tree_cpu
 from benchmarks.session import Options
 
 ROOT = Path(__file__).parents[1]
-#: Share of the machine that others may use in a run whose rates and latencies can be quoted.
-ALONE = 0.05
-NOT_ALONE = (
-    "Others used this machine meanwhile: rates, latencies, ratios of rates and what targets they reach are not "
-    "to be quoted. CPU per operation is less disturbed."
+#: Maximum share of the machine used by other processes in a run whose rates and latencies can be quoted.
+QUIET = 0.05
+DISTURBED = (
+    "Other processes used this machine during the run: do not quote rates, latencies, ratios of rates or targets "
+    "reached. CPU per operation is less affected."
 )
 PACKAGES = ("fastapi", "starlette", "pydantic", "sqlalchemy", "asyncpg", "uvicorn", "uvloop", "aiohttp", "arq")
 
 
 class Watch:
-    """How busy everybody else on this machine was meanwhile."""
+    """Measures the CPU use of other processes on this machine during the run."""
 
     def __init__(self) -> None:
         self._before = self._read()
 
     def others(self) -> float:
-        """Share of the machine that was used by processes that are not of this run, as far as can be told."""
+        """Approximate share of the machine used by processes outside this run."""
         machine, ours, idle = (now - then for now, then in zip(self._read(), self._before, strict=True))
         return max(0.0, machine - ours) / (machine + idle)
 
@@ -47,19 +47,17 @@ def preface(options: Options, others: float, figures: Sequence[str]) -> str:
     dirty = " with uncommitted changes" if _git("status", "--porcelain", "app", "migrations") else ""
     commit = f"commit {_git('rev-parse', '--short', 'HEAD')}{dirty}"
     code = commit if options.code.root == ROOT else f"the code in {options.code.root.name} (harness: {commit})"
-    shared = f"**{NOT_ALONE}**\n\n" if others > ALONE else ""
+    shared = f"**{DISTURBED}**\n\n" if others > QUIET else ""
     command = "make bench" if len(figures) > 8 else f"python -m benchmarks --only {','.join(figures)}"
     memory = psutil.virtual_memory().total / 2**30
     return (
         f"{shared}{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {code}. "
         f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.release()}, Python "
         f"{platform.python_version()}, {packages}. Postgres, Valkey, API, worker, upstream and load generator "
-        f"share the "
-        f"machine; everything else on it used {others:.0%} of its CPU meanwhile. `{command}`.\n\n"
-        f"Median of {options.rounds} interleaved windows of {options.seconds:g} s after a warm-up; the spread "
-        f"is half of "
-        "(highest − lowest) / median. A window with a failed request ends the run. CPU is user and system time as the "
-        "kernel counts it, of Postgres with all its processes. Compare figures of one run only."
+        f"share the machine; other processes used {others:.0%} of its CPU during the run. `{command}`.\n\n"
+        f"Median of {options.rounds} interleaved windows of {options.seconds:g} s after a warm-up; the spread is half "
+        "of (highest − lowest) / median. A window with a failed request ends the run. CPU is user and system time as "
+        "counted by the kernel; Postgres includes all its processes. Compare only figures of the same run."
     )
 
 

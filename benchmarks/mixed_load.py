@@ -1,4 +1,4 @@
-"""The soak's load: everything that callers do, at a modest fixed rate, and a count of what came of it."""
+"""The load of the soak: all kinds of client requests at a modest fixed rate, with counts of their results."""
 
 import asyncio
 import random
@@ -16,34 +16,34 @@ PROMPTS = (
     ("a distant lake [flaky:1]", 5),
 )
 FAILS = "[fail:"
-#: How often each is done for every create; events are followed to the job's end.
+#: Number of each action per create; events are followed until the job ends.
 SHARES = {"read": 2.0, "list": 0.2, "follow": 0.1, "cancel": 0.05, "download": 0.2, "deliveries": 0.1}
 CANCELED = frozenset({200, 202, 409})
 
 
 @dataclass(slots=True)
-class Tally:
-    """What was done, and what went wrong."""
+class LoadStats:
+    """Counts of requests and of failures."""
 
     done: Counter[str] = field(default_factory=Counter)
-    wrong: Counter[str] = field(default_factory=Counter)
-    created: dict[str, bool] = field(default_factory=dict)  # by id: whether it should come to a film
+    failed: Counter[str] = field(default_factory=Counter)
+    created: dict[str, bool] = field(default_factory=dict)  # by job id: whether a video is expected
 
 
-class Mixture:
-    """Makes the load against one API, until it is stopped."""
+class MixedLoad:
+    """Generates the load against one API."""
 
     def __init__(self, session: aiohttp.ClientSession, webhook_url: str, rate: float) -> None:
-        self.tally = Tally()
+        self.stats = LoadStats()
         self._session = session
         self._webhook_url = webhook_url
         self._rate = rate
         self._recent: deque[str] = deque(maxlen=500)
-        self._films: deque[str] = deque(maxlen=200)
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._videos: deque[str] = deque(maxlen=200)
+        self._in_progress: set[asyncio.Task[None]] = set()
 
     async def run(self, seconds: float) -> None:
-        """Make load for so long; then wait for what is under way."""
+        """Generate load for ``seconds``, then wait for requests in progress."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
         await asyncio.gather(
@@ -53,46 +53,46 @@ class Mixture:
                 for name, share in SHARES.items()
             ),
         )
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=60)
+        if self._in_progress:
+            await asyncio.wait(self._in_progress, timeout=60)
 
     async def _repeat(self, name: str, act: Callable[[], Awaitable[None]], rate: float, until: float) -> None:
         loop = asyncio.get_running_loop()
         while loop.time() < until:
             await asyncio.sleep(random.expovariate(rate))
             task = asyncio.create_task(self._guarded(name, act))
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
+            self._in_progress.add(task)
+            task.add_done_callback(self._in_progress.discard)
 
     async def _guarded(self, name: str, act: Callable[[], Awaitable[None]]) -> None:
         try:
             await act()
         except (aiohttp.ClientError, TimeoutError) as error:
-            self.tally.wrong[f"{name}: {type(error).__name__}"] += 1
+            self.stats.failed[f"{name}: {type(error).__name__}"] += 1
 
     def _check(self, name: str, status: int, expected: frozenset[int] = frozenset({200})) -> bool:
-        self.tally.done[name] += 1
+        self.stats.done[name] += 1
         if status not in expected:
-            self.tally.wrong[f"{name}: HTTP {status}"] += 1
+            self.stats.failed[f"{name}: HTTP {status}"] += 1
         return status in expected
 
     async def _create(self) -> None:
-        (words, _) = random.choices(PROMPTS, [weight for _, weight in PROMPTS])[0]
-        prompt = words.format(slow=f"{random.uniform(0.5, 9):.1f}")
-        body = {"model": "bench/film", "prompt": prompt, "webhook_url": self._webhook_url, "metadata": {"soak": "1"}}
+        (template, _) = random.choices(PROMPTS, [weight for _, weight in PROMPTS])[0]
+        prompt = template.format(slow=f"{random.uniform(0.5, 9):.1f}")
+        body = {"model": "bench/video", "prompt": prompt, "webhook_url": self._webhook_url, "metadata": {"soak": "1"}}
         headers = {"Idempotency-Key": random.randbytes(12).hex()}
         async with self._session.post("/v1/jobs", json=body, headers=headers) as reply:
             job = await reply.json()
             if self._check("create", reply.status, frozenset({202})):
                 self._recent.append(job["id"])
-                self.tally.created[job["id"]] = FAILS not in prompt
+                self.stats.created[job["id"]] = FAILS not in prompt
 
     async def _read(self) -> None:
         if self._recent:
             async with self._session.get(f"/v1/jobs/{random.choice(self._recent)}") as reply:
                 job = await reply.json()
                 if self._check("read", reply.status) and job["assets"]:
-                    self._films.append(job["assets"]["film"]["id"])
+                    self._videos.append(job["assets"]["video"]["id"])
 
     async def _list(self) -> None:
         status = random.choice(["queued", "running", "succeeded", "failed"])
@@ -119,10 +119,10 @@ class Mixture:
             async with self._session.post(f"/v1/jobs/{job_id}/cancel") as reply:
                 await reply.read()
                 if self._check("cancel", reply.status, CANCELED):
-                    self.tally.created[job_id] = False
+                    self.stats.created[job_id] = False
 
     async def _download(self) -> None:
-        if self._films:
-            async with self._session.get(f"/v1/assets/{random.choice(self._films)}/content") as reply:
+        if self._videos:
+            async with self._session.get(f"/v1/assets/{random.choice(self._videos)}/content") as reply:
                 await reply.read()
                 self._check("download", reply.status)

@@ -1,40 +1,40 @@
-"""What a run writes: the figures beside their targets, then a section for each."""
+"""The report of a run: a table of figures and targets, then a section for each figure."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.stats import Typical, Verdict
+from benchmarks.stats import TargetResult, Typical
 
 NOTES = Path(__file__).with_name("notes.toml")
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One figure's part of the report: a table with a text around it, and what it says about targets."""
+    """The section of one figure: a table with an introduction and its results against targets."""
 
     title: str
     intro: str
     headings: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     outro: str = ""
-    verdicts: Sequence[Verdict] = field(default_factory=tuple)
+    targets: Sequence[TargetResult] = field(default_factory=tuple)
 
 
 def notes(file: Path = NOTES) -> Mapping[str, str]:
-    """Why a figure is not reached, by its key, in words that people keep."""
+    """Manually maintained reasons for missed targets, by key."""
     return tomllib.loads(file.read_text()) if file.exists() else {}
 
 
 def render(title: str, preface: str, sections: Sequence[Section], reasons: Mapping[str, str]) -> str:
     """The whole report as Markdown."""
     lines = [f"# {title}", "", preface, ""]
-    verdicts = [verdict for section in sections for verdict in section.verdicts]
-    if verdicts:
+    targets = [target for section in sections for target in section.targets]
+    if targets:
         lines += table(
             ["#", "figure", "measured", "target", "stretch", "reached"],
-            [_verdict_row(verdict, reasons) for verdict in verdicts],
+            [_target_row(target, reasons) for target in targets],
         )
         lines.append("")
     for section in sections:
@@ -55,19 +55,19 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _verdict_row(verdict: Verdict, reasons: Mapping[str, str]) -> list[str]:
-    if verdict.reached:
-        said = "yes, and the stretch" if verdict.stretched else "yes"
+def _target_row(target: TargetResult, reasons: Mapping[str, str]) -> list[str]:
+    if target.reached:
+        reached = "yes, and the stretch" if target.stretched else "yes"
     else:
-        reason = reasons.get(verdict.key)
-        said = f"no: {reason}" if reason else "no (no reason is noted yet)"
+        reason = reasons.get(target.key)
+        reached = f"no: {reason}" if reason else "no (no reason recorded)"
     return [
-        verdict.key,
-        verdict.what,
-        verdict.shown(verdict.value),
-        verdict.goal(verdict.target),
-        verdict.goal(verdict.stretch),
-        said,
+        target.key,
+        target.what,
+        target.shown(target.value),
+        target.goal(target.target),
+        target.goal(target.stretch),
+        reached,
     ]
 
 
@@ -75,12 +75,12 @@ THROUGHPUT = ("path", "c", "per second", "spread", "p50 ms", "p90 ms", "p99 ms")
 
 
 def throughput_headings(parts: Sequence[str]) -> list[str]:
-    """The headings of a table of windows."""
+    """The headings of a table of throughput windows."""
     return [*THROUGHPUT, *(f"CPU ms/op {part}" for part in parts), "generator's CPU"]
 
 
 def throughput_row(name: str, callers: int, one: Typical, parts: Sequence[str]) -> list[str]:
-    """One line of such a table."""
+    """One row of such a table."""
     return [
         name,
         str(callers),

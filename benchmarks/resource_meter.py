@@ -1,4 +1,4 @@
-"""How much CPU and memory processes use, as the kernel counts it."""
+"""CPU and memory use of processes, as counted by the kernel."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import psutil
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """CPU seconds used so far, by part; ``machine`` is what all processes of this machine used."""
+    """CPU seconds used so far, by part; ``machine`` is the sum of all processes of the machine."""
 
     at: float
     cpu: Mapping[str, float]
@@ -33,7 +33,7 @@ class Used:
     machine: float
 
     def share(self, name: str) -> float:
-        """Of one core."""
+        """The share of one core."""
         return self.cpu[name] / self.seconds
 
     def each(self, count: int) -> dict[str, float]:
@@ -42,7 +42,7 @@ class Used:
 
 
 class Meter:
-    """Reads the CPU of parts: each the processes with all their children."""
+    """Reads the CPU time of parts: groups of processes with all their children."""
 
     def __init__(self, parts: Mapping[str, Sequence[psutil.Process]]) -> None:
         self._parts = parts
@@ -54,7 +54,7 @@ class Meter:
 
 
 def tree_cpu(process: psutil.Process) -> float:
-    """Of a process, its living descendants, and those that it has waited for."""
+    """CPU seconds of a process, its running descendants and the children that it has reaped."""
     total = 0.0
     for one in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
@@ -67,7 +67,7 @@ def tree_cpu(process: psutil.Process) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """MB of one process: resident, proportional (shared pages divided among their users), and its own alone."""
+    """Memory of one process in MB: resident, proportional (shared pages divided among their users) and unique."""
 
     rss: float
     pss: float

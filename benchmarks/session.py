@@ -1,4 +1,4 @@
-"""One run: the stack, the generator, and what every figure needs to measure with."""
+"""One run: the stack, the load generator and the tools shared by all measurements."""
 
 import asyncio
 import os
@@ -18,12 +18,12 @@ from benchmarks.resource_meter import Meter
 from benchmarks.stack import Code, Site, Stack
 from benchmarks.stats import Measured
 
-PROMPT = "a purple elephant dancing on a blue beach ball at dawn, shot on 35 mm film, seen from a slowly rising crane"
+PROMPT = "a purple elephant dancing on a blue beach ball at dawn, shot on 35 mm video, seen from a slowly rising crane"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How much of everything. ``seconds`` is the length of one window."""
+    """The size of a run. ``seconds`` is the length of one window."""
 
     seconds: float = float(os.environ.get("BENCH_SECONDS", "2.5"))
     rounds: int = 3
@@ -34,8 +34,8 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a figure is measured with. ``site`` is the gateway with an empty database; its worker is at rest between
-    figures, and a figure that starts it stops it."""
+    """The tools of a measurement. ``site`` is the gateway with an empty database. Its worker is stopped between
+    measurements; a measurement that starts it stops it."""
 
     options: Options
     stack: Stack
@@ -43,11 +43,11 @@ class Bench:
     generator: Generator
     upstream: Peer
 
-    def say(self, words: str) -> None:
-        print(f"  {words}", flush=True)
+    def say(self, text: str) -> None:
+        print(f"  {text}", flush=True)
 
     def meter(self, **parts: psutil.Process | Sequence[psutil.Process]) -> Meter:
-        """Of Postgres, Valkey, the sandbox and what is named."""
+        """A meter of the given parts and of Postgres, Valkey and the sandbox."""
         shared = {
             "postgres": psutil.Process(self.stack.postgres.process.pid),
             "valkey": psutil.Process(self.stack.valkey.process.pid),
@@ -58,7 +58,7 @@ class Bench:
         )
 
     async def window(self, plan: Plan, meter: Meter) -> Measured:
-        """One window of load, with the CPU that it cost.
+        """Run one window of load and measure its CPU time.
 
         Raises:
             WindowInvalid: a request failed.
@@ -66,7 +66,7 @@ class Bench:
         return await self.measured(self.generator.run(plan), meter)
 
     async def measured(self, load: Awaitable[Count], meter: Meter) -> Measured:
-        """Any load that counts itself, with the CPU that it cost."""
+        """Run any load that returns a count and measure its CPU time."""
         before = meter.read()
         count = await load
         return Measured(count, meter.read().since(before).each(count.total))
@@ -74,7 +74,7 @@ class Bench:
     async def interleaved(
         self, windows: Mapping[str, Callable[[], Awaitable[Measured]]], rounds: int | None = None
     ) -> dict[str, list[Measured]]:
-        """Every window once in each round, in turns forwards and backwards, so that drift meets all alike."""
+        """Run every window once per round, in alternating order, so that drift affects all alike."""
         measured: dict[str, list[Measured]] = {name: [] for name in windows}
         for number in range(rounds or self.options.rounds):
             for name in list(windows)[:: -1 if number % 2 else 1]:
@@ -83,7 +83,7 @@ class Bench:
 
 
 class Client:
-    """Few requests to a site, in comfort; never for load."""
+    """A convenient client for single requests to a site; not for load."""
 
     def __init__(self, session: aiohttp.ClientSession, name: str) -> None:
         self._session = session
@@ -96,8 +96,8 @@ class Client:
         async with aiohttp.ClientSession(url, headers=site.headers) as session:
             yield cls(session, f"{site.code.root}, {site.name}")
 
-    async def create(self, **order: Any) -> dict[str, Any]:
-        body = {"model": "bench/film", "prompt": PROMPT, **order}
+    async def create(self, **fields: Any) -> dict[str, Any]:
+        body = {"model": "bench/video", "prompt": PROMPT, **fields}
         headers = {"Idempotency-Key": os.urandom(12).hex()}
         async with self._session.post("/v1/jobs", json=body, headers=headers) as reply:
             job: dict[str, Any] = await reply.json()
@@ -117,17 +117,17 @@ class Client:
         until = time.monotonic() + within
         while not {(job := await self.job(job_id))["status"], job["phase"]} & set(phases):
             if time.monotonic() > until or job["finished_at"] is not None:
-                raise RuntimeError(f"{self._name} did not bring a job to {phases}: {job}")
+                raise RuntimeError(f"a job of {self._name} did not reach {phases}: {job}")
             await asyncio.sleep(0.05)
         return job
 
 
 @asynccontextmanager
 async def opened(directory: Path, options: Options) -> AsyncIterator[Bench]:
-    """A bench with everything started but the worker."""
+    """Start everything except the worker."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(Peer.running("fake_upstream"))
-        port = int(await upstream.hear())
+        port = int(await upstream.read())
         generator = await stack.enter_async_context(Generator.running())
         running = await stack.enter_async_context(Stack(directory, port).running())
         site = await running.site("filmgate", options.code)

@@ -1,7 +1,8 @@
-"""``make soak MINUTES=60``: mixed load at a modest rate for long, and whether anything grew that should not.
+"""``make soak MINUTES=60``: a long mixed load at a modest rate, to detect growth of memory, files or tables.
 
-Samples go into a CSV as they are taken. The verdict at the end: no request failed, every job ended as it should, every
-webhook came, the gateway's own doctor finds nothing, and the last quarter needs no more than the first.
+Samples are written to a CSV file as they are taken. The run passes if no request failed, every job ended as expected,
+every webhook arrived, ``filmgate doctor`` reports no problem, and usage in the last quarter does not exceed that in the
+first by more than the limits.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import psutil
 import uvloop
 
 from benchmarks.child_processes import Peer
-from benchmarks.mixed_load import Mixture, Tally
+from benchmarks.mixed_load import LoadStats, MixedLoad
 from benchmarks.report import table
 from benchmarks.session import Bench, Options, opened
 from benchmarks.stack import Code, workplace
@@ -29,7 +30,7 @@ from benchmarks.trend import Limit, trends
 RESULTS = Path(__file__).parent / "results"
 SAMPLE_SECONDS = 15.0
 END_SECONDS = 120.0
-NICE = 10  # others on the machine go first
+NICE = 10  # lower priority than other processes on the machine
 PROCESS_LIMITS = {
     "RSS MB": Limit(0.10, 8),
     "fds": Limit(0.10, 10),
@@ -54,7 +55,7 @@ _TABLES = """
 
 
 class Sampler:
-    """Takes one sample of everything."""
+    """Samples the resource usage of all parts."""
 
     def __init__(self, bench: Bench, connection: asyncpg.Connection) -> None:
         self._bench = bench
@@ -62,7 +63,7 @@ class Sampler:
         self._cpu: dict[str, tuple[float, float]] = {}
 
     async def sample(self) -> dict[str, float]:
-        """Every figure, by name."""
+        """Take one sample: all figures by name."""
         figures: dict[str, float] = {}
         site = self._bench.site
         for name, process in (("api", site.api.process), ("worker", site.worker.process)):
@@ -112,7 +113,7 @@ class Sampler:
 
 
 async def soak(options: Options, minutes: float, rate: float, name: str) -> bool:
-    """Run; True when the verdict is good."""
+    """Run the soak and write its report; returns whether it passed."""
     RESULTS.mkdir(exist_ok=True)
     file = RESULTS / f"{name}.csv"
     async with AsyncExitStack() as stack:
@@ -125,15 +126,15 @@ async def soak(options: Options, minutes: float, rate: float, name: str) -> bool
         session = await stack.enter_async_context(aiohttp.ClientSession(url, headers=bench.site.headers))
         connection = await bench.site.connect()
         stack.push_async_callback(connection.close)
-        load = Mixture(session, f"http://127.0.0.1:{port}/done", rate)
-        samples = await _watched(load, Sampler(bench, connection), minutes * 60, file)
-        problems = await _ended(connection, load.tally, receiver)
-        problems += await _examined(bench)
-    problems += [f"{what}: {count} times" for what, count in load.tally.wrong.items()]
+        load = MixedLoad(session, f"http://127.0.0.1:{port}/done", rate)
+        samples = await _run_sampled(load, Sampler(bench, connection), minutes * 60, file)
+        problems = await _check_jobs(connection, load.stats, receiver)
+        problems += await _run_doctor(bench)
+    problems += [f"{what}: {count} times" for what, count in load.stats.failed.items()]
     found = trends(samples, LIMITS)
     problems += [f"{trend.name} grew from {trend.first:,.1f} to {trend.last:,.1f}" for trend in found if trend.grew]
-    done = ", ".join(f"{count:,} × {what}" for what, count in load.tally.done.most_common())
-    verdict = "Verdict: nothing grew, nothing failed." if not problems else "Verdict: NOT good:"
+    done = ", ".join(f"{count:,} × {what}" for what, count in load.stats.done.most_common())
+    result = "Passed: no growth, no failures." if not problems else "FAILED:"
     lines = [
         f"# Soak of {minutes:g} minutes, {rate:g} creates per second",
         "",
@@ -144,7 +145,7 @@ async def soak(options: Options, minutes: float, rate: float, name: str) -> bool
             [trend.row() for trend in found if trend.first or trend.last],
         ),
         "",
-        verdict,
+        result,
         *(f"* {problem}" for problem in problems),
         "",
     ]
@@ -153,7 +154,7 @@ async def soak(options: Options, minutes: float, rate: float, name: str) -> bool
     return not problems
 
 
-async def _watched(load: Mixture, sampler: Sampler, seconds: float, file: Path) -> list[Mapping[str, float]]:
+async def _run_sampled(load: MixedLoad, sampler: Sampler, seconds: float, file: Path) -> list[Mapping[str, float]]:
     samples: list[Mapping[str, float]] = []
     every = min(SAMPLE_SECONDS, seconds / 12)
     working = asyncio.create_task(load.run(seconds))
@@ -170,34 +171,34 @@ async def _watched(load: Mixture, sampler: Sampler, seconds: float, file: Path) 
             writer.writerow({"seconds": round(time.perf_counter() - began, 1), **sample})
             output.flush()
     await working
-    # While the last jobs end there is no load any more: that sample is of something else.
+    # The last sample is taken after the load has stopped, so it is not comparable.
     return samples[:-1]
 
 
-async def _ended(connection: asyncpg.Connection, tally: Tally, receiver: Peer) -> list[str]:
-    """Wait for the last jobs; what is wrong with how jobs ended and with what was told."""
+async def _check_jobs(connection: asyncpg.Connection, stats: LoadStats, receiver: Peer) -> list[str]:
+    """Wait for the last jobs; returns problems with the results of jobs and with webhooks."""
     until = time.monotonic() + END_SECONDS
     owed = "SELECT count(*) FROM webhook_deliveries WHERE state = 'pending'"
     live = "SELECT count(*) FROM jobs WHERE finished_at IS NULL"
     while time.monotonic() < until and await connection.fetchval(f"SELECT ({live}) + ({owed})"):  # noqa: ASYNC110  # another process
-        await asyncio.sleep(1)  # the database is what knows
+        await asyncio.sleep(1)
     problems = []
     if left := await connection.fetchval(live):
         problems.append(f"{left} jobs have not ended {END_SECONDS:g} s after the load")
     count = await connection.fetchval("SELECT count(*) FROM jobs")
-    if count != len(tally.created):
-        problems.append(f"{len(tally.created)} jobs were acknowledged, {count} are there")
-    films = sum(tally.created.values())
+    if count != len(stats.created):
+        problems.append(f"{len(stats.created)} jobs were acknowledged, {count} exist")
+    videos = sum(stats.created.values())
     succeeded = await connection.fetchval("SELECT count(*) FROM jobs WHERE state = 'succeeded'")
-    if succeeded < films:
-        problems.append(f"{films} jobs should have come to a film, {succeeded} did")
-    told = {subject for subject, _, _ in await receiver.ask({"take": True})}
-    if missing := tally.created.keys() - told:
-        problems.append(f"of {len(missing)} jobs no webhook came")
+    if succeeded < videos:
+        problems.append(f"{videos} jobs should have produced a video, {succeeded} did")
+    notified = {subject for subject, _, _ in await receiver.ask({"take": True})}
+    if missing := stats.created.keys() - notified:
+        problems.append(f"no webhook arrived for {len(missing)} jobs")
     return problems
 
 
-async def _examined(bench: Bench) -> list[str]:
+async def _run_doctor(bench: Bench) -> list[str]:
     try:
         await bench.site.command("doctor")
     except RuntimeError as error:
@@ -208,15 +209,15 @@ async def _examined(bench: Bench) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--rate", type=float, default=10, help="creates per second; the rest goes with them")
-    parser.add_argument("--name", default="SOAK", help="of the files in benchmarks/results")
+    parser.add_argument("--rate", type=float, default=10, help="creates per second; other requests are in proportion")
+    parser.add_argument("--name", default="SOAK", help="name of the files in benchmarks/results")
     parser.add_argument("--code", type=Path, default=Code().root, help="another checkout to run")
     chosen = parser.parse_args()
     os.nice(NICE)
     options = Options(code=Code(chosen.code.resolve()))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        good = runner.run(soak(options, chosen.minutes, chosen.rate, chosen.name))
-    sys.exit(0 if good else 1)
+        passed = runner.run(soak(options, chosen.minutes, chosen.rate, chosen.name))
+    sys.exit(0 if passed else 1)
 
 
 if __name__ == "__main__":

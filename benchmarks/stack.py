@@ -1,7 +1,7 @@
 """The gateway under test as real processes: one Postgres, one Valkey, one sandbox, and sites.
 
-A site is one gateway: a database with its API and worker processes. Its code may be another commit's, so nothing of
-it is imported here: it is migrated, given a key and started by its own command line.
+A site is one gateway: a database with its API and worker processes. Its code may be from another commit, so it is not
+imported here: it is migrated, given a key and started through its own command line.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ TEMPLATE = Path(__file__).with_name("filmgate.toml.template")
 SANDBOX_KEY = "sandbox-key"
 CONNECTIONS = ("INSTANT", "SECOND", "ENDLESS", "LARGE", "CALLING")
 READY_SECONDS = 60
-PATIENCE_SECONDS = 15
+STOP_SECONDS = 15
 
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """A temporary directory that others may enter: Postgres is another user where we are root."""
+    """A temporary directory that other users may enter: under root, Postgres runs as another user."""
     with tempfile.TemporaryDirectory(prefix="filmgate-bench-") as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
@@ -41,7 +41,7 @@ def workplace() -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A checkout and the interpreter that has its packages."""
+    """A checkout and an interpreter with its dependencies."""
 
     root: Path = ROOT
     python: Path = Path(sys.executable)
@@ -51,12 +51,12 @@ class Code:
 
     @property
     def path(self) -> dict[str, str]:
-        """Puts this checkout before the one that the environment was made for."""
+        """The environment variable that makes this checkout take precedence over the installed one."""
         return {"PYTHONPATH": str(self.root)}
 
 
 class Part:
-    """One process of ours."""
+    """One process of a site or of the harness."""
 
     def __init__(
         self,
@@ -86,17 +86,17 @@ class Part:
         return self._process is not None and self._process.running
 
     async def start(self) -> float:
-        """Start; returns the seconds until it was ready."""
+        """Start the process; returns the seconds until it was ready."""
         began = time.perf_counter()
         self._process = await Process.start(
             self.name, self._command, log=self._log, environment=self._environment, directory=self._log.parent
         )
-        await self._process.answers(self._probe, READY_SECONDS)
+        await self._process.responds(self._probe, READY_SECONDS)
         return time.perf_counter() - began
 
     async def stop(self) -> None:
         if self._process is not None:
-            await self._process.stop(patience=PATIENCE_SECONDS)
+            await self._process.stop(patience=STOP_SECONDS)
 
 
 class Site:
@@ -118,7 +118,7 @@ class Site:
         return {"Authorization": f"Bearer {self.key}"}
 
     async def prepare(self) -> None:
-        """Make its database, its configuration and a key."""
+        """Create the database, the configuration and an API key."""
         self._home.mkdir(parents=True)
         await self._stack.postgres.create_database(self.name)
         values = {
@@ -133,13 +133,15 @@ class Site:
         (self._home / "filmgate.toml").write_text(Template(TEMPLATE.read_text()).substitute(values))
         await self.command("migrate")
         scopes = [
-            word for scope in ("jobs:read", "jobs:write", "assets:read", "metrics:read") for word in ("--scope", scope)
+            option
+            for scope in ("jobs:read", "jobs:write", "assets:read", "metrics:read")
+            for option in ("--scope", scope)
         ]
-        said = await self.command("keys", "create", "--account", "bench", "--name", "bench", *scopes)
-        self.key = said.split("key:", 1)[1].split()[0]
+        output = await self.command("keys", "create", "--account", "bench", "--name", "bench", *scopes)
+        self.key = output.split("key:", 1)[1].split()[0]
 
     async def command(self, *arguments: str) -> str:
-        """Run ``filmgate …`` of this site; what it said."""
+        """Run ``filmgate …`` of this site; returns its output."""
         process = await asyncio.create_subprocess_exec(
             *self.code.command(*arguments),
             env=self._environment(),
@@ -147,13 +149,13 @@ class Site:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
-        said, _ = await process.communicate()
+        output, _ = await process.communicate()
         if process.returncode:
-            raise RuntimeError(f"filmgate {' '.join(arguments)} failed:\n{said.decode()}")
-        return said.decode()
+            raise RuntimeError(f"filmgate {' '.join(arguments)} failed:\n{output.decode()}")
+        return output.decode()
 
     def another_api(self, **settings: str) -> Part:
-        """An API process of this site, not started; with further settings (``FILMGATE_…``)."""
+        """An API process of this site, not started; ``settings`` are further ``FILMGATE_…`` variables."""
         return self._part("api", "/readyz", settings)
 
     def another_worker(self, **settings: str) -> Part:
@@ -165,7 +167,7 @@ class Site:
         if name == "api":
             environment["FILMGATE_API_PUBLIC_URL"] = f"http://{LOCALHOST}:{port}"
             self._stack.public_urls.setdefault(self.name, environment["FILMGATE_API_PUBLIC_URL"])
-        else:  # callbacks come to the first API
+        else:  # callbacks go to the first API
             environment["FILMGATE_API_PUBLIC_URL"] = self._stack.public_urls[self.name]
         log = self._home / f"{name}-{port}.log"
         settings = {**self._environment(), **environment}
@@ -184,12 +186,12 @@ class Site:
         }
 
     async def connect(self) -> asyncpg.Connection:
-        """A session of the databases' owner, who may do anything."""
+        """Connect as the superuser."""
         return await asyncpg.connect(self.url, timeout=READY_SECONDS, command_timeout=None)
 
 
 class Stack:
-    """What sites share. ``upstream_port`` is where the endless upstream listens."""
+    """The servers shared by all sites. ``upstream_port`` is the port of the fake upstream."""
 
     def __init__(self, directory: Path, upstream_port: int) -> None:
         self.directory = directory
@@ -213,7 +215,7 @@ class Stack:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Stack"]:
-        """Start the servers; sites are added by :meth:`site`. Everything is stopped at the end."""
+        """Start the servers. :meth:`site` adds sites. Everything is stopped at the end of the block."""
         async with self._exit:
             for part in (self.postgres, self.valkey, self.sandbox):
                 self._exit.push_async_callback(part.stop)
@@ -221,7 +223,7 @@ class Stack:
             yield self
 
     async def site(self, name: str, code: Code | None = None) -> Site:
-        """A new site with an empty database; its API and worker are not started, and are stopped at the end."""
+        """Create a site with an empty database. Its API and worker are not started, but are stopped at the end."""
         site = Site(self, code or Code(), name, self._sites)
         self._sites += 1
         await site.prepare()

@@ -1,4 +1,4 @@
-"""What becomes of windows: the middle of several, how far they lie apart, and whether a target was reached."""
+"""Statistics of windows: median, spread and comparison with targets."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from benchmarks.load_generator import Count
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One window: what the generator counted, and milliseconds of CPU for each request by part."""
+    """One window: the counts of the generator, and CPU milliseconds per request by part."""
 
     count: Count
     cpu: Mapping[str, float]
@@ -18,7 +18,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Typical:
-    """The median of several windows, figure by figure; ``spread`` is (highest − lowest) / median of the rates."""
+    """The median of each figure over several windows; ``spread`` is (highest − lowest) / median of the rates."""
 
     rate: float
     spread: float
@@ -49,8 +49,8 @@ def spread(values: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """One figure beside its target. ``unit`` is appended to every number; ``key`` names the reason kept for it."""
+class TargetResult:
+    """One figure and its target. ``unit`` is appended to every number; ``key`` refers to the reasons in notes.toml."""
 
     key: str
     what: str

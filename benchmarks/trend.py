@@ -1,4 +1,4 @@
-"""Whether something grew: the first quarter of a run beside the last one."""
+"""Detects growth by comparing the first and the last quarter of a run."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How much a figure may grow between the quarters: by ``share`` of what it was, or by ``least``, whichever is
-    more. ``None`` for a figure that is shown and not judged."""
+    """The allowed growth of a figure between the quarters: ``share`` of its first value or ``least``, whichever is
+    larger. Figures without a limit are only shown."""
 
     share: float
     least: float
@@ -30,19 +30,19 @@ class Trend:
         return self.last - self.first > max(self.limit.least, self.first * self.limit.share)
 
     def row(self) -> list[str]:
-        said = "grew" if self.grew else "steady" if self.limit else "not judged"
+        growth = "grew" if self.grew else "steady" if self.limit else "no limit"
         change = f"{self.last / self.first - 1:+.1%}" if self.first else f"{self.last - self.first:+,.0f}"
-        return [self.name, f"{self.first:,.1f}", f"{self.last:,.1f}", change, said]
+        return [self.name, f"{self.first:,.1f}", f"{self.last:,.1f}", change, growth]
 
 
 def trends(samples: Sequence[Mapping[str, float]], limits: Mapping[str, Limit]) -> list[Trend]:
-    """One trend for each figure of the samples, in their order.
+    """One trend for each figure of the samples, in the order of the first sample.
 
     Raises:
-        ValueError: fewer than eight samples: quarters of less than two say nothing.
+        ValueError: there are fewer than eight samples, so that a quarter has less than two.
     """
     if len(samples) < 8:
-        raise ValueError(f"{len(samples)} samples are too few")
+        raise ValueError(f"{len(samples)} samples are too few; at least 8 are needed")
     quarter = len(samples) // 4
     first, last = samples[:quarter], samples[-quarter:]
     return [

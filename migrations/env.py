@@ -12,16 +12,25 @@ from app.infra.migrate import all_tables, connect
 ADVISORY_LOCK = 0xF11A6A7E
 
 
-def run(connection: Connection) -> None:
-    context.configure(connection=connection, target_metadata=all_tables(), compare_server_default=True)
-    with context.begin_transaction():
-        connection.execute(text("select pg_advisory_xact_lock(:number)"), {"number": ADVISORY_LOCK})
-        context.run_migrations()
+def run(conn: Connection) -> None:
+    # One transaction for each migration, so that one can rewrite rows in batches. The lock is the session's, to last.
+    context.configure(
+        connection=conn, target_metadata=all_tables(), compare_server_default=True, transaction_per_migration=True
+    )
+    conn.execute(text("select pg_advisory_lock(:number)"), {"number": ADVISORY_LOCK})
+    conn.commit()
+    try:
+        with context.begin_transaction():
+            context.run_migrations()
+    finally:
+        conn.rollback()
+        conn.execute(text("select pg_advisory_unlock(:number)"), {"number": ADVISORY_LOCK})
+        conn.commit()
 
 
 async def run_alone() -> None:
-    async with connect(os.environ["FILMGATE_DATABASE_URL"]) as connection:
-        await connection.run_sync(run)
+    async with connect(os.environ["FILMGATE_DATABASE_URL"]) as conn:
+        await conn.run_sync(run)
 
 
 given = context.config.attributes.get("connection")

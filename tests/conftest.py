@@ -1,18 +1,74 @@
 """What every test may ask for: a real Postgres, a real Valkey, an account; and no way out of this machine."""
 
+import random
 from collections.abc import AsyncIterator, Iterator
+from itertools import groupby
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 
 from app.embedded.servers import Postgres, Valkey
 from app.infra import migrate
 from app.infra.db import Database
 from app.settings import DatabaseSettings
-from tests.support.database import add_account, empty, running_postgres
+from tests.support.database import add_account, empty, kept_pools, running_postgres
 from tests.support.loopback_only import stay_on_loopback
 from tests.support.redis import running_valkey
+
+#: The session fixtures below that start a server.
+SERVERS = {"postgres", "valkey"}
+
+# A loaded machine is slow: that says nothing about the code.
+hypothesis_settings.register_profile(
+    "tests", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("tests")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("filmgate")
+    group.addoption("--fast", action="store_true", help="only tests that start no server and no process")
+    group.addoption("--shuffle", action="store_true", help="random order of the files, and of the tests in each")
+    group.addoption("--seed", type=int, help="the seed of --shuffle and of hypothesis; a random one by default")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    # Here and not where it is used: xdist hands the options of this process to the others.
+    if config.option.seed is None:
+        config.option.seed = random.randrange(1_000_000)
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(config.option.seed)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    terminalreporter.write_line(f"seed: {config.option.seed}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.option.fast:
+        left_out = [item for item in items if _starts_something(item)]
+        items[:] = [item for item in items if not _starts_something(item)]
+        config.hook.pytest_deselected(items=left_out)
+    if config.option.shuffle:
+        items[:] = _shuffled(items, random.Random(config.option.seed))
+
+
+def _starts_something(item: pytest.Item) -> bool:
+    return bool(SERVERS.intersection(getattr(item, "fixturenames", ()))) or bool(item.get_closest_marker("servers"))
+
+
+def _shuffled(items: list[pytest.Item], order: random.Random) -> list[pytest.Item]:
+    """Whole files in random order: a fixture of a file is made once."""
+    files = [list(tests) for _, tests in groupby(items, lambda item: item.path)]
+    order.shuffle(files)
+    for tests in files:
+        order.shuffle(tests)
+    return [test for tests in files for test in tests]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,10 +87,11 @@ async def postgres() -> AsyncIterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-async def postgres_url(postgres: Postgres) -> str:
+async def postgres_url(postgres: Postgres) -> AsyncIterator[str]:
     """A database whose tables the migrations made."""
     await migrate.upgrade(postgres.url)
-    return postgres.url
+    async with kept_pools(postgres.url):
+        yield postgres.url
 
 
 @pytest.fixture(scope="session")
@@ -70,5 +127,5 @@ async def redis_url(valkey: Valkey) -> str:
 @pytest.fixture
 async def account_id(database: Database) -> UUID:
     """A fresh account's id."""
-    async with database.begin() as connection:
-        return await add_account(connection)
+    async with database.begin() as conn:
+        return await add_account(conn)

@@ -83,8 +83,8 @@ def test_lists_in_the_environment_are_json(load_from: Load) -> None:
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
-        ("[api]\nprot = 1", "api.prot: there is no such setting; check its spelling"),
-        ("prot = 1", "prot: there is no such setting; check its spelling"),
+        ("[api]\nprot = 1", "api.prot: unknown setting; check its spelling"),
+        ("prot = 1", "prot: unknown setting; check its spelling"),
         ("[api]\nport = 65536", "api.port: Input should be less than or equal to 65535"),
         ("mode = 'prod'", "mode: Input should be 'production' or 'dev'"),
         ("connections = 3", "connections: Input should be a valid dictionary"),
@@ -129,9 +129,9 @@ def test_a_mistake_in_the_file_is_told_by_its_key(
 
 
 MODEL = """
-[models."acme/films"]
+[models."acme/videos"]
 provider = "acme"
-upstream = "films-2"
+upstream = "videos-2"
 seconds = [4, 8]
 default_seconds = 4
 sizes = ["1280x720"]
@@ -142,10 +142,13 @@ default_size = "1280x720"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("default_seconds = 4", "default_seconds = 5"), "models.acme/films: default_seconds must be one of seconds"),
-        (('default_size = "1280x720"', 'default_size = "1x1"'), "models.acme/films: default_size must be one of sizes"),
-        (('sizes = ["1280x720"]', 'sizes = ["720p"]'), "models.acme/films.sizes: '720p' is not WIDTHxHEIGHT"),
-        (('upstream = "films-2"', ""), "models.acme/films.upstream: is not set; add it to filmgate.toml"),
+        (("default_seconds = 4", "default_seconds = 5"), "models.acme/videos: default_seconds must be one of seconds"),
+        (
+            ('default_size = "1280x720"', 'default_size = "1x1"'),
+            "models.acme/videos: default_size must be one of sizes",
+        ),
+        (('sizes = ["1280x720"]', 'sizes = ["720p"]'), "models.acme/videos.sizes: '720p' is not WIDTHxHEIGHT"),
+        (('upstream = "videos-2"', ""), "models.acme/videos.upstream: is not set; add it to filmgate.toml"),
     ],
 )
 def test_a_mistake_in_a_model_is_told_by_its_key(load_from: Load, change: tuple[str, str], message: str) -> None:
@@ -153,8 +156,8 @@ def test_a_mistake_in_a_model_is_told_by_its_key(load_from: Load, change: tuple[
 
 
 def test_an_alias_may_not_hide_a_model(load_from: Load) -> None:
-    lines = refusal(load_from, MODEL + "[aliases]\n'acme/films' = 'other'")
-    assert lines == ["aliases.acme/films: is the name of a model too; rename the alias"]
+    lines = refusal(load_from, MODEL + "[aliases]\n'acme/videos' = 'other'")
+    assert lines == ["aliases.acme/videos: is the name of a model too; rename the alias"]
 
 
 def test_only_postgres_and_redis_will_do(load_from: Load) -> None:

@@ -1,4 +1,4 @@
-"""Who is calling: an API key in the Authorization header, and nothing else about the request."""
+"""Authentication by an API key in the Authorization header."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from app.errors import Forbidden, Unauthenticated
 from app.ids import Prefix
 from app.infra.db import Database
 
-# A revoked key is refused everywhere within this time: PROMISES, S1.
+# Every process rejects a revoked key within this time.
 CACHE_AGE = timedelta(seconds=5)
 CACHE_SIZE = 4096
 
@@ -33,7 +33,7 @@ NOT_LIVE = "The API key is unknown, revoked or expired."
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The account that a request acts for, by which key, and what the key may do."""
+    """The account and the API key of a request, and the scopes of the key."""
 
     account_id: UUID
     key_id: UUID
@@ -42,7 +42,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What the database said of one key. ``caller`` is None when there is no such key, or none that is live."""
+    """A cached lookup of one key. ``caller`` is None if the key is unknown or revoked."""
 
     read_at: datetime
     caller: Caller | None
@@ -50,7 +50,7 @@ class _Entry:
 
 
 class Authenticator:
-    """Keys to callers. Answers of the database are kept for five seconds, at most 4,096 of them."""
+    """Authenticates API keys. Caches lookups in the database for five seconds, at most 4,096 of them."""
 
     def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
@@ -61,13 +61,13 @@ class Authenticator:
         """The caller named by the value of an Authorization header.
 
         Raises:
-            Unauthenticated: no header, another scheme, not a key, or not a live one.
+            Unauthenticated: no header, another scheme, or a malformed, unknown, revoked or expired key.
         """
         text = _text_in(authorization_header)
         digest = keys.digest(text)
         now = self._clock()
         entry = self._entries.get(digest)
-        # A clock that was set back must not prolong an entry's life.
+        # A negative age means that the clock was set back: read again rather than extend the entry.
         if entry is None or not timedelta() <= now - entry.read_at < CACHE_AGE:
             if not keys.is_well_formed(text):
                 raise Unauthenticated(MALFORMED)
@@ -79,9 +79,9 @@ class Authenticator:
         return entry.caller
 
     async def _read(self, digest: bytes, now: datetime) -> _Entry:
-        # The age counts from before the query: what is revoked while it runs is not kept any longer than it should.
-        async with self._database.read() as connection:
-            row = await repository.key_by_digest(connection, digest)
+        # ``now`` precedes the query, so that a key revoked while it runs is not cached for longer than CACHE_AGE.
+        async with self._database.read() as conn:
+            row = await repository.key_by_digest(conn, digest)
         if row is None or row.revoked_at is not None:
             entry = _Entry(read_at=now, caller=None, expires_at=None)
         else:
@@ -138,7 +138,7 @@ class _Optional(_Bearer):
 
 @cache
 def require(scope: str) -> _Required:
-    """The dependency of a route that needs a key with ``scope``: ``Annotated[Caller, Depends(require("jobs:read"))]``.
+    """The dependency of a route that requires ``scope``: ``Annotated[Caller, Depends(require("jobs:read"))]``.
 
     Raises:
         ValueError: at import, when there is no such scope. In a request: Unauthenticated, Forbidden.
@@ -148,9 +148,9 @@ def require(scope: str) -> _Required:
 
 @cache
 def optional(scope: str) -> _Optional:
-    """The same for a route that has another way in too: None without an Authorization header.
+    """The same for a route that accepts another credential too: None without an Authorization header.
 
-    A header that is there must be right. OpenAPI shows the key as needed; a route adds
-    ``openapi_extra={"security": [{}]}`` to say that none will do as well.
+    A header that is present must be valid. OpenAPI shows the key as required; a route adds
+    ``openapi_extra={"security": [{}]}`` to mark it as optional.
     """
     return _Optional(Scope(scope))

@@ -1,8 +1,8 @@
-"""The text of an API key: ``fgk_`` + 32 letters + 6 letters of checksum.
+"""The format of an API key: ``fgk_`` + 32 letters + 6 letters of checksum.
 
-The 32 letters are 160 random bits in the alphabet of our ids (lower case, no i, l, o, u), five bits each. The checksum
+The 32 letters are 160 random bits in the alphabet of the ids (lower case, no i, l, o, u), five bits each. The checksum
 is the low 30 bits of the CRC-32 of everything before it, in the same alphabet: it tells a mistyped or cut key from an
-unknown one without a query, and lets scanners of leaked secrets recognise a real key. It protects nothing by itself.
+unknown one without a query, and lets secret scanners recognise a real key. It is not a security measure.
 """
 
 import hashlib

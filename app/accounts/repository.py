@@ -1,4 +1,4 @@
-"""The SQL of accounts and their keys."""
+"""SQL of accounts and API keys."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -13,9 +13,9 @@ from app.accounts.tables import accounts, api_keys
 from app.ids import new_id
 
 
-async def account_named(connection: AsyncConnection, name: str) -> UUID:
-    """The account of that name; made now if there is none. Safe when two callers make the same one."""
-    made = await connection.scalar(
+async def account_named(conn: AsyncConnection, name: str) -> UUID:
+    """The id of the account of that name; creates the account if missing. Safe under concurrent calls."""
+    made = await conn.scalar(
         postgresql.insert(accounts)
         .values(id=new_id(), name=name)
         .on_conflict_do_nothing(index_elements=[accounts.c.name])
@@ -23,12 +23,12 @@ async def account_named(connection: AsyncConnection, name: str) -> UUID:
     )
     if made is not None:
         return UUID(str(made))
-    found = await connection.execute(select(accounts.c.id).where(accounts.c.name == name))
+    found = await conn.execute(select(accounts.c.id).where(accounts.c.name == name))
     return UUID(str(found.scalar_one()))
 
 
 async def add_key(
-    connection: AsyncConnection,
+    conn: AsyncConnection,
     *,
     account_id: UUID,
     name: str,
@@ -37,7 +37,7 @@ async def add_key(
     expires_at: datetime | None,
 ) -> UUID:
     key_id = new_id()
-    await connection.execute(
+    await conn.execute(
         insert(api_keys).values(
             id=key_id,
             account_id=account_id,
@@ -50,9 +50,9 @@ async def add_key(
     return key_id
 
 
-async def key_by_digest(connection: AsyncConnection, digest: bytes) -> Row[*tuple[Any, ...]] | None:
+async def key_by_digest(conn: AsyncConnection, digest: bytes) -> Row[*tuple[Any, ...]] | None:
     """(id, account_id, scopes, expires_at, revoked_at), or None."""
-    found = await connection.execute(
+    found = await conn.execute(
         select(
             api_keys.c.id, api_keys.c.account_id, api_keys.c.scopes, api_keys.c.expires_at, api_keys.c.revoked_at
         ).where(api_keys.c.digest == digest)
@@ -60,9 +60,9 @@ async def key_by_digest(connection: AsyncConnection, digest: bytes) -> Row[*tupl
     return found.one_or_none()
 
 
-async def all_keys(connection: AsyncConnection) -> Sequence[Row[*tuple[Any, ...]]]:
+async def all_keys(conn: AsyncConnection) -> Sequence[Row[*tuple[Any, ...]]]:
     """Every key with its account's name, oldest first."""
-    found = await connection.execute(
+    found = await conn.execute(
         select(
             api_keys.c.id,
             accounts.c.name.label("account"),
@@ -78,9 +78,9 @@ async def all_keys(connection: AsyncConnection) -> Sequence[Row[*tuple[Any, ...]
     return found.all()
 
 
-async def revoke_key(connection: AsyncConnection, key_id: UUID) -> bool:
-    """Whether a key was live and is not any more."""
-    result = await connection.execute(
+async def revoke_key(conn: AsyncConnection, key_id: UUID) -> bool:
+    """Revoke a key; False if it is unknown or already revoked."""
+    result = await conn.execute(
         update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None)).values(revoked_at=func.now())
     )
     return result.rowcount == 1

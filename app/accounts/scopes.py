@@ -1,4 +1,4 @@
-"""What a key may do."""
+"""Scopes: the permissions of an API key."""
 
 from enum import StrEnum
 
@@ -14,5 +14,5 @@ class Scope(StrEnum):
 
 
 ALL = frozenset(Scope)
-#: What a key may do when nothing is said: everything of its own account. Figures are of the whole gateway.
+#: The default scopes: everything within the account. Metrics are excluded, as they cover the whole gateway.
 DEFAULT = ALL - {Scope.METRICS_READ}

@@ -1,4 +1,4 @@
-"""Keys, for whoever operates the gateway: make, list, revoke."""
+"""Management of API keys by the operator: create, list, revoke."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True, slots=True)
 class CreatedKey:
-    """A new key. ``text`` exists nowhere else: show it once. ``id`` is the public form that ``revoke`` takes."""
+    """A new key. ``text`` is not stored: show it once. ``id`` is the public id that ``revoke`` takes."""
 
     id: str
     account_id: UUID
@@ -26,7 +26,7 @@ class CreatedKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """What is known about a key: everything but the key."""
+    """A key without its text."""
 
     id: str
     account: str
@@ -38,7 +38,7 @@ class KeyInfo:
 
 
 class KeyService:
-    """Makes, lists and revokes API keys."""
+    """Creates, lists and revokes API keys."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -46,7 +46,7 @@ class KeyService:
     async def create(
         self, account: str, name: str, scopes: Iterable[str] = DEFAULT, *, expires_at: datetime | None = None
     ) -> CreatedKey:
-        """A key of the account of that name, which is made if it is new.
+        """Create a key for the account of that name; creates the account if it does not exist.
 
         Raises:
             InvalidRequest: an unknown scope, no scope at all, or a name that is empty or too long.
@@ -55,10 +55,10 @@ class KeyService:
         _check_name("name", name)
         granted = _known(scopes)
         text = keys.generate()
-        async with self._database.begin() as connection:
-            account_id = await repository.account_named(connection, account)
+        async with self._database.begin() as conn:
+            account_id = await repository.account_named(conn, account)
             key_id = await repository.add_key(
-                connection,
+                conn,
                 account_id=account_id,
                 name=name,
                 digest=keys.digest(text),
@@ -68,9 +68,9 @@ class KeyService:
         return CreatedKey(id=ids.encode(Prefix.KEY, key_id), account_id=account_id, text=text)
 
     async def list(self) -> list[KeyInfo]:
-        """Every key, oldest first, the revoked ones too."""
-        async with self._database.read() as connection:
-            rows = await repository.all_keys(connection)
+        """Every key, oldest first, including revoked ones."""
+        async with self._database.read() as conn:
+            rows = await repository.all_keys(conn)
         return [
             KeyInfo(
                 id=ids.encode(Prefix.KEY, row.id),
@@ -85,12 +85,12 @@ class KeyService:
         ]
 
     async def revoke(self, key_id: str) -> bool:
-        """Ends a key for good; every process refuses it within five seconds. False: no live key of that id."""
+        """Revoke a key permanently; every process rejects it within five seconds. False: no active key has this id."""
         value = ids.decode(Prefix.KEY, key_id)
         if value is None:
             return False
-        async with self._database.begin() as connection:
-            return await repository.revoke_key(connection, value)
+        async with self._database.begin() as conn:
+            return await repository.revoke_key(conn, value)
 
 
 def _check_name(field_name: str, value: str) -> None:

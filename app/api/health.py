@@ -1,4 +1,4 @@
-"""Liveness, readiness with a reason per dependency, and the figures for Prometheus."""
+"""Liveness, readiness with the state of each dependency, and Prometheus metrics."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from app.web import problems
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz", operation_id="get_health", summary="Is the process alive?")
+@router.get("/healthz", operation_id="get_health", summary="Check that the process is alive")
 async def get_health() -> Health:
     return Health()
 
@@ -19,8 +19,8 @@ async def get_health() -> Health:
 @router.get(
     "/readyz",
     operation_id="get_readiness",
-    summary="Can the process do its work?",
-    responses={503: {"model": Readiness, "description": "Not ready; `checks` says why."}},
+    summary="Check that the process and its dependencies are ready",
+    responses={503: {"model": Readiness, "description": "Not ready; `checks` names the reasons."}},
 )
 async def get_readiness(request: Request, response: Response) -> Readiness:
     readiness = await readiness_of(request.app.state.resources)
@@ -31,7 +31,7 @@ async def get_readiness(request: Request, response: Response) -> Readiness:
 @router.get(
     "/metrics",
     operation_id="get_metrics",
-    summary="Figures for Prometheus",
+    summary="Prometheus metrics",
     response_class=Response,
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text format."},

@@ -12,25 +12,25 @@ from fastapi import FastAPI, Response
 from app.api import health, openapi
 from app.assets.router import router as assets_router
 from app.infra import logs
-from app.infra.queue import Doorbell, open_redis
+from app.infra.queue import RedisBell, open_redis
 from app.jobs.api.callback_router import router as callbacks_router
 from app.jobs.api.router import router as jobs_router
 from app.providers.router import router as models_router
-from app.resources import Resources, settle, warn_of_strays
+from app.resources import Resources, freeze_gc, warn_unused_credentials
 from app.settings import Settings
 from app.web import middleware, problems
 from app.web.timeouts import bounded
 from app.webhooks.router import router as webhooks_router
 
 KEEP_ALIVE_SECONDS = 30
-#: A client that reads nothing for so long is cut off.
+#: A client that reads nothing for this long is disconnected.
 WRITE_SECONDS = 30
 
 log = structlog.get_logger()
 
 
 def describe() -> FastAPI:
-    """The application without anything behind it: its routes, its errors, its document."""
+    """The application without resources: routes, error handlers and the OpenAPI document."""
     app = FastAPI(
         **openapi.DESCRIPTION,
         lifespan=_lifespan,
@@ -49,12 +49,12 @@ def describe() -> FastAPI:
 
 
 async def _docs() -> Response:
-    # Relative, so that it holds behind any host name and prefix.
+    # Relative, so that it works behind any host name and path prefix.
     return Response(status_code=307, headers={"Location": "docs"})
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application; it opens its resources when it starts and closes them when it stops."""
+    """The application; its lifespan opens and closes the resources."""
     app = describe()
     app.state.settings = settings
     middleware.install(app, settings.api)
@@ -64,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
-    bell = Doorbell(open_redis(settings.redis))
+    bell = RedisBell(open_redis(settings.redis))
     async with Resources.open(settings, bell, process="api") as resources:
         app.state.resources = resources
         app.state.database = resources.database
@@ -85,7 +85,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 class Server(uvicorn.Server):
-    """Told to stop, it ends the long answers (event streams, `Prefer: wait`) first: their clients come back."""
+    """On shutdown, ends long responses first (event streams, `Prefer: wait`): their clients reconnect."""
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -97,7 +97,7 @@ class Server(uvicorn.Server):
 
 
 def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How uvicorn serves the API: nothing in it waits for a client without end."""
+    """The settings of uvicorn; every wait for a client has a limit."""
     return uvicorn.Config(
         app,
         host=settings.api.host,
@@ -112,22 +112,22 @@ def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
     )
 
 
-async def _prove(settings: Settings) -> None:
-    """Open everything once, with nothing sent: uvicorn would make a traceback of what is wrong with the settings."""
+async def _check_resources(settings: Settings) -> None:
+    """Open all resources once, without I/O: inside uvicorn's lifespan a settings error would end in a traceback."""
     redis = open_redis(settings.redis)
-    async with Resources.open(settings, Doorbell(redis), process="api"):
+    async with Resources.open(settings, RedisBell(redis), process="api"):
         await redis.aclose()
 
 
 def serve(settings: Settings) -> None:
-    """Run an API process; returns when it was told to stop.
+    """Run an API process until it is stopped by a signal.
 
     Raises:
         SettingsError: the configuration names something that does not exist.
     """
     logs.setup(settings, process="api")
-    warn_of_strays(settings)
-    asyncio.run(_prove(settings))
+    warn_unused_credentials(settings)
+    asyncio.run(_check_resources(settings))
     app = create_app(settings)
-    settle()
+    freeze_gc()
     Server(app, configuration(app, settings)).run()

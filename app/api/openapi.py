@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI knows, and what it cannot know (the webhooks that we send)."""
+"""The OpenAPI document: the routes that FastAPI describes, and the webhooks that the gateway sends."""
 
 import json
 from importlib.metadata import version
@@ -6,19 +6,22 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from app.jobs.failures import CODES as JOB_CODES
+from app.events.types import OCCASIONS, EventType
+from app.jobs.errors import CODES as JOB_CODES
 from app.jobs.payloads import JobEvent
-from app.jobs.states import FILM_LATE, WEBHOOK_EVENTS
+from app.jobs.states import WEBHOOK_EVENTS
 from app.web.problems import CODES as PROBLEM_CODES
 
 _INTRODUCTION = """
-A gateway in front of video-generation providers. Post a prompt: it becomes a durable **job**, is bought from an
-upstream provider **at most once**, and ends as a film in storage that you own, with a signed webhook.
+A gateway in front of video-generation providers. A posted prompt becomes a durable **job**. The gateway submits it to a
+provider, with **at most one live submission** at a time, copies the video to storage that you own, and reports the end
+of the job by a signed webhook.
 
-* **202 means committed.** A retry with the same `Idempotency-Key` finds the same job.
+* **202 means committed.** A retry with the same `Idempotency-Key` returns the same job.
 * **`succeeded` means stored, checked and playable.**
-* **`fallbacks`** let a job go on, under the same id, when a provider says no. Never silently, never above `max_cost`.
-* **`charge_certainty`** says what is known about money: `none`, `possible` or `certain`.
+* **`fallbacks`** name other models for the same job, tried when a provider rejects it or is unavailable. Every
+  submission is in the job's ledger, and all together stay within `max_cost`.
+* **`cost.certainty`** says what is known about charges: `none`, `possible` or `certain`.
 
 Send `Authorization: Bearer fgk_…`. Times are RFC 3339, money is decimal strings in USD. Errors are RFC 9457 problems.
 """
@@ -34,30 +37,40 @@ _PROBLEMS = _table(
 )
 _JOB_ERRORS = _table(["code", "meaning"], [[f"`{code}`", meaning] for code, meaning in sorted(JOB_CODES.items())])
 
+_EVENTS = _table(
+    ["type", "sent to the webhook", "meaning"],
+    [[f"`{event}`", "yes" if event in WEBHOOK_EVENTS else "no", OCCASIONS[event]] for event in EventType],
+)
+
 DESCRIPTION: dict[str, Any] = {
     "title": "Filmgate",
     "version": version("filmgate"),
     "summary": "One contract for every video-generation provider.",
     "description": "\n\n".join(
-        [_INTRODUCTION.strip(), "## Problems", _PROBLEMS, "## Why a job failed (`error.code`)", _JOB_ERRORS]
+        [
+            _INTRODUCTION.strip(),
+            "## Problems",
+            _PROBLEMS,
+            "## Job error codes (`error.code`)",
+            _JOB_ERRORS,
+            "## Events (`type`)",
+            _EVENTS,
+        ]
     ),
     "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "openapi_tags": [
-        {"name": "jobs", "description": "Order films and follow them."},
-        {"name": "assets", "description": "The stored films."},
-        {"name": "models", "description": "What can be ordered."},
-        {"name": "webhooks", "description": "How we call you back."},
-        {"name": "callbacks", "description": "How providers call us: no customer needs this."},
-        {"name": "operations", "description": "For operators."},
+        {"name": "jobs", "description": "Create jobs and follow them."},
+        {"name": "assets", "description": "The stored videos."},
+        {"name": "models", "description": "The available models with their limits and prices."},
+        {"name": "webhooks", "description": "Signed notifications that the gateway sends when a job ends."},
+        {"name": "callbacks", "description": "Notifications sent by providers; not needed by clients."},
+        {"name": "operations", "description": "Health and metrics."},
     ],
 }
 
 
-_OCCASIONS = {FILM_LATE: "The film of a job that had failed came out after all"}
-
-
 def install(app: FastAPI) -> None:
-    """Describe the webhooks that we send."""
+    """Add the webhooks that the gateway sends to the document."""
     webhooks = APIRouter()
     for event_type in sorted(WEBHOOK_EVENTS):
         webhooks.add_api_route(
@@ -65,13 +78,13 @@ def install(app: FastAPI) -> None:
             _receive,
             methods=["POST"],
             operation_id=f"on_{event_type.replace('.', '_')}",
-            summary=f"{_OCCASIONS.get(event_type, 'A job has ended')}: {event_type}",
+            summary=OCCASIONS[event_type],
             description=(
-                "Sent to the job's `webhook_url` until it answers 2xx, with the headers `webhook-id`, "
-                "`webhook-timestamp` and `webhook-signature` of Standard Webhooks 1.0.0. The same event may arrive "
-                "more than once: its `webhook-id` is the same. 410 stops further attempts."
+                "Sent to the job's `webhook_url` until it responds with 2xx, with the headers `webhook-id`, "
+                "`webhook-timestamp` and `webhook-signature` of Standard Webhooks 1.0.0. An event may arrive more than "
+                "once, always with the same `webhook-id`. A response with 410 stops further attempts."
             ),
-            responses={200: {"description": "Any 2xx: received."}},
+            responses={200: {"description": "Any 2xx acknowledges the event."}},
             tags=["webhooks"],
         )
     app.webhooks.include_router(webhooks)
@@ -84,16 +97,16 @@ def install(app: FastAPI) -> None:
 
 
 def _receive(event: JobEvent) -> None:
-    """Documentation only: this is the receiver's side."""
+    """Documentation only: implemented by the receiver."""
     del event
 
 
 def _in_3_1(schema: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI describes event streams with `itemSchema`, a word of OpenAPI 3.2, in a document that says it is 3.1."""
+    """Replace `itemSchema`, an OpenAPI 3.2 keyword that FastAPI uses for event streams in a 3.1 document."""
     for operations in schema["paths"].values():
         for operation in operations.values():
-            for answer in operation["responses"].values():
-                stream = answer.get("content", {}).get("text/event-stream")
+            for response in operation["responses"].values():
+                stream = response.get("content", {}).get("text/event-stream")
                 if stream and stream.pop("itemSchema", None):
                     stream["schema"] = {"type": "string"}
     return schema
@@ -107,5 +120,5 @@ def document() -> dict[str, Any]:
 
 
 def render(generated: dict[str, Any]) -> str:
-    """As it is committed: stable and readable in a diff."""
+    """The document as text with stable formatting, so that diffs are readable."""
     return json.dumps(generated, indent=2, ensure_ascii=False) + "\n"

@@ -1,16 +1,16 @@
-"""Why a film could not be taken in, kept or read.
+"""Errors of ingesting, storing and reading videos.
 
 AssetError
 ├── StorageError
-│   ├── StorageUnavailable   the store or the spool cannot be used now              retryable
-│   └── StorageFull          no room, or less than is to stay free                  retryable
-└── FilmRefused
-    ├── TooBig               more bytes, pixels, seconds or pictures than allowed   final
-    ├── Truncated            fewer or more bytes than were announced                retryable
-    ├── TookTooLong          it did not arrive within the time for one copy         retryable
-    └── NotPlayable          not a film, or one that is damaged                     retryable
+│   ├── StorageUnavailable   the store or the spool is not usable now              retryable
+│   └── StorageFull          no space, or less than ``min_free_bytes`` would stay  retryable
+└── VideoRejected
+    ├── TooBig               more bytes, pixels, seconds or packets than allowed   final
+    ├── Truncated            fewer or more bytes than announced                    retryable
+    ├── TookTooLong          not received within ``fetch_timeout``                 retryable
+    └── NotPlayable          not a video, or a damaged one                         retryable
 
-A damaged film is retryable because the copy may be at fault; whoever tries again counts the tries.
+A damaged video is retryable because the copy may be at fault; the caller counts and limits the tries.
 """
 
 import errno
@@ -20,7 +20,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class AssetError(Exception):
-    """Base. ``message`` is safe to show to any caller; ``detail`` is for operators; ``retryable``: again may help."""
+    """Base. ``message`` is safe to show to any caller; ``detail`` is for operators; ``retryable``: a retry may help."""
 
     retryable: ClassVar[bool] = True
 
@@ -31,43 +31,43 @@ class AssetError(Exception):
 
 
 class StorageError(AssetError):
-    """Something is wrong on our side of the copy."""
+    """The store or the spool failed; the video is not at fault."""
 
 
 class StorageUnavailable(StorageError):
     def __init__(self, detail: str) -> None:
-        super().__init__("The film storage is not available.", detail)
+        super().__init__("The video storage is not available.", detail)
 
 
 class StorageFull(StorageError):
     def __init__(self, detail: str) -> None:
-        super().__init__("The film storage is full.", detail)
+        super().__init__("The video storage is full.", detail)
 
 
-class FilmRefused(AssetError):
-    """What came is not a film that we keep."""
+class VideoRejected(AssetError):
+    """The received file is not a video that can be stored."""
 
 
-class TooBig(FilmRefused):
+class TooBig(VideoRejected):
     retryable = False
 
 
-class Truncated(FilmRefused):
+class Truncated(VideoRejected):
     pass
 
 
-class TookTooLong(FilmRefused):
+class TookTooLong(VideoRejected):
     pass
 
 
-class NotPlayable(FilmRefused):
-    """``reason`` continues the sentence "The film cannot be played: …"."""
+class NotPlayable(VideoRejected):
+    """``reason`` continues the sentence "The video cannot be played: …"."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"The film cannot be played: {reason}.", detail)
+        super().__init__(f"The video cannot be played: {reason}.", detail)
         self.reason = reason
 
 
 def of_os_error(error: OSError) -> StorageError:
-    """The operating system's refusal in our words."""
+    """Map an operating system error to a storage error."""
     return StorageFull(str(error)) if error.errno in FULL else StorageUnavailable(str(error))

@@ -1,6 +1,6 @@
-"""How a film comes in: spooled, counted, checked, then kept together with a poster.
+"""Ingest of videos: spool to disk, count, probe, then store the video with its poster.
 
-Every step may run twice: the keys follow from the job, and the second copy replaces the first.
+Every step is idempotent: object keys derive from the job, and a second copy replaces the first.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from typing import Any
 import structlog
 
 from app.assets.errors import TooBig, TookTooLong, Truncated
-from app.assets.media_info import Film, Poster
-from app.assets.probe_pool import Examiner
+from app.assets.media_info import PosterInfo, VideoInfo
+from app.assets.probe_pool import ProbePool
 from app.assets.records import Incoming, Kind, NewAsset, Stored
 from app.assets.spool import Spool, Spooled
 from app.assets.storage import CHUNK_BYTES, Storage
-from app.failpoints import Checkpoint, checkpoint
+from app.failpoints import Failpoint, failpoint
 from app.ids import Prefix, encode, new_id
 from app.infra.metrics import STORED_BYTES
 from app.settings import AssetSettings
@@ -28,17 +28,17 @@ LENGTH_TOLERANCE_PART = 0.1
 log = structlog.get_logger()
 
 
-class Intake:
-    """Takes films in."""
+class Ingest:
+    """Copies videos from a provider into the storage."""
 
     def __init__(self, storage: Storage, settings: AssetSettings) -> None:
         self._storage = storage
         self._settings = settings
         self._spool = Spool(settings.spool, settings.min_free_bytes)
-        self._examiner = Examiner()
+        self._probe_pool = ProbePool()
 
     def prepare(self) -> None:
-        """Make the spool ready and remove what killed processes left in it. Blocks.
+        """Prepare the spool and remove files left by killed processes. Blocks.
 
         Raises:
             SettingsError: the spool directory cannot be used.
@@ -48,15 +48,15 @@ class Intake:
             log.info("spool cleared", files=left)
 
     def close(self) -> None:
-        """End what was kept for the next film."""
-        self._examiner.close()
+        """Stop the idle probe processes."""
+        self._probe_pool.close()
 
     async def take_in(self, incoming: Incoming) -> Stored:
-        """Copy one film into the storage; memory stays flat. See :meth:`AssetService.take_in`."""
+        """Copy one video into the storage in constant memory. See :meth:`AssetService.take_in`."""
         expected = incoming.expected_bytes or 0
         self._check_size(expected)
         self._storage.require_room(expected)
-        self._examiner.warm()
+        self._probe_pool.warm()
         with self._spool.file(expected) as spooled:
             limit = asyncio.timeout(self._settings.fetch_timeout)
             try:
@@ -64,23 +64,23 @@ class Intake:
                     await self._receive(incoming.chunks, spooled)
             except TimeoutError:
                 if not limit.expired():
-                    raise  # the sender's own
+                    raise  # raised by ``chunks``, not by this limit
                 raise TookTooLong(
-                    f"The film did not arrive within {timedelta(seconds=self._settings.fetch_timeout)}.",
-                    f"{spooled.size} bytes came",
+                    f"The video did not arrive within {timedelta(seconds=self._settings.fetch_timeout)}.",
+                    f"{spooled.size} bytes received",
                 ) from None
             if incoming.expected_bytes not in {None, spooled.size}:
                 raise Truncated(
-                    "The film did not arrive whole.", f"{spooled.size} of {incoming.expected_bytes} bytes came"
+                    "The video did not arrive whole.", f"{spooled.size} of {incoming.expected_bytes} bytes received"
                 )
-            await checkpoint(Checkpoint.STORE_SPOOLED)
-            film, poster = await self._examiner.examine(spooled.path)
-            return await self._keep(incoming, spooled, film, poster)
+            await failpoint(Failpoint.STORE_SPOOLED)
+            video, poster = await self._probe_pool.examine(spooled.path)
+            return await self._keep(incoming, spooled, video, poster)
 
     async def _receive(self, chunks: AsyncIterator[bytes], spooled: Spooled) -> None:
-        """Write in pieces of a megabyte, each while the next one comes in.
+        """Write in blocks of 1 MiB, each while the next one is received.
 
-        A thread for every small chunk would cost more than the writing.
+        Starting a thread for every small chunk would cost more than the write itself.
         """
         held: list[bytes] = []
         size = total = 0
@@ -101,49 +101,49 @@ class Intake:
             await asyncio.to_thread(spooled.write, b"".join(held))
         finally:
             if writing is not None:
-                writing.cancel()  # nobody wants to know any more how it ends
+                writing.cancel()  # its result is no longer needed
 
     def _check_size(self, size: int) -> None:
         if size > self._settings.max_bytes:
-            raise TooBig(f"The film is larger than {self._settings.max_bytes} bytes.")
+            raise TooBig(f"The video is larger than {self._settings.max_bytes} bytes.")
 
-    async def _keep(self, incoming: Incoming, spooled: Spooled, film: Film, poster: Poster) -> Stored:
-        stored = Stored(film=_film_asset(incoming, spooled, film), poster=_poster_asset(incoming, poster))
-        await self._storage.put(stored.film.object_key, spooled.path, stored.film.content_type)
+    async def _keep(self, incoming: Incoming, spooled: Spooled, video: VideoInfo, poster: PosterInfo) -> Stored:
+        stored = Stored(video=_video_asset(incoming, spooled, video), poster=_poster_asset(incoming, poster))
+        await self._storage.put(stored.video.object_key, spooled.path, stored.video.content_type)
         await self._storage.put(stored.poster.object_key, poster.jpeg, stored.poster.content_type)
-        await checkpoint(Checkpoint.STORE_PUT)
-        STORED_BYTES.inc(stored.film.size_bytes + stored.poster.size_bytes)
+        await failpoint(Failpoint.STORE_PUT)
+        STORED_BYTES.inc(stored.video.size_bytes + stored.poster.size_bytes)
         log.info(
-            "film taken in",
+            "video ingested",
             job=encode(Prefix.JOB, incoming.job_id),
-            bytes=stored.film.size_bytes,
-            seconds=film.seconds,
+            bytes=stored.video.size_bytes,
+            seconds=video.seconds,
             deviations=stored.deviations,
         )
         return stored
 
 
-def _film_asset(incoming: Incoming, spooled: Spooled, film: Film) -> NewAsset:
+def _video_asset(incoming: Incoming, spooled: Spooled, video: VideoInfo) -> NewAsset:
     return NewAsset(
         id=new_id(),
         account_id=incoming.account_id,
         job_id=incoming.job_id,
-        kind=Kind.FILM,
-        object_key=_key(incoming, f"film.{film.container}"),
-        content_type=film.container.content_type,
+        kind=Kind.VIDEO,
+        object_key=_key(incoming, f"video.{video.container}"),
+        content_type=video.container.content_type,
         size_bytes=spooled.size,
         sha256=spooled.sha256,
-        width=film.width,
-        height=film.height,
-        codec=film.codec,
-        seconds=film.seconds,
-        frame_rate=film.frame_rate,
-        has_audio=film.has_audio,
-        deviations=_deviations(incoming, film),
+        width=video.width,
+        height=video.height,
+        codec=video.codec,
+        seconds=video.seconds,
+        frame_rate=video.frame_rate,
+        has_audio=video.has_audio,
+        deviations=_deviations(incoming, video),
     )
 
 
-def _poster_asset(incoming: Incoming, poster: Poster) -> NewAsset:
+def _poster_asset(incoming: Incoming, poster: PosterInfo) -> NewAsset:
     return NewAsset(
         id=new_id(),
         account_id=incoming.account_id,
@@ -163,13 +163,13 @@ def _key(incoming: Incoming, name: str) -> str:
     return f"{incoming.account_id}/{incoming.job_id}/{name}"
 
 
-def _deviations(incoming: Incoming, film: Film) -> list[Mapping[str, Any]]:
-    """Where the film is not what was ordered. It is paid for, so it is kept all the same."""
+def _deviations(incoming: Incoming, video: VideoInfo) -> list[Mapping[str, Any]]:
+    """The differences from the request. The video is already paid for, so it is stored in any case."""
     deviations: list[Mapping[str, Any]] = []
     tolerance = max(LENGTH_TOLERANCE_SECONDS, LENGTH_TOLERANCE_PART * incoming.seconds)
-    if abs(film.seconds - incoming.seconds) > tolerance:
-        deviations.append({"field": "seconds", "requested": incoming.seconds, "actual": film.seconds})
-    requested, actual = f"{incoming.width}x{incoming.height}", f"{film.width}x{film.height}"
+    if abs(video.seconds - incoming.seconds) > tolerance:
+        deviations.append({"field": "seconds", "requested": incoming.seconds, "actual": video.seconds})
+    requested, actual = f"{incoming.width}x{incoming.height}", f"{video.width}x{video.height}"
     if requested != actual:
         deviations.append({"field": "size", "requested": requested, "actual": actual})
     return deviations

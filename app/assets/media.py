@@ -1,10 +1,10 @@
-"""What a film is, and that it plays: the one place that knows PyAV (FFmpeg).
+"""Probes a video and checks that it plays. The only module that uses PyAV (FFmpeg).
 
-The bytes come from outside, so FFmpeg gets no choice. The container is told from the first bytes and must be one of
-four; FFmpeg's own guess, which knows playlists and scripts that name other files, is never asked. The film is handed
-over as an open file: no protocol may be used and nothing else be opened. Pixels, seconds and packets are bounded.
+The file is untrusted, so FFmpeg's options are fixed. The container is detected from the first bytes and must be one of
+four; FFmpeg's own detection, which accepts playlists and scripts that refer to other files, is not used. FFmpeg gets an
+open file and may use no protocol and open nothing else. Pixels, seconds and packets are bounded.
 
-Everything here blocks, and FFmpeg is large: it runs in a process of its own (:mod:`app.assets.probe_process`).
+Everything here blocks, and FFmpeg is large, so it runs in a subprocess (:mod:`app.assets.probe_process`).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from app.assets.errors import NotPlayable, TooBig, of_os_error
-from app.assets.media_info import Container, Film, Poster
+from app.assets.media_info import Container, PosterInfo, VideoInfo
 
 MAX_SIDE = 8192
 MAX_SECONDS = 3600
 MAX_PACKETS = 2_000_000
 POSTER_SIDE = 1280
 OPEN_SECONDS = 30
-# So many packets are decoded at most to reach one picture: half a minute of film.
+# The most packets decoded to reach one frame: half a minute of video.
 DECODE_PACKETS = 900
 MAX_BLANK_SECONDS = 1
 READ_BYTES = 256 * 1024
@@ -49,34 +49,34 @@ _DEMUXERS = {
 }
 
 
-def probe(path: Path) -> Film:
-    """What the film is. Every packet is read; the first picture and one near the end are decoded.
+def probe(path: Path) -> VideoInfo:
+    """The properties of a video. Reads every packet; decodes the first frame and one near the end.
 
     Raises:
-        NotPlayable: not such a file, cut off, without a picture, or not decodable.
-        TooBig: beyond the bounds above.
+        NotPlayable: not an accepted format, truncated, without a video stream, or not decodable.
+        TooBig: beyond the limits above.
     """
     with _opened(path) as (container, source):
         video = _video(source)
         extent = _measure(source, video)
-        _check_late_picture(source, video, extent)
+        _check_late_frame(source, video, extent)
         rate = video.average_rate
-        return Film(
+        return VideoInfo(
             container=container,
             codec=video.codec_context.codec.canonical_name,
             width=extent.first.width,
             height=extent.first.height,
             seconds=round(extent.seconds, 3),
-            frame_rate=round(float(rate) if rate else extent.pictures / extent.seconds, 3),
+            frame_rate=round(float(rate) if rate else extent.frames / extent.seconds, 3),
             has_audio=bool(source.streams.audio),
         )
 
 
-def poster(path: Path) -> Poster:
-    """A JPEG of the picture a third into the film, its longest side at most 1,280 pixels.
+def poster(path: Path) -> PosterInfo:
+    """A JPEG of the frame a third into the video, its longest side at most 1,280 pixels.
 
     Raises:
-        NotPlayable: no picture can be decoded.
+        NotPlayable: no frame can be decoded.
     """
     try:
         return _poster_at(path, 1 / 3)
@@ -86,10 +86,10 @@ def poster(path: Path) -> Poster:
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """How far the pictures reach. ``last`` and ``last_key`` are the times of pictures in the stream's own unit."""
+    """The frames of a stream. ``last`` and ``last_key`` are presentation times in the stream's time base."""
 
     first: VideoFrame
-    pictures: int
+    frames: int
     seconds: float
     last: int
     last_key: int
@@ -112,7 +112,7 @@ def _opened(path: Path) -> Iterator[tuple[Container, InputContainer]]:
             ) as source:
                 yield container, source
         except av.FFmpegError as error:
-            raise NotPlayable("it is damaged, or not what it seems to be", repr(error)) from error
+            raise NotPlayable("it is damaged, or not of the format that it claims", repr(error)) from error
         except OSError as error:
             raise of_os_error(error) from error
 
@@ -130,11 +130,11 @@ def _container(head: bytes) -> Container:
 def _video(source: InputContainer) -> VideoStream:
     video = next((stream for stream in source.streams.video if not stream.disposition.value & _STILL), None)
     if video is None or video.codec_context is None:
-        raise NotPlayable("it has no picture that can be decoded")
+        raise NotPlayable("it has no video stream that can be decoded")
     if not (0 < video.width <= MAX_SIDE and 0 < video.height <= MAX_SIDE):
-        raise TooBig(f"The film's picture is larger than {MAX_SIDE}x{MAX_SIDE}.")
+        raise TooBig(f"The video is larger than {MAX_SIDE}x{MAX_SIDE} pixels.")
     if (source.duration or 0) > MAX_SECONDS * av.time_base:
-        raise TooBig(f"The film is longer than {MAX_SECONDS} seconds.")
+        raise TooBig(f"The video is longer than {MAX_SECONDS} seconds.")
     video.codec_context.thread_count = 1  # memory grows with every thread
     video.codec_context.options = {"max_pixels": str(MAX_SIDE**2)}
     return video
@@ -143,8 +143,8 @@ def _video(source: InputContainer) -> VideoStream:
 _STILL = av.stream.Disposition.attached_pic.value
 
 
-class _Reach:
-    """From when to when the packets of one stream go, in seconds."""
+class _TimeSpan:
+    """The span of the packets of one stream, in seconds."""
 
     def __init__(self) -> None:
         self.start: Fraction | None = None
@@ -156,101 +156,101 @@ class _Reach:
 
 
 def _measure(source: InputContainer, video: VideoStream) -> _Extent:
-    """Read every packet, decode up to the first picture."""
-    reaches: defaultdict[int, _Reach] = defaultdict(_Reach)
+    """Read every packet; decode up to the first frame."""
+    spans: defaultdict[int, _TimeSpan] = defaultdict(_TimeSpan)
     first: VideoFrame | None = None
-    pictures = last = last_key = 0
+    frames = last = last_key = 0
     for packet in _packets(source):
-        if packet.stream_index == video.index and first is None and pictures < DECODE_PACKETS:
+        if packet.stream_index == video.index and first is None and frames < DECODE_PACKETS:
             first = next(iter(_decoded(video, packet)), None)
         if packet.pts is None:
             continue
-        reaches[packet.stream_index].add(packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base)
+        spans[packet.stream_index].add(packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base)
         if packet.stream_index == video.index:
-            pictures += 1
+            frames += 1
             last = max(last, packet.pts)
             last_key = packet.pts if packet.is_keyframe else last_key
-    _check_claim(source, reaches.values())
-    reach = reaches[video.index]
-    if first is None or (first.pts is not None and first.time - (reach.start or 0) > MAX_BLANK_SECONDS):
+    _check_duration(source, spans.values())
+    span = spans[video.index]
+    if first is None or (first.pts is not None and first.time - (span.start or 0) > MAX_BLANK_SECONDS):
         raise NotPlayable("its beginning cannot be decoded")
-    seconds = float(reach.end - (reach.start or 0))
+    seconds = float(span.end - (span.start or 0))
     if seconds <= 0:
         raise NotPlayable("it has no length")
     if seconds > MAX_SECONDS:
-        raise TooBig(f"The film is longer than {MAX_SECONDS} seconds.")
-    return _Extent(first=first, pictures=pictures, seconds=seconds, last=last, last_key=last_key)
+        raise TooBig(f"The video is longer than {MAX_SECONDS} seconds.")
+    return _Extent(first=first, frames=frames, seconds=seconds, last=last, last_key=last_key)
 
 
 def _packets(source: InputContainer) -> Iterator[Packet[Stream]]:
     for number, packet in enumerate(source.demux()):
         if number > MAX_PACKETS:
-            raise TooBig(f"The film has more than {MAX_PACKETS} packets.")
+            raise TooBig(f"The video has more than {MAX_PACKETS} packets.")
         if packet.is_corrupt:
-            raise NotPlayable("it is cut off")
+            raise NotPlayable("it is truncated")
         yield packet
 
 
-def _check_claim(source: InputContainer, reaches: Collection[_Reach]) -> None:
-    """A file that was cut off still claims its whole length."""
+def _check_duration(source: InputContainer, spans: Collection[_TimeSpan]) -> None:
+    """Compare the packets with the header, which states the whole duration even in a truncated file."""
     claimed = (source.duration or 0) / av.time_base
-    start = min((reach.start for reach in reaches if reach.start is not None), default=Fraction(0))
-    found = float(max((reach.end for reach in reaches), default=start) - start)
+    start = min((span.start for span in spans if span.start is not None), default=Fraction(0))
+    found = float(max((span.end for span in spans), default=start) - start)
     if claimed - found > 0.5 + claimed * 0.02:
-        raise NotPlayable("it is cut off", f"{found:.1f} of {claimed:.1f} seconds are there")
+        raise NotPlayable("it is truncated", f"{found:.1f} of {claimed:.1f} seconds found")
 
 
-def _check_late_picture(source: InputContainer, video: VideoStream, extent: _Extent) -> None:
-    """Decode from the last key picture to half way from there to the last one."""
+def _check_late_frame(source: InputContainer, video: VideoStream, extent: _Extent) -> None:
+    """Decode from the last key frame to half way between it and the last frame."""
     goal = (extent.last_key + extent.last) // 2
     source.seek(extent.last_key, stream=video)
     decoded = 0
-    for picture in _pictures(source, video):
+    for frame in _frames(source, video):
         decoded += 1
-        if picture.pts is None or picture.pts >= goal:
+        if frame.pts is None or frame.pts >= goal:
             return
-    if not decoded or extent.pictures <= DECODE_PACKETS:
+    if not decoded or extent.frames <= DECODE_PACKETS:
         raise NotPlayable("its end cannot be decoded")
 
 
-def _poster_at(path: Path, part: float) -> Poster:
-    """Of the picture at that part of the film, or the nearest before it that can be decoded."""
+def _poster_at(path: Path, part: float) -> PosterInfo:
+    """The poster from the frame at that fraction of the video, or the nearest decodable one before it."""
     with _opened(path) as (_, source):
         video = _video(source)
         goal = ((source.start_time or 0) + (source.duration or 0) * part) / av.time_base
         if part:
             source.seek(int(goal * av.time_base))
-        picture = None
-        for picture in _pictures(source, video):
-            if not part or picture.pts is None or picture.time >= goal:
+        frame = None
+        for frame in _frames(source, video):
+            if not part or frame.pts is None or frame.time >= goal:
                 break
-        if picture is None:
-            raise NotPlayable("no picture of it can be decoded")
-        return _jpeg(picture)
+        if frame is None:
+            raise NotPlayable("no frame of it can be decoded")
+        return _jpeg(frame)
 
 
-def _pictures(source: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
-    """What can be decoded from here on."""
+def _frames(source: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
+    """The decodable frames from the current position on."""
     for packet in islice(source.demux(video), DECODE_PACKETS):
         yield from _decoded(video, packet)
 
 
 def _decoded(video: VideoStream, packet: Packet[Any]) -> Sequence[VideoFrame]:
-    """The pictures that a packet completes; none of a broken packet, which players skip too."""
+    """The frames that a packet completes; none for a corrupt packet, which players skip too."""
     try:
         return video.decode(packet)
     except av.InvalidDataError:
         return ()
 
 
-def _jpeg(picture: VideoFrame) -> Poster:
-    scale = min(1.0, POSTER_SIDE / max(picture.width, picture.height))
-    width, height = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    still = picture.reformat(width, height, format="yuv420p", dst_color_range=ColorRange.JPEG)
+def _jpeg(frame: VideoFrame) -> PosterInfo:
+    scale = min(1.0, POSTER_SIDE / max(frame.width, frame.height))
+    width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+    still = frame.reformat(width, height, format="yuv420p", dst_color_range=ColorRange.JPEG)
     still.pts, still.time_base = 0, Fraction(1)
     encoder = av.CodecContext.create("mjpeg", "w")
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base, encoder.color_range = Fraction(1), ColorRange.JPEG
     encoder.options = {"qmin": "2", "qmax": "4"}
     jpeg = b"".join(bytes(packet) for packet in [*encoder.encode(still), *encoder.encode()])
-    return Poster(jpeg=jpeg, width=width, height=height)
+    return PosterInfo(jpeg=jpeg, width=width, height=height)

@@ -1,11 +1,11 @@
-"""What is known of a film once it was looked at."""
+"""Results of probing a video."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 class Container(StrEnum):
-    """The file formats that are kept. The value is the file name's extension."""
+    """The accepted file formats. The value is the file name's extension."""
 
     MP4 = "mp4"
     QUICKTIME = "mov"
@@ -26,8 +26,8 @@ _CONTENT_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
-    """What was found. ``codec`` is FFmpeg's name of it (``h264``, ``hevc``, ``av1``, ``vp9``); sizes are pixels."""
+class VideoInfo:
+    """Properties of a video. ``codec`` is FFmpeg's name (``h264``, ``hevc``, ``av1``, ``vp9``); sizes are in pixels."""
 
     container: Container
     codec: str
@@ -39,8 +39,8 @@ class Film:
 
 
 @dataclass(frozen=True, slots=True)
-class Poster:
-    """A still picture of a film."""
+class PosterInfo:
+    """A JPEG frame of a video."""
 
     jpeg: bytes = field(repr=False)
     width: int

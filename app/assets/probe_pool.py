@@ -1,6 +1,6 @@
-"""Has films looked at in processes of their own, so that one that hangs, crashes or eats memory costs only itself.
+"""Probes media in subprocesses, so a file that hangs or crashes the decoder cannot take the worker down.
 
-A process is kept for the next film, and ended when none comes for a while. See docs/decisions/009.
+A subprocess is reused for the next video and killed after ``IDLE_SECONDS`` without one. See docs/decisions/009.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ from typing import Any
 import structlog
 
 from app.assets.errors import AssetError, NotPlayable, StorageFull, StorageUnavailable, TooBig
-from app.assets.media_info import Container, Film, Poster
+from app.assets.media_info import Container, PosterInfo, VideoInfo
 
-#: The longest look at one film. An hour of film takes seconds.
-LOOK_SECONDS = 300.0
-#: A process that has nothing to do is ended after so long.
+#: Time limit for one video. Probing an hour of video takes seconds.
+PROBE_SECONDS = 300.0
+#: An idle subprocess is killed after this time.
 IDLE_SECONDS = 60.0
-#: Films looked at at once.
+#: Videos probed concurrently.
 PROCESSES = 2
-MOST_FACTS = 64 * 1024
-MOST_JPEG = 16 * 1024 * 1024
+MAX_METADATA_BYTES = 64 * 1024
+MAX_POSTER_BYTES = 16 * 1024 * 1024
 MODULE = "app.assets.probe_process"
-#: The only variables that the process is given: no secret is among them.
+#: The environment variables passed to the subprocess; none of them holds a secret.
 VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
-REFUSALS: Mapping[str, type[NotPlayable | TooBig]] = {"NotPlayable": NotPlayable, "TooBig": TooBig}
-TROUBLES: Mapping[str, type[StorageFull | StorageUnavailable]] = {
+REJECTIONS: Mapping[str, type[NotPlayable | TooBig]] = {"NotPlayable": NotPlayable, "TooBig": TooBig}
+STORAGE_ERRORS: Mapping[str, type[StorageFull | StorageUnavailable]] = {
     "StorageFull": StorageFull,
     "StorageUnavailable": StorageUnavailable,
 }
@@ -40,61 +40,61 @@ TROUBLES: Mapping[str, type[StorageFull | StorageUnavailable]] = {
 log = structlog.get_logger()
 
 
-class Examiner:
-    """The processes of one worker. Nothing is started before the first film comes."""
+class ProbePool:
+    """The probe subprocesses of one worker. The first one starts with the first video."""
 
-    def __init__(self, *, look_seconds: float = LOOK_SECONDS, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(self, *, look_seconds: float = PROBE_SECONDS, idle_seconds: float = IDLE_SECONDS) -> None:
         self._look_seconds = look_seconds
         self._idle_seconds = idle_seconds
-        self._turn = asyncio.Semaphore(PROCESSES)
+        self._slots = asyncio.Semaphore(PROCESSES)
         self._idle: list[_Process] = []
 
     def warm(self) -> None:
-        """A film is about to come: have a process ready for it."""
+        """Start a subprocess ahead of a video that is still being received."""
         if not self._idle:
-            with suppress(OSError):  # it will be said when it matters
-                self._keep(_Process())
+            with suppress(OSError):  # ``examine`` reports it
+                self._release(_Process())
 
-    async def examine(self, path: Path) -> tuple[Film, Poster]:
-        """What a film is, and a still picture of it.
+    async def examine(self, path: Path) -> tuple[VideoInfo, PosterInfo]:
+        """Probe a video and make its poster.
 
         Raises:
-            NotPlayable: also when looking at it took too long, or was more than the process survived.
-            TooBig: beyond the bounds of :mod:`app.assets.media`.
-            StorageError: our side.
+            NotPlayable: also when probing timed out or the subprocess died.
+            TooBig: beyond the limits of :mod:`app.assets.media`.
+            StorageError: the file or a subprocess is not available; the video is not at fault.
         """
-        async with self._turn:
-            process = self._taken()
+        async with self._slots:
+            process = self._acquire()
             try:
                 async with asyncio.timeout(self._look_seconds):
-                    facts, jpeg = await process.ask(path)
-                found = _found(facts, jpeg)
+                    metadata, jpeg = await process.probe(path)
+                found = _parsed(metadata, jpeg)
             except TimeoutError:
                 process.end()
-                raise NotPlayable("looking at it takes too long", f"over {self._look_seconds:g} s") from None
+                raise NotPlayable("probing it timed out", f"over {self._look_seconds:g} s") from None
             except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
                 process.end()
-                raise NotPlayable("looking at it failed", repr(error)) from error
+                raise NotPlayable("probing it failed", repr(error)) from error
             except BaseException:
                 process.end()
                 raise
-            self._keep(process)
+            self._release(process)
         if isinstance(found, AssetError):
             raise found
         return found
 
     def close(self) -> None:
-        """End all that have nothing to do."""
+        """Kill the idle subprocesses."""
         while self._idle:
             self._idle.pop().end()
 
-    def _taken(self) -> "_Process":
+    def _acquire(self) -> "_Process":
         try:
             return self._idle.pop() if self._idle else _Process()
         except OSError as error:
-            raise StorageUnavailable(f"no process to look at films with: {error}") from error
+            raise StorageUnavailable(f"probe process not started: {error}") from error
 
-    def _keep(self, process: "_Process") -> None:
+    def _release(self, process: "_Process") -> None:
         self._idle.append(process)
         process.used += 1
         asyncio.get_running_loop().call_later(self._idle_seconds, self._end_idle, process, process.used)
@@ -106,14 +106,14 @@ class Examiner:
 
 
 class _Process:
-    """One process, and the socket to it. It ends when we do, whatever ends us; ``used`` counts films."""
+    """A probe subprocess and its socket. It dies with this process, even by SIGKILL; ``used`` counts videos."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
         self.used = 0
         with theirs:
             try:
-                self._process = subprocess.Popen(  # noqa: S603  # the command is our own
+                self._process = subprocess.Popen(  # noqa: S603  # a fixed command
                     [sys.executable, "-I", "-m", MODULE, str(os.getpid())],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
@@ -127,27 +127,27 @@ class _Process:
         self._socket.setblocking(False)
         self._end = weakref.finalize(self, _end, self._process, self._socket)
 
-    async def ask(self, path: Path) -> tuple[dict[str, Any], bytes]:
-        """What the process says of a file.
+    async def probe(self, path: Path) -> tuple[dict[str, Any], bytes]:
+        """Send a path, and receive the metadata and the poster.
 
         Raises:
-            EOFError, OSError: it is gone.
-            ValueError: it speaks nonsense.
+            EOFError, OSError: the subprocess is gone.
+            ValueError: the message violates the protocol.
         """
         loop, name = asyncio.get_running_loop(), os.fsencode(path)
         await loop.sock_sendall(self._socket, len(name).to_bytes(4, "big") + name)
         head = await self._read(8)
-        facts, jpeg = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")
-        if facts > MOST_FACTS or jpeg > MOST_JPEG:
-            raise ValueError("an answer without measure")
-        return json.loads(await self._read(facts)), await self._read(jpeg)
+        metadata, jpeg = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")
+        if metadata > MAX_METADATA_BYTES or jpeg > MAX_POSTER_BYTES:
+            raise ValueError(f"the probe sent too much: {metadata} + {jpeg} bytes")
+        return json.loads(await self._read(metadata)), await self._read(jpeg)
 
     async def _read(self, size: int) -> bytes:
         data = bytearray()
         while len(data) < size:
             more = await asyncio.get_running_loop().sock_recv(self._socket, size - len(data))
             if not more:
-                raise EOFError(f"the process ended with {self._process.poll()}")
+                raise EOFError(f"the probe process exited with {self._process.poll()}")
             data += more
         return bytes(data)
 
@@ -162,22 +162,22 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
     process.wait()
 
 
-def _found(facts: Mapping[str, Any], jpeg: bytes) -> tuple[Film, Poster] | AssetError:
-    """Read with mistrust: a process that was taken over by a film may say anything, and no more than that."""
-    if refusal := REFUSALS.get(facts.get("refused", "")):
-        return refusal(str(facts["about"]), str(facts["detail"]))
-    if trouble := TROUBLES.get(facts.get("refused", "")):
-        return trouble(str(facts["detail"]))
-    film, poster = facts["film"], facts["poster"]
+def _parsed(metadata: Mapping[str, Any], jpeg: bytes) -> tuple[VideoInfo, PosterInfo] | AssetError:
+    """Validate the message: a subprocess exploited by a malicious video may send anything."""
+    if rejection := REJECTIONS.get(metadata.get("error", "")):
+        return rejection(str(metadata["reason"]), str(metadata["detail"]))
+    if storage_error := STORAGE_ERRORS.get(metadata.get("error", "")):
+        return storage_error(str(metadata["detail"]))
+    video, poster = metadata["video"], metadata["poster"]
     return (
-        Film(
-            container=Container(film["container"]),
-            codec=str(film["codec"])[:100],
-            width=int(film["width"]),
-            height=int(film["height"]),
-            seconds=float(film["seconds"]),
-            frame_rate=float(film["frame_rate"]),
-            has_audio=bool(film["has_audio"]),
+        VideoInfo(
+            container=Container(video["container"]),
+            codec=str(video["codec"])[:100],
+            width=int(video["width"]),
+            height=int(video["height"]),
+            seconds=float(video["seconds"]),
+            frame_rate=float(video["frame_rate"]),
+            has_audio=bool(video["has_audio"]),
         ),
-        Poster(jpeg=jpeg, width=int(poster["width"]), height=int(poster["height"])),
+        PosterInfo(jpeg=jpeg, width=int(poster["width"]), height=int(poster["height"])),
     )

@@ -1,8 +1,8 @@
-"""The process that looks at films: FFmpeg, alone with one file, with little memory and without our secrets.
+"""The probe subprocess: runs FFmpeg on one file at a time, with limited memory and without secrets.
 
 Run as a module by :mod:`app.assets.probe_pool`, with the parent's pid as its argument and a socket as its standard
-input. Of each path that comes in it says what is there, and it ends when the socket does. Only what FFmpeg needs is
-imported.
+input. It receives paths and sends the result of probing each; it exits when the socket closes. Only what FFmpeg needs
+is imported.
 """
 
 import ctypes
@@ -20,51 +20,51 @@ from typing import Any
 
 from app.assets import media
 from app.assets.errors import AssetError, NotPlayable, of_os_error
-from app.assets.media_info import Film, Poster
+from app.assets.media_info import PosterInfo, VideoInfo
 
-#: A picture of 8192x8192 takes 100 MB, and a decoder holds several; what needs more is no film.
+#: A frame of 8192x8192 takes 100 MB, and a decoder holds several.
 MEMORY_BYTES = 1536 * 1024 * 1024
 PR_SET_PDEATHSIG = 1
-#: Before each message: its length; before an answer that of the poster too.
+#: The header of each message: the length of the path, or the lengths of the metadata and the poster.
 REQUEST = struct.Struct("!I")
-ANSWER = struct.Struct("!II")
+RESPONSE = struct.Struct("!II")
 
 
-def examine(path: Path) -> tuple[dict[str, Any], bytes]:
-    """What to answer: facts of the film and its poster, or why it is refused."""
+def probe(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The metadata of a video and its poster, or the reason why it is rejected and no bytes."""
     try:
-        film, poster = media.probe(path), media.poster(path)
+        video, poster = media.probe(path), media.poster(path)
     except AssetError as error:
-        return _refusal(error), b""
+        return _rejected(error), b""
     except OSError as error:
-        return _refusal(of_os_error(error)), b""
+        return _rejected(of_os_error(error)), b""
     except MemoryError:
-        return _refusal(NotPlayable("it takes more memory than a film may")), b""
-    return _facts(film, poster), poster.jpeg
+        return _rejected(NotPlayable("decoding it needs too much memory")), b""
+    return _metadata(video, poster), poster.jpeg
 
 
-def _facts(film: Film, poster: Poster) -> dict[str, Any]:
-    return {"film": asdict(film), "poster": {"width": poster.width, "height": poster.height}}
+def _metadata(video: VideoInfo, poster: PosterInfo) -> dict[str, Any]:
+    return {"video": asdict(video), "poster": {"width": poster.width, "height": poster.height}}
 
 
-def _refusal(error: AssetError) -> dict[str, Any]:
-    about = error.reason if isinstance(error, NotPlayable) else error.message
-    return {"refused": type(error).__name__, "about": about, "detail": error.detail}
+def _rejected(error: AssetError) -> dict[str, Any]:
+    reason = error.reason if isinstance(error, NotPlayable) else error.message
+    return {"error": type(error).__name__, "reason": reason, "detail": error.detail}
 
 
 def serve(connection: socket.socket) -> None:
-    """Answer until the other end closes."""
+    """Handle requests until the parent closes the socket."""
     with connection, connection.makefile("rb") as requests:
         while head := requests.read(REQUEST.size):
             path = Path(os.fsdecode(requests.read(*REQUEST.unpack(head))))
-            facts, jpeg = examine(path)
-            text = json.dumps(facts).encode()
-            connection.sendall(ANSWER.pack(len(text), len(jpeg)) + text + jpeg)
+            metadata, jpeg = probe(path)
+            text = json.dumps(metadata).encode()
+            connection.sendall(RESPONSE.pack(len(text), len(jpeg)) + text + jpeg)
 
 
 def main(parent: int) -> None:
-    """The whole life of the process."""
-    # Whoever stops a worker may signal all its processes; a film that is being kept is finished, and then we are ended.
+    """Limit this process, then serve requests."""
+    # A signal to the worker may reach this process too: the current probe finishes, and the worker then kills it.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
@@ -72,7 +72,7 @@ def main(parent: int) -> None:
     if os.getppid() != parent:
         return
     for limit, most in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
-        with suppress(ValueError, OSError):  # a lower one is there, or the system knows none
+        with suppress(ValueError, OSError):  # a lower limit is set, or the system has no such limit
             resource.setrlimit(limit, (most, most))
     serve(socket.socket(fileno=os.dup(0)))
 

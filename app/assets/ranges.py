@@ -1,4 +1,4 @@
-"""Which part of a file a request asks for: RFC 9110, sections 13 (conditions) and 14 (ranges)."""
+"""Conditional and range requests for a file: RFC 9110, sections 13 (conditions) and 14 (ranges)."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _ETAG = re.compile(r'(?:W/)?("[^"]*")')
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes from ``start`` up to, not with, ``end``."""
+    """The bytes from ``start`` to ``end``, exclusive."""
 
     start: int
     end: int
@@ -23,7 +23,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What identifies the bytes: a strong ETag with its quotes, and when they were stored."""
+    """The validators of the content: a strong ETag with its quotes, and the time of storing."""
 
     etag: str
     modified: datetime
@@ -34,7 +34,7 @@ class Version:
 
 
 def not_modified(headers: Mapping[str, str], version: Version) -> bool:
-    """Whether the caller has these bytes already (``If-None-Match``)."""
+    """Whether the client already has this version (``If-None-Match``)."""
     condition = headers.get("if-none-match")
     if condition is None:
         return False
@@ -42,12 +42,12 @@ def not_modified(headers: Mapping[str, str], version: Version) -> bool:
 
 
 def wanted(headers: Mapping[str, str], version: Version, size: int) -> Part | None:
-    """The one range that the request asks for; None for the whole.
+    """The single range that the request asks for; None for the whole file.
 
-    A request for several ranges gets the whole, and so does one in words that nobody knows; both are allowed.
+    A request for several ranges or in an unknown range unit gets the whole file, as the RFC allows.
 
     Raises:
-        RangeNotSatisfiable: it is well formed and begins behind the end.
+        RangeNotSatisfiable: the range is well formed and begins after the end of the file.
     """
     ranges = _RANGES.fullmatch(headers.get("range", "").strip())
     condition = headers.get("if-range", "").strip()

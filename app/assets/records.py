@@ -1,4 +1,4 @@
-"""The values that the asset code works with."""
+"""Value types of assets."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,23 @@ from uuid import UUID
 
 
 class Kind(StrEnum):
-    """What an asset of a job is."""
+    """The role of an asset in its job."""
 
-    FILM = "film"
+    VIDEO = "video"
     POSTER = "poster"
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Kind | None":
+        # Version 0.1 stored "film"; rows not yet rewritten by migration 202611281510 still hold it.
+        return cls.VIDEO if value == "film" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """A film on its way in, and what was ordered.
+    """A video to ingest, with the length and size that the job requested.
 
-    ``chunks`` is read once. ``expected_bytes`` is their announced sum, after any unpacking; None where nobody told.
-    ``width`` and ``height`` are pixels.
+    ``chunks`` is read once. ``expected_bytes`` is the announced total after decompression; None if not announced.
+    ``width`` and ``height`` are in pixels.
     """
 
     job_id: UUID
@@ -34,9 +39,9 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAsset:
-    """A file that lies in the storage and has no row yet.
+    """A file in the storage that has no row yet.
 
-    ``seconds`` and ``frame_rate`` are None for a still picture. A deviation is a mapping of ``field``, ``requested``
+    ``seconds`` and ``frame_rate`` are None for a poster. A deviation is a mapping of ``field``, ``requested``
     and ``actual``.
     """
 
@@ -59,7 +64,7 @@ class NewAsset:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredAsset(NewAsset):
-    """A row. Past ``expires_at`` the file is about to be deleted; at ``deleted_at`` it was."""
+    """A row of ``assets``. The file is deleted soon after ``expires_at``; ``deleted_at`` is when that happened."""
 
     created_at: datetime
     expires_at: datetime
@@ -68,11 +73,11 @@ class StoredAsset(NewAsset):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """A film that was taken in, to be recorded. It is not always what was ordered: see its deviations."""
+    """An ingested video and its poster, not yet recorded. ``deviations`` lists differences from the request."""
 
-    film: NewAsset
+    video: NewAsset
     poster: NewAsset
 
     @property
     def deviations(self) -> Sequence[Mapping[str, Any]]:
-        return self.film.deviations
+        return self.video.deviations

@@ -1,4 +1,4 @@
-"""The answer that carries a file's bytes, or a part of them."""
+"""The HTTP response that carries a file or a range of it."""
 
 from typing import Literal
 
@@ -13,12 +13,12 @@ from app.ids import Prefix, encode
 Disposition = Literal["attachment", "inline"]
 
 
-async def answer(assets: AssetService, asset: StoredAsset, request: Request, disposition: Disposition) -> Response:
-    """The whole file (200), one range of it (206), or "you have it already" (304); a HEAD gets only the headers.
+async def respond(assets: AssetService, asset: StoredAsset, request: Request, disposition: Disposition) -> Response:
+    """The whole file (200), one range of it (206), or "not modified" (304); a HEAD gets only the headers.
 
     Raises:
-        RangeNotSatisfiable: the range begins behind the end.
-        Unavailable: the storage does not hand the bytes out now.
+        RangeNotSatisfiable: the range begins after the end of the file.
+        Unavailable: the storage cannot be read now.
     """
     version = Version(f'"{asset.sha256.hex()}"', asset.created_at)
     headers = _headers(asset, version, disposition)
@@ -44,7 +44,7 @@ def _headers(asset: StoredAsset, version: Version, disposition: Disposition) -> 
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-transform",
         "Content-Disposition": f'{disposition}; filename="{name}"',
-        # Whatever the bytes are, a browser runs nothing of them and takes them for nothing but their type.
+        # A browser executes nothing in the file and does not sniff its type.
         "Content-Security-Policy": "sandbox",
         "X-Content-Type-Options": "nosniff",
         "ETag": version.etag,

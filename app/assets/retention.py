@@ -1,4 +1,4 @@
-"""SQL of retention: rows of files that are gone, when their job goes too. See decision 010."""
+"""SQL of retention: rows of deleted files, removed together with their job. See docs/decisions/010."""
 
 from collections.abc import Collection
 from uuid import UUID
@@ -7,13 +7,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 
-async def holding(connection: AsyncConnection, job_ids: Collection[UUID]) -> set[UUID]:
-    """Those of some jobs that have a file which was not deleted yet."""
+async def jobs_with_files(conn: AsyncConnection, job_ids: Collection[UUID]) -> set[UUID]:
+    """The given jobs that still have a file that is not deleted."""
     statement = text("SELECT job_id FROM assets WHERE job_id = ANY(cast(:jobs AS uuid[])) AND deleted_at IS NULL")
-    return set(await connection.scalars(statement, {"jobs": list(job_ids)}))
+    return set(await conn.scalars(statement, {"jobs": list(job_ids)}))
 
 
-async def forget_jobs(connection: AsyncConnection, job_ids: Collection[UUID]) -> None:
-    """Remove the rows of some jobs, whose files are gone."""
+async def delete_of_jobs(conn: AsyncConnection, job_ids: Collection[UUID]) -> None:
+    """Delete the rows of the given jobs, whose files are already deleted."""
     statement = text("DELETE FROM assets WHERE job_id = ANY(cast(:jobs AS uuid[]))")
-    await connection.execute(statement, {"jobs": list(job_ids)})
+    await conn.execute(statement, {"jobs": list(job_ids)})

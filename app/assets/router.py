@@ -1,4 +1,4 @@
-"""HTTP for assets: parse, one service call, answer."""
+"""HTTP routes of assets."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -16,13 +16,15 @@ from app.web import problems
 router = APIRouter(tags=["assets"])
 
 NEITHER = "This needs an API key (`Authorization: Bearer fgk_…`) or a signed URL."
-SIGNED_OR_KEY = "Needs a key with `assets:read`, or a signed URL: the asset's own `url` with `?signed=1`."
+SIGNED_OR_KEY = (
+    "Needs a key with `assets:read`, or a signed URL: the `url` that `GET /v1/assets/{asset_id}?signed=1` returns."
+)
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 FILES: dict[str, Any] = dict.fromkeys([*(container.content_type for container in Container), "image/jpeg"], BINARY)
 CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file", "content": FILES},
-    206: {"description": "The range that was asked for", "content": FILES},
-    304: {"description": "The caller has this file already (`If-None-Match`)"},
+    206: {"description": "The requested range", "content": FILES},
+    304: {"description": "Not modified: the caller has this file already (`If-None-Match`)"},
     **problems.responses("unauthenticated", "forbidden", "not_found", "gone", "range_not_satisfiable", "unavailable"),
 }
 
@@ -37,7 +39,7 @@ Assets = Annotated[AssetService, Depends(_assets)]
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """An asset whose bytes this request may have, and how a browser should take them."""
+    """An asset that this request may read, and its content disposition."""
 
     asset: StoredAsset
     disposition: response.Disposition
@@ -59,24 +61,24 @@ async def _readable(
 @router.get(
     "/assets/{asset_id}",
     operation_id="get_asset",
-    summary="A stored film or poster",
+    summary="A stored video or poster",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "gone"),
 )
 async def get_asset(
     asset_id: str,
     caller: Annotated[Caller, Depends(require("assets:read"))],
     assets: Assets,
-    signed: Annotated[bool, Query(description="`1` adds a `url` that needs no key and soon expires.")] = False,
+    signed: Annotated[bool, Query(description="`1` adds a `url` that needs no key and expires soon.")] = False,
 ) -> schemas.Asset:
-    """What is known about the file: type, size, checksum, length."""
+    """The metadata of the file: type, size, checksum, length."""
     return assets.show(await assets.get(caller.account_id, asset_id), signed=signed)
 
 
 @router.get(
     "/assets/{asset_id}/content",
     operation_id="get_asset_content",
-    summary="The bytes of a stored film or poster",
-    description=f"{SIGNED_OR_KEY} One `Range` is answered with 206; several with the whole.",
+    summary="The bytes of a stored video or poster",
+    description=f"{SIGNED_OR_KEY} A request for one `Range` gets that range (206); for several, the whole file.",
     response_class=Response,
     responses=CONTENT_RESPONSES,
     openapi_extra={"security": [{}]},
@@ -84,13 +86,13 @@ async def get_asset(
 async def get_asset_content(
     request: Request, assets: Assets, readable: Annotated[Readable, Depends(_readable)]
 ) -> Response:
-    return await response.answer(assets, readable.asset, request, readable.disposition)
+    return await response.respond(assets, readable.asset, request, readable.disposition)
 
 
 @router.head(
     "/assets/{asset_id}/content",
     operation_id="head_asset_content",
-    summary="The headers of a stored film or poster",
+    summary="The headers of a stored video or poster",
     description=SIGNED_OR_KEY,
     response_class=Response,
     responses={status: CONTENT_RESPONSES[status] for status in (200, 304, 401, 403, 404, 410)},
@@ -99,4 +101,4 @@ async def get_asset_content(
 async def head_asset_content(
     request: Request, assets: Assets, readable: Annotated[Readable, Depends(_readable)]
 ) -> Response:
-    return await response.answer(assets, readable.asset, request, readable.disposition)
+    return await response.respond(assets, readable.asset, request, readable.disposition)

@@ -1,4 +1,4 @@
-"""Assets as callers see them."""
+"""The public schema of assets."""
 
 from datetime import datetime
 from typing import Self
@@ -10,14 +10,14 @@ from app.ids import Prefix, encode
 
 
 class SignedQuery(BaseModel):
-    """What a signed URL carries."""
+    """The query parameters of a signed URL."""
 
-    expires: str | None = Field(default=None, description="Of a signed URL: until when it is good, in Unix time.")
-    signature: str | None = Field(default=None, description="Of a signed URL.")
+    expires: str | None = Field(default=None, description="Of a signed URL: when it expires, in Unix time.")
+    signature: str | None = Field(default=None, description="Of a signed URL: its signature.")
 
 
 class Deviation(BaseModel):
-    """Where a film is not what was ordered."""
+    """A difference between the video and the request."""
 
     field: str = Field(description="`seconds` or `size`.", examples=["seconds"])
     requested: float | str = Field(examples=[8])
@@ -25,26 +25,26 @@ class Deviation(BaseModel):
 
 
 class Asset(BaseModel):
-    """A stored file: the film of a job, or its poster."""
+    """A stored file: the video of a job, or its poster."""
 
     id: str = Field(examples=["ast_01h455vb4pex5vsknk084sn02q"])
     job_id: str = Field(examples=["job_01h455vb4pex5vsknk084sn02q"])
     kind: Kind
-    content_type: str = Field(description="As found in the file itself.", examples=["video/mp4"])
+    content_type: str = Field(description="Detected from the content of the file.", examples=["video/mp4"])
     size_bytes: int
-    sha256: str = Field(description="Of the file, in hexadecimal; also its ETag.", pattern="^[0-9a-f]{64}$")
+    sha256: str = Field(description="SHA-256 of the file, in hexadecimal; also its ETag.", pattern="^[0-9a-f]{64}$")
     width: int = Field(description="Pixels.")
     height: int = Field(description="Pixels.")
     codec: str = Field(examples=["h264"])
-    seconds: float | None = Field(description="The length; null for a poster.")
-    frame_rate: float | None = Field(description="Pictures per second; null for a poster.")
+    seconds: float | None = Field(description="The length in seconds; null for a poster.")
+    frame_rate: float | None = Field(description="Frames per second; null for a poster.")
     has_audio: bool
-    deviations: list[Deviation] = Field(description="Where the film is not what was ordered; usually nothing.")
+    deviations: list[Deviation] = Field(description="Differences between the video and the request; usually none.")
     created_at: datetime
-    expires_at: datetime = Field(description="When the file is deleted. Fetch it before.")
-    content_url: str = Field(description="Where the bytes are, for whoever has a key.")
+    expires_at: datetime = Field(description="When the file is deleted. Download it before then.")
+    content_url: str = Field(description="URL of the content; needs an API key with `assets:read`.")
     url: str | None = Field(
-        default=None, description="Where the bytes are for a while, for whoever has this URL; only when asked for."
+        default=None, description="URL of the content that needs no API key and expires; only with `?signed=1`."
     )
 
     @classmethod

@@ -1,7 +1,7 @@
-"""What can be done with stored films."""
+"""Ingests, serves and expires stored videos and posters."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assets import repository, schemas
 from app.assets.errors import StorageError
-from app.assets.ingest import Intake
+from app.assets.ingest import Ingest
 from app.assets.records import Incoming, Stored, StoredAsset
 from app.assets.signing import UrlSigner
 from app.assets.storage import Storage
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 class AssetService:
-    """``url_key`` signs URLs and nothing else; ``public_url`` is how clients reach us, where it is known."""
+    """``url_keys`` sign URLs and nothing else; ``public_url`` is the API's own, where it is configured."""
 
     def __init__(
         self,
@@ -34,62 +34,62 @@ class AssetService:
         storage: Storage,
         settings: AssetSettings,
         *,
-        url_key: bytes,
+        url_keys: Sequence[bytes],
         public_url: str | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._database = database
         self._storage = storage
         self._retention = timedelta(days=settings.retention_days)
-        self._intake = Intake(storage, settings)
-        self._signer = UrlSigner(url_key, timedelta(seconds=settings.url_ttl), clock)
+        self._ingest = Ingest(storage, settings)
+        self._signer = UrlSigner(url_keys, timedelta(seconds=settings.url_ttl), clock)
         self._public_url = (public_url or "").rstrip("/")
         self._clock = clock
 
     # For the worker ---------------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Once, before the first :meth:`take_in` of a process. Blocks.
+        """Call once per process, before the first :meth:`take_in`. Blocks.
 
         Raises:
             SettingsError: the spool directory cannot be used.
         """
-        self._intake.prepare()
+        self._ingest.prepare()
 
     def close(self) -> None:
-        """Once, after the last :meth:`take_in` of a process."""
-        self._intake.close()
+        """Call once per process, after the last :meth:`take_in`."""
+        self._ingest.close()
 
     async def take_in(self, incoming: Incoming) -> Stored:
-        """Copy a film into the storage, check that it plays, make its poster. Nothing is written to the database.
+        """Copy a video into the storage, check that it plays, make its poster. Writes nothing to the database.
 
-        It may run twice, and it may be cancelled. What ``incoming.chunks`` raises comes through as it is.
+        Idempotent, and safe to cancel. Exceptions of ``incoming.chunks`` propagate unchanged.
 
         Raises:
-            StorageError: our side; the film is as good as before.
-            FilmRefused: the film's side; ``retryable`` says whether another copy may be better.
+            StorageError: the storage failed; the video may be fine.
+            VideoRejected: the video is at fault; ``retryable``: another copy may be accepted.
         """
-        return await self._intake.take_in(incoming)
+        return await self._ingest.take_in(incoming)
 
-    async def record(self, connection: AsyncConnection, stored: Stored) -> list[StoredAsset]:
-        """Write the rows in the caller's transaction, and give them back: the film, then the poster.
+    async def record(self, conn: AsyncConnection, stored: Stored) -> list[StoredAsset]:
+        """Write the rows in the caller's transaction and return them: the video, then the poster.
 
-        A job that was recorded before keeps its assets' ids.
+        Recording a job again keeps its assets' ids.
         """
         now = self._clock()
         return await repository.put(
-            connection, [stored.film, stored.poster], created_at=now, expires_at=now + self._retention
+            conn, [stored.video, stored.poster], created_at=now, expires_at=now + self._retention
         )
 
     async def expire(self, limit: int) -> int:
-        """Delete at most ``limit`` files whose retention is over; returns how many this call deleted.
+        """Delete at most ``limit`` expired files; returns how many this call deleted.
 
-        Several workers may do this at once: deleting twice is harmless, and one of them counts. What the storage
-        refuses to delete is left for the next time.
+        Safe to run in several workers at once: deleting twice is harmless, and only one of them counts the file. A file
+        that the storage fails to delete is retried by a later call.
         """
         now = self._clock()
-        async with self._database.read() as connection:
-            due = await repository.expired(connection, now, limit)
+        async with self._database.read() as conn:
+            due = await repository.expired(conn, now, limit)
         count = 0
         for asset in due:
             try:
@@ -97,15 +97,15 @@ class AssetService:
             except StorageError as error:
                 log.warning("expired asset not deleted", asset=encode(Prefix.ASSET, asset.id), error=error.detail)
                 continue
-            async with self._database.begin() as connection:
-                count += await repository.mark_deleted(connection, asset.id, now)
+            async with self._database.begin() as conn:
+                count += await repository.mark_deleted(conn, asset.id, now)
         return count
 
     async def check(self) -> None:
-        """Prove that a film could be kept now; for readiness.
+        """Check that the storage can be written to; for readiness.
 
         Raises:
-            StorageError: it could not.
+            StorageError: it cannot.
         """
         await self._storage.check()
 
@@ -116,7 +116,7 @@ class AssetService:
 
         Raises:
             NotFound: no such asset, or another account's.
-            Gone: its retention is over.
+            Gone: its retention period has ended.
         """
         return await self._get(decode(Prefix.ASSET, asset_id), account_id)
 
@@ -124,7 +124,7 @@ class AssetService:
         """The asset that a signed URL names.
 
         Raises:
-            Forbidden: the signature is not ours, or its time is over.
+            Forbidden: the signature is invalid, or the URL has expired.
             NotFound, Gone: as in :meth:`get`.
         """
         identifier = decode(Prefix.ASSET, asset_id)
@@ -132,28 +132,28 @@ class AssetService:
             self._signer.check(identifier, expires, signature)
         return await self._get(identifier, None)
 
-    async def of_jobs(self, connection: AsyncConnection, job_ids: Collection[UUID]) -> dict[UUID, list[schemas.Asset]]:
-        """The assets of each of these jobs as callers see them: the film, then the poster. Ownership is not checked."""
+    async def of_jobs(self, conn: AsyncConnection, job_ids: Collection[UUID]) -> dict[UUID, list[schemas.Asset]]:
+        """The public form of each job's assets: the video, then the poster. Does not check ownership."""
         found = defaultdict(list)
-        for asset in await repository.of_jobs(connection, job_ids):
+        for asset in await repository.of_jobs(conn, job_ids):
             found[asset.job_id].append(self.show(asset))
         return dict(found)
 
     def show(self, asset: StoredAsset, *, signed: bool = False) -> schemas.Asset:
-        """An asset as its owner sees it."""
+        """The public form of an asset."""
         return schemas.Asset.of(asset, self._content_url(asset), self.sign(asset) if signed else None)
 
     def sign(self, asset: StoredAsset) -> str:
-        """A URL that anybody can read the asset with, for a while."""
+        """A URL that gives access to the asset without a key until it expires."""
         return f"{self._content_url(asset)}?{self._signer.query(asset.id, asset.expires_at)}"
 
     async def open(self, asset: StoredAsset, start: int, end: int) -> AsyncIterator[bytes]:
-        """The bytes from ``start`` up to, not with, ``end``, in chunks of at most 1 MiB; memory stays flat.
+        """The bytes from ``start`` to ``end``, exclusive, in chunks of at most 1 MiB and constant memory.
 
-        The first chunk is read before this returns, so that what is wrong can still be said.
+        The first chunk is read before this returns, while an error can still become an HTTP status.
 
         Raises:
-            Unavailable: the storage does not hand them out now.
+            Unavailable: the storage cannot be read now.
         """
         chunks = self._storage.read(asset.object_key, start, end)
         try:
@@ -166,8 +166,8 @@ class AssetService:
     async def _get(self, asset_id: UUID | None, account_id: UUID | None) -> StoredAsset:
         if asset_id is None:
             raise NotFound(NO_ASSET)
-        async with self._database.read() as connection:
-            asset = await repository.get(connection, asset_id)
+        async with self._database.read() as conn:
+            asset = await repository.get(conn, asset_id)
         if asset is None or account_id not in {None, asset.account_id}:
             raise NotFound(NO_ASSET)
         if asset.deleted_at is not None or asset.expires_at <= self._clock():

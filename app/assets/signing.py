@@ -1,48 +1,49 @@
-"""URLs that let anybody read one asset for a while, without a key.
+"""Signed URLs: one asset can be read without an API key until the URL expires.
 
-``?expires=<Unix time>&signature=<base64url>``: HMAC-SHA256 over the asset's id and the time, so that a URL opens
-nothing else and cannot be made to live longer.
+``?expires=<Unix time>&signature=<base64url>``: HMAC-SHA256 over the asset's id and the time, by itsdangerous, so that
+a URL reads no other asset and its lifetime cannot be extended.
 """
 
 import hashlib
-import hmac
 import re
-from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
+
+from itsdangerous import Signer
 
 from app.clock import Clock
 from app.errors import Forbidden
 
-PURPOSE = b"filmgate asset url 1\n"
+SALT = b"filmgate asset url"
 _UNIX_TIME = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
 
 
 class UrlSigner:
-    """``key`` is used for nothing else; ``lifetime`` is how long a URL lives."""
+    """``keys`` sign nothing else; the last one signs, all verify. ``lifetime`` is how long a URL is valid."""
 
-    def __init__(self, key: bytes, lifetime: timedelta, clock: Clock) -> None:
-        self._key = key
+    def __init__(self, keys: Sequence[bytes], lifetime: timedelta, clock: Clock) -> None:
+        self._signer = Signer(list(keys), salt=SALT, key_derivation="hmac", digest_method=hashlib.sha256)
         self._lifetime = lifetime
         self._clock = clock
 
     def query(self, asset_id: UUID, not_after: datetime) -> str:
-        """The query string of a signed URL, which ends with the asset at the latest."""
+        """The query string of a signed URL, which expires no later than the asset."""
         expires = str(int(min(self._clock() + self._lifetime, not_after).timestamp()))
-        return f"expires={expires}&signature={self._signature(asset_id, expires)}"
+        return f"expires={expires}&signature={self._signer.get_signature(_signed(asset_id, expires)).decode()}"
 
     def check(self, asset_id: UUID, expires: str, signature: str) -> None:
         """Accept a signed URL.
 
         Raises:
-            Forbidden: it was not made by us for this asset, or its time is over.
+            Forbidden: the signature is not of this asset and time, or the URL has expired.
         """
-        expected = self._signature(asset_id, expires)
-        if not hmac.compare_digest(expected.encode(), signature.encode()) or not _UNIX_TIME.fullmatch(expires):
+        genuine = self._signer.verify_signature(_signed(asset_id, expires), signature.encode())
+        if not genuine or not _UNIX_TIME.fullmatch(expires):
             raise Forbidden("The signature of this URL is not valid; copy the whole URL, or ask for a new one.")
         if int(expires) <= self._clock().timestamp():
             raise Forbidden("This URL has expired; ask for a new one.")
 
-    def _signature(self, asset_id: UUID, expires: str) -> str:
-        message = PURPOSE + asset_id.bytes + expires.encode()
-        return urlsafe_b64encode(hmac.digest(self._key, message, hashlib.sha256)).rstrip(b"=").decode()
+
+def _signed(asset_id: UUID, expires: str) -> bytes:
+    return asset_id.bytes + expires.encode()

@@ -1,7 +1,6 @@
-"""Where a film waits on local disk while it is checked.
+"""Temporary files on local disk that hold videos while they are received and probed.
 
-A file here lives as long as the process that writes it: it is locked while in use, and what nobody holds is left from a
-process that was killed.
+A file is locked while in use and deleted afterwards. An unlocked file was left by a killed process.
 """
 
 import fcntl
@@ -22,7 +21,7 @@ SUFFIX = ".spool"
 
 
 class Spooled:
-    """One file on its way in. ``size`` and ``sha256`` are of what was written so far."""
+    """A file being received. ``size`` and ``sha256`` cover the bytes written so far."""
 
     def __init__(self, file: IO[bytes], min_free_bytes: int) -> None:
         self._file = file
@@ -36,11 +35,11 @@ class Spooled:
         return self._hash.digest()
 
     def write(self, data: bytes) -> None:
-        """Append, and be sure that it is in the file. Blocks: call it in a thread.
+        """Append and flush. Blocks: call it in a thread.
 
         Raises:
-            StorageFull: there is no room, or less than is to stay free.
-            StorageUnavailable: the disk refused.
+            StorageFull: no space, or less than ``min_free_bytes`` would stay free.
+            StorageUnavailable: the write failed.
         """
         require_room(self.path.parent, len(data), self._min_free_bytes)
         try:
@@ -53,23 +52,23 @@ class Spooled:
 
 
 class Spool:
-    """A directory for such files. Several processes may share it."""
+    """A directory of spooled files. Several processes may share it."""
 
     def __init__(self, directory: Path | None, min_free_bytes: int) -> None:
         self.directory = directory or Path(tempfile.gettempdir())
         self._min_free_bytes = min_free_bytes
 
     def prepare(self) -> int:
-        """Make the directory, remove what killed processes left; returns how many files that were.
+        """Make the directory and remove files left by killed processes; returns their number.
 
         Raises:
             SettingsError: the directory cannot be made or used.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            left = [path for path in self.directory.glob(f"{PREFIX}*{SUFFIX}") if _remove_if_left(path)]
+            left = [path for path in self.directory.glob(f"{PREFIX}*{SUFFIX}") if _remove_if_abandoned(path)]
             proof = self._locked_file()
-            with suppress(FileNotFoundError):  # a worker that starts at the same moment may take it for a left one
+            with suppress(FileNotFoundError):  # a worker that starts at the same moment may have removed it
                 proof.close()
         except OSError as error:
             raise SettingsError(
@@ -80,10 +79,10 @@ class Spool:
 
     @contextmanager
     def file(self, expected_bytes: int) -> Iterator[Spooled]:
-        """A new empty file with room for so many bytes; gone at the end of the block.
+        """A new empty file with space for ``expected_bytes``; deleted at the end of the block.
 
         Raises:
-            StorageFull, StorageUnavailable: as their names say.
+            StorageFull, StorageUnavailable: the file cannot be made.
         """
         require_room(self.directory, expected_bytes, self._min_free_bytes)
         try:
@@ -93,7 +92,7 @@ class Spool:
         try:
             yield Spooled(file, self._min_free_bytes)
         finally:
-            with suppress(OSError):  # what could not be written then cannot be written now, and nobody wants it
+            with suppress(OSError):  # a failed write fails again here; the data is discarded
                 file.close()
 
     def _locked_file(self) -> IO[bytes]:
@@ -102,17 +101,17 @@ class Spool:
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.fstat(file.fileno()).st_nlink:
                 return file
-            # Another process took it for a left one in the instant before it was locked.
+            # Another process removed it as abandoned in the instant before it was locked.
             with suppress(FileNotFoundError):
                 file.close()
 
 
 def require_room(directory: Path, size: int, min_free_bytes: int) -> None:
-    """Make sure that ``size`` more bytes leave so much of the file system free.
+    """Check that ``min_free_bytes`` of the file system stay free after ``size`` more bytes.
 
     Raises:
         StorageFull: they would not.
-        StorageUnavailable: it cannot be told.
+        StorageUnavailable: the free space cannot be read.
     """
     try:
         free = shutil.disk_usage(directory).free
@@ -122,7 +121,7 @@ def require_room(directory: Path, size: int, min_free_bytes: int) -> None:
         raise StorageFull(f"{directory} has {free} bytes free; {size} are needed and {min_free_bytes} must stay")
 
 
-def _remove_if_left(path: Path) -> bool:
+def _remove_if_abandoned(path: Path) -> bool:
     with suppress(FileNotFoundError, PermissionError), path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Where films are kept: a local directory or a bucket, behind four calls. The one place that knows the object store.
+"""Object storage: a local directory or a bucket. The only module that uses obstore.
 
-An object appears whole or not at all. A writer that is killed may leave the parts of an unfinished upload: in a
-directory they are removed with the object, in a bucket a lifecycle rule should abort incomplete multipart uploads.
+Writes are atomic: an object appears whole or not at all. A killed writer may leave parts of an unfinished upload: in a
+directory they are removed with the object; in a bucket a lifecycle rule should abort incomplete multipart uploads.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from app.assets.spool import require_room
 from app.settings import AssetSettings, SettingsError
 
 CHUNK_BYTES = 1024 * 1024
-# A bucket is asked for several chunks at a time: a request costs money and a round trip. A slow reader holds no
-# connection meanwhile.
+# A bucket is read several chunks at a time: each request costs money and a round trip. A slow reader holds no
+# connection between requests.
 BUCKET_READ_BYTES = 4 * 1024 * 1024
-PART_BYTES = 5 * 1024 * 1024  # the least that S3 takes; 10,000 of them are the most
+PART_BYTES = 5 * 1024 * 1024  # the minimum of S3, which allows at most 10,000 parts
 PARTS_AT_ONCE = 2
-FILE_MODE = 0o644  # an API under another user reads what a worker wrote
-# What a system says that cannot give a file a second name there.
+FILE_MODE = 0o644  # an API that runs as another user can read it
+# Errors of hardlink_to where hard links are not possible.
 NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
 CHECK_KEY = "filmgate-check"
 PROOF_SECONDS = 10
@@ -40,7 +40,7 @@ SCHEMES = frozenset({"s3", "gs", "az"})
 
 CLIENT = {"connect_timeout": "5s", "timeout": "60s"}
 RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
-# Options of the HTTP client; every other one is the store's own.
+# Options of the HTTP client; all others are the store's.
 CLIENT_OPTIONS = frozenset({
     "allow_http", "allow_invalid_certificates", "connect_timeout", "http1_only", "http2_only", "pool_idle_timeout",
     "pool_max_idle_per_host", "proxy_ca_certificate", "proxy_excludes", "proxy_url", "read_timeout",
@@ -51,7 +51,7 @@ _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 class Storage:
-    """Keep, read and delete objects. Keys are relative paths such as ``account/job/film.mp4``."""
+    """Writes, reads and deletes objects. Keys are relative paths such as ``account/job/video.mp4``."""
 
     def __init__(self, store: ObjectStore, directory: Path | None, min_free_bytes: int) -> None:
         self._store = store
@@ -61,7 +61,7 @@ class Storage:
 
     @classmethod
     def open(cls, settings: AssetSettings) -> "Storage":
-        """The store that the settings name. A local directory is made; a bucket is not asked yet.
+        """Open the store of the settings. A local directory is created; a bucket is not contacted yet.
 
         Raises:
             SettingsError: the URL or an option is not usable, or the directory cannot be made.
@@ -75,10 +75,10 @@ class Storage:
         raise SettingsError(f"assets.store: {settings.store!r} is not a file://, s3://, gs:// or az:// URL")
 
     async def put(self, key: str, content: Path | bytes, content_type: str) -> None:
-        """Keep a file under a key, whatever was there before.
+        """Write an object, replacing any existing one.
 
         Raises:
-            StorageFull, StorageUnavailable: as their names say; nothing has changed.
+            StorageFull, StorageUnavailable: the object is unchanged.
         """
         with _translated():
             self.require_room(_size(content))
@@ -97,10 +97,10 @@ class Storage:
                 await asyncio.to_thread(_make_durable, self._directory, key)
 
     async def read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-        """The bytes from ``start`` up to, not with, ``end``, in chunks of at most 1 MiB.
+        """The bytes from ``start`` to ``end``, exclusive, in chunks of at most 1 MiB.
 
         Raises:
-            StorageUnavailable: also when the object is not there, or shorter.
+            StorageUnavailable: also when the object is missing or shorter.
         """
         step = BUCKET_READ_BYTES if self._directory is None else CHUNK_BYTES
         while start < end:
@@ -114,10 +114,10 @@ class Storage:
             start += wanted
 
     async def delete(self, key: str) -> None:
-        """Remove an object. One that is not there is fine.
+        """Delete an object. A missing one is no error.
 
         Raises:
-            StorageUnavailable: it may still be there.
+            StorageUnavailable: the object may still exist.
         """
         with _translated():
             with suppress(FileNotFoundError):
@@ -126,12 +126,12 @@ class Storage:
                 await asyncio.to_thread(_remove_leftovers, self._directory, key)
 
     async def check(self) -> None:
-        """Prove that a film could be kept now, by writing an empty object.
+        """Check that the store can be written to, by writing an empty object.
 
-        A proof holds for ten seconds: whoever may ask may ask often, and a bucket's owner pays for each write.
+        A success is cached for ten seconds: readiness probes are frequent, and each write to a bucket costs money.
 
         Raises:
-            StorageFull, StorageUnavailable: it could not; the detail says why.
+            StorageFull, StorageUnavailable: the write failed; see the detail.
         """
         now = asyncio.get_running_loop().time()
         if self._proven_at is None or now - self._proven_at > PROOF_SECONDS:
@@ -139,10 +139,10 @@ class Storage:
             self._proven_at = now
 
     def require_room(self, size: int) -> None:
-        """Make sure that a local directory has room for ``size`` bytes; a bucket always has.
+        """Check that a local directory has space for ``size`` bytes; a bucket always has.
 
         Raises:
-            StorageFull: it has not, or less than is to stay free would be left.
+            StorageFull: no space, or less than ``min_free_bytes`` would stay free.
         """
         if self._directory is not None:
             require_room(self._directory, size, self._min_free_bytes)
@@ -198,7 +198,7 @@ def _translated() -> Iterator[None]:
 
 
 def _translation(error: Exception) -> StorageError:
-    """The store's own words hide the operating system's number in the text."""
+    """Map an error of the store. obstore gives the errno of the operating system only in its text."""
     number = _OS_ERROR.search(str(error))
     if number and int(number[1]) in FULL:
         return StorageFull(_words(error))
@@ -208,25 +208,25 @@ def _translation(error: Exception) -> StorageError:
 
 
 def _words(error: Exception) -> str:
-    """The message on one line, without the structure that the store appends for its own developers."""
+    """The message on one line, without the debug output that obstore appends."""
     return " ".join(str(error).partition("\n\nDebug source:")[0].split())[:500]
 
 
 async def _place(directory: Path, key: str, source: Path) -> None:
-    """Give a file its second name, under ``directory``: no byte is copied unless it lies on another file system."""
+    """Hard-link a file into ``directory``; copy it only where no hard link is possible, as across file systems."""
     path = directory / key
     part = path.with_name(f"{path.name}#{secrets.token_hex(8)}")
-    naming = asyncio.ensure_future(asyncio.to_thread(_name_again, source, part))
+    linking = asyncio.ensure_future(asyncio.to_thread(_link_or_copy, source, part))
     try:
-        await asyncio.shield(naming)
+        await asyncio.shield(linking)
     except asyncio.CancelledError:
-        naming.add_done_callback(lambda _: part.unlink(missing_ok=True))  # a thread cannot be called off
+        linking.add_done_callback(lambda _: part.unlink(missing_ok=True))  # a thread cannot be cancelled
         raise
     await asyncio.to_thread(part.replace, path)
     await asyncio.to_thread(_make_durable, directory, key)
 
 
-def _name_again(source: Path, part: Path) -> None:
+def _link_or_copy(source: Path, part: Path) -> None:
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
         try:
@@ -234,7 +234,7 @@ def _name_again(source: Path, part: Path) -> None:
         except OSError as error:
             if error.errno not in NO_LINK:
                 raise
-            shutil.copyfile(source, part)  # in the kernel, where it can
+            shutil.copyfile(source, part)  # in the kernel, where supported
         part.chmod(FILE_MODE)
     except OSError:
         part.unlink(missing_ok=True)
@@ -242,7 +242,7 @@ def _name_again(source: Path, part: Path) -> None:
 
 
 def _make_durable(directory: Path, key: str) -> None:
-    """A film that is recorded must outlive a power cut: the file and the directories that name it go to disk."""
+    """Flush the file and its directories to disk: a recorded video must survive a power failure."""
     path = directory / key
     while path != directory.parent:
         descriptor = os.open(path, os.O_RDONLY)
@@ -254,10 +254,10 @@ def _make_durable(directory: Path, key: str) -> None:
 
 
 def _remove_leftovers(directory: Path, key: str) -> None:
-    """Parts of uploads whose writer was killed lie beside the object as ``key#1``, and empty directories stay."""
+    """Delete parts left by killed writers (``key#1`` beside the object) and directories that are now empty."""
     path = directory / key
     for part in path.parent.glob(f"{path.name}#*"):
         part.unlink(missing_ok=True)
-    with suppress(OSError):  # the first directory that holds something else
+    with suppress(OSError):  # stops at the first directory that is not empty
         while (path := path.parent) != directory:
             path.rmdir()

@@ -1,4 +1,4 @@
-"""Stored result files."""
+"""The table of stored files."""
 
 from sqlalchemy import (
     BigInteger,
@@ -36,15 +36,15 @@ assets = Table(
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
     Column("codec", Text, nullable=False),
-    Column("seconds", Float),  # none for a still picture
+    Column("seconds", Float),  # null for a poster
     Column("frame_rate", Float),
     Column("has_audio", Boolean, nullable=False, server_default=text("false")),
-    # Where the film is not what was asked for: [{"field", "requested", "actual"}].
+    # Differences from the request: [{"field", "requested", "actual"}].
     Column("deviations", JSONB, nullable=False, server_default=text("'[]'")),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     Column("expires_at", DateTime(timezone=True), nullable=False),
     Column("deleted_at", DateTime(timezone=True)),
-    CheckConstraint("kind in ('film', 'poster')", name="kind"),
+    CheckConstraint("kind in ('video', 'poster')", name="kind"),
     UniqueConstraint("job_id", "kind"),
     Index("ix_assets_expires_at", "expires_at", postgresql_where=text("deleted_at is null")),
 )

@@ -1,1 +1,1 @@
-"""The command line. Each module without a leading underscore, except ``main``, is the command of its name."""
+"""The command line. Every module is the command of its name, except ``main`` and those with a leading underscore."""

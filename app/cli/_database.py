@@ -1,4 +1,4 @@
-"""Database errors for commands: one line each, no traceback."""
+"""Reports database errors of commands in one line, without a traceback."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ from app.terminal import CommandError
 
 @contextmanager
 def database_errors() -> Iterator[None]:
-    """Report errors of the database, and refused arguments, as a :class:`CommandError`."""
+    """Report database errors and rejected arguments as a :class:`CommandError`."""
     try:
         yield
     except InvalidRequest as error:
@@ -26,15 +26,15 @@ def database_errors() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     if lacks_tables(error):
-        return "the tables are not there; run: filmgate migrate"
+        return "the database has no tables; run: filmgate migrate"
     if isinstance(error, DBAPIError) and error.orig is not None:
-        # Two wrappers around what the driver said.
+        # SQLAlchemy wraps asyncpg's exception twice.
         error = error.orig.__cause__ if isinstance(error.orig.__cause__, Exception) else error.orig
     if isinstance(error, TimeoutError):
-        return "the database did not answer in time"
+        return "the database did not respond in time"
     if isinstance(error, socket.gaierror):
-        return "the database cannot be reached: there is no host of that name"
+        return "the database cannot be reached: its host name cannot be resolved"
     if isinstance(error, OSError):
         return f"the database cannot be reached: {os.strerror(error.errno).lower() if error.errno else error}"
     lines = str(error).splitlines() or [type(error).__name__]
-    return f"the database refused: {lines[0]}"
+    return f"database error: {lines[0]}"

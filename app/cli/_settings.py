@@ -1,4 +1,4 @@
-"""Settings for commands: loaded once, and wrong ones reported with exit code 2."""
+"""Loads settings for commands. Invalid settings end the command with exit code 2."""
 
 import os
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ from app.terminal import fail
 
 
 def load_settings() -> Settings:
-    """The settings of file and environment; wrong ones end the command."""
-    # The client's variable, and no setting: `[api] key` would be a spelling mistake.
+    """Load the settings from file and environment; invalid settings end the command."""
+    # A variable of the HTTP client. As a setting it would be the unknown key `[api] key`.
     os.environ.pop("FILMGATE_API_KEY", None)
     with settings_errors():
         return load()
@@ -19,7 +19,7 @@ def load_settings() -> Settings:
 
 @contextmanager
 def settings_errors() -> Iterator[None]:
-    """Report settings that turn out to be wrong when something is opened with them."""
+    """Report settings that turn out to be invalid when a resource is opened with them."""
     try:
         yield
     except SettingsError as error:

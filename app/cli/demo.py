@@ -1,4 +1,4 @@
-"""Start everything, order one film, verify its webhook, stop everything."""
+"""Start a complete local stack, create one video, verify its webhook, stop the stack."""
 
 import asyncio
 import uuid
@@ -13,7 +13,7 @@ from aiohttp import web
 from rich.console import Console
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from app.cli._options import Model, Seconds, Size, order_of
+from app.cli._options import Model, Seconds, Size, job_request
 from app.cli.generate import watch
 from app.client import ApiError, Client
 from app.embedded.processes import LOCALHOST
@@ -24,56 +24,56 @@ from app.terminal import CommandError, run, say
 ROOT = Path(".filmgate") / "demo"
 TIMEOUT = 300
 WEBHOOK_TIMEOUT = 30
-AWAITED = "job.succeeded"
+EXPECTED_EVENT = "job.succeeded"
 DEFAULT_PROMPT = "a purple elephant dancing on a blue beach ball"
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One webhook as it came in; the names of ``headers`` in lower case."""
+    """One received webhook; the names of ``headers`` are in lower case."""
 
     headers: dict[str, str]
     body: bytes
 
 
 def demo(prompt: str = DEFAULT_PROMPT, seconds: Seconds = None, size: Size = None, model: Model = "default") -> None:
-    run(run_demo(order_of(prompt, model, seconds, size), Console()))
+    run(run_demo(job_request(prompt, model, seconds, size), Console()))
 
 
-async def run_demo(order: Mapping[str, Any], console: Console, root: Path = ROOT) -> None:
-    """Order one film on a stack of its own, and show that all of it works.
+async def run_demo(body: Mapping[str, Any], console: Console, root: Path = ROOT) -> None:
+    """Create one video on a temporary stack and verify the whole path to its webhook.
 
     Raises:
-        CommandError: of any kind; everything is stopped by then.
+        CommandError: a step failed; the stack is already stopped.
     """
     stack = Stack(Workspace(root), Ports.free())
     async with stack.running(lambda text: say(console, f"{text} …")):
         try:
             async with asyncio.timeout(TIMEOUT):
-                lines = await stack.guard(_order(stack, order, root, console))
+                lines = await stack.guard(_make_video(stack, body, root, console))
         except TimeoutError:
-            raise CommandError(f"there was no film after {TIMEOUT} s; {root / 'logs'} may say why") from None
+            raise CommandError(f"no video after {TIMEOUT} s; see the logs in {root / 'logs'}") from None
     say(console, *lines)
 
 
-async def _order(stack: Stack, order: Mapping[str, Any], root: Path, console: Console) -> list[str]:
+async def _make_video(stack: Stack, body: Mapping[str, Any], root: Path, console: Console) -> list[str]:
     async with Client(stack.url, await stack.api_key()) as client, receiver() as (url, inbox):
         secret = await client.webhook_secret()
-        job = await watch(client, await client.create_job({**order, "webhook_url": url}, str(uuid.uuid4())), console)
+        job = await watch(client, await client.create_job({**body, "webhook_url": url}, str(uuid.uuid4())), console)
         event_id = await _verified(inbox, secret)
         file = root / f"{job.id}.mp4"
-        assert job.film_id is not None
-        await client.download(job.film_id, file)
+        assert job.video_id is not None
+        await client.download(job.video_id, file)
         return [
             f"job: {job.id}",
-            f"webhook: verified {AWAITED} ({event_id})",
-            f"film: {file} ({await asyncio.to_thread(describe, file)})",
+            f"webhook: verified {EXPECTED_EVENT} ({event_id})",
+            f"video: {file} ({await asyncio.to_thread(describe, file)})",
         ]
 
 
 @asynccontextmanager
 async def receiver() -> AsyncIterator[tuple[str, asyncio.Queue[Received]]]:
-    """A web server on loopback that takes webhooks: its URL, and what came in."""
+    """Run a webhook receiver on loopback; yields its URL and the received webhooks."""
     inbox: asyncio.Queue[Received] = asyncio.Queue()
 
     async def receive(request: web.Request) -> web.Response:
@@ -93,22 +93,22 @@ async def receiver() -> AsyncIterator[tuple[str, asyncio.Queue[Received]]]:
 
 
 async def _verified(inbox: asyncio.Queue[Received], secret: str) -> str:
-    """The id of the awaited event, once it has come in with a good signature."""
+    """Wait for the expected event and verify the signature of every webhook. Returns its id."""
     webhook = Webhook(secret)
     try:
         async with asyncio.timeout(WEBHOOK_TIMEOUT):
             while True:
                 received = await inbox.get()
-                if webhook.verify(received.body, received.headers)["type"] == AWAITED:
+                if webhook.verify(received.body, received.headers)["type"] == EXPECTED_EVENT:
                     return received.headers["webhook-id"]
     except TimeoutError:
-        raise ApiError(f"the webhook {AWAITED} did not come within {WEBHOOK_TIMEOUT} s") from None
+        raise ApiError(f"the webhook {EXPECTED_EVENT} did not arrive within {WEBHOOK_TIMEOUT} s") from None
     except WebhookVerificationError as error:
-        raise ApiError(f"a webhook came with a bad signature: {error}") from error
+        raise ApiError(f"a webhook has an invalid signature: {error}") from error
 
 
 def describe(file: Path) -> str:
-    """Codec, size, length and bytes of a film, as read from the film itself."""
+    """Codec, dimensions, duration and size of a video, read from the file."""
     with av.open(str(file)) as container:
         video = container.streams.video[0]
         seconds = (container.duration or 0) / av.time_base

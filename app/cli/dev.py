@@ -1,4 +1,4 @@
-"""Run everything here until Ctrl-C: own Postgres and Valkey, a sandbox as the provider."""
+"""Run a complete local stack until Ctrl-C: Postgres, Valkey, API, worker and a sandbox provider."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ Port = Annotated[int, typer.Option(min=1, max=65535)]
 
 
 def dev(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the API.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API.")] = 8080,
     worker_port: Port = 9090,
     sandbox_port: Port = 8090,
     postgres_port: Port = 54329,
@@ -28,10 +28,10 @@ def dev(
 
 
 async def run_dev_stack(ports: Ports, console: Console, root: Path = ROOT) -> None:
-    """Run a stack on fixed ports until canceled.
+    """Run a stack on the given ports until canceled.
 
     Raises:
-        CommandError: of any kind; everything is stopped by then.
+        CommandError: a part failed to start or ended; the stack is already stopped.
     """
     stack = Stack(Workspace(root), ports)
     try:
@@ -40,13 +40,13 @@ async def run_dev_stack(ports: Ports, console: Console, root: Path = ROOT) -> No
             await stack.watch()
     finally:
         if stack.started:
-            say(console, "Everything is stopped.")
+            say(console, "Everything has stopped.")
 
 
 def _welcome(url: str, key: str, root: Path) -> list[str]:
     authorization = f'-H "Authorization: Bearer {key}"'
-    order = """{"model": "default", "prompt": "a purple elephant dancing on a blue beach ball", "seconds": 4}"""
-    create = f"curl -s {url}/v1/jobs {authorization} -H 'Content-Type: application/json' -d '{order}'"
+    body = """{"model": "default", "prompt": "a purple elephant dancing on a blue beach ball", "seconds": 4}"""
+    create = f"curl -s {url}/v1/jobs {authorization} -H 'Content-Type: application/json' -d '{body}'"
     return [
         "",
         "Filmgate is ready. Ctrl-C stops it.",
@@ -56,12 +56,12 @@ def _welcome(url: str, key: str, root: Path) -> list[str]:
         f"  key    {key}",
         f"  logs   {root / 'logs'}",
         "",
-        "Order a film, then wait for it:",
+        "Create a video and wait for it:",
         "",
         f"JOB=$({create} | grep -o 'job_[0-9a-z]*' | head -n 1); echo $JOB",
         f"curl -s {url}/v1/jobs/$JOB {authorization} -H 'Prefer: wait=30'",
         "",
-        "Make, list and revoke keys of this gateway:",
+        "Manage the API keys of this gateway:",
         "",
         f"FILMGATE_CONFIG={root / 'filmgate.toml'} FILMGATE_SECRET_KEY=$(cat {root / 'secret'}) {program()} keys list",
         "",

@@ -1,4 +1,4 @@
-"""Ask a running API or worker whether it is alive; for container health checks."""
+"""Check that an API or worker process is alive; for container health checks."""
 
 from typing import Annotated
 from urllib.error import URLError
@@ -10,9 +10,10 @@ from app.terminal import fail
 
 
 def health(
-    port: Annotated[int, typer.Option(help="Of the API (8080) or a worker (9090).")] = 8080, host: str = "127.0.0.1"
+    port: Annotated[int, typer.Option(help="Port of the API (8080) or a worker (9090).")] = 8080,
+    host: str = "127.0.0.1",
 ) -> None:
     try:
-        urlopen(f"http://{host}:{port}/healthz", timeout=2).close()  # a URL of our own making
+        urlopen(f"http://{host}:{port}/healthz", timeout=2).close()  # the scheme is fixed: no file: URL can get here
     except (URLError, OSError) as error:
-        fail(f"nothing alive at {host}:{port}: {error}")
+        fail(f"no healthy process at {host}:{port}: {error}")

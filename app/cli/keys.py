@@ -1,4 +1,4 @@
-"""Make, list and revoke API keys."""
+"""Create, list and revoke API keys."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,41 +17,41 @@ from app.settings import Settings
 from app.terminal import CommandError, run
 
 keys = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Make, list and revoke API keys."
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Create, list and revoke API keys."
 )
 
 
 @keys.command("create")
 def create_key(
-    account: Annotated[str, typer.Option(help="Whose key; a new name makes a new account.")],
-    name: Annotated[str, typer.Option(help="What the key is for.")],
-    scope: Annotated[list[str] | None, typer.Option(help="May be given several times; all scopes otherwise.")] = None,
+    account: Annotated[str, typer.Option(help="Name of the account; a new name creates a new account.")],
+    name: Annotated[str, typer.Option(help="Label of the key.")],
+    scope: Annotated[list[str] | None, typer.Option(help="Scope of the key; repeatable. Default: all scopes.")] = None,
 ) -> None:
-    """Make a key. It is shown once."""
+    """Create a key. It is shown only once."""
     run(_create(load_settings(), account, name, scope))
 
 
 @keys.command("list")
 def list_keys() -> None:
-    """Show all keys, without their secret part."""
+    """List all keys, without their secret part."""
     run(_list(load_settings()))
 
 
 @keys.command("revoke")
 def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID")]) -> None:
-    """End a key for good."""
+    """Revoke a key permanently."""
     run(_revoke(load_settings(), key_id))
 
 
 async def _create(settings: Settings, account: str, name: str, scopes: Sequence[str] | None) -> None:
-    """Make a key and show it."""
+    """Create a key and show it."""
     async with _service(settings) as service:
         created = await (service.create(account, name, scopes) if scopes else service.create(account, name))
     typer.echo(f"id:  {created.id}\nkey: {created.text}\nThe key is not shown again.")
 
 
 async def _list(settings: Settings) -> None:
-    """Show what there is, without the keys themselves: a table for a person, tabs for a program."""
+    """List keys without their secret part: a table on a terminal, tab-separated lines elsewhere."""
     async with _service(settings) as service:
         rows = [_row(info) for info in await service.list()]
     console = Console()
@@ -69,7 +69,7 @@ async def _list(settings: Settings) -> None:
 
 
 async def _revoke(settings: Settings, key_id: str) -> None:
-    """End a key for good."""
+    """Revoke a key permanently."""
     async with _service(settings) as service:
         revoked = await service.revoke(key_id)
     if not revoked:

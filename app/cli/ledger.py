@@ -1,4 +1,4 @@
-"""Tell what happened to one job: its purchases with the providers' own words, its events, what it cost."""
+"""Show the history of one job: its submissions with the providers' messages, its events, its cost."""
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
@@ -20,7 +20,7 @@ from app.jobs.states import ChargeCertainty
 from app.settings import Settings
 from app.terminal import CommandError, run, say
 
-MANY = 1000
+MAX_EVENTS = 1000
 
 
 def ledger(job_id: Annotated[str, typer.Argument(metavar="JOB_ID")]) -> None:
@@ -28,34 +28,34 @@ def ledger(job_id: Annotated[str, typer.Argument(metavar="JOB_ID")]) -> None:
 
 
 async def show_ledger(settings: Settings, job_id: str, console: Console) -> None:
-    """Print a job, its purchases with the providers' own words, and its events."""
+    """Print a job, its submissions with the providers' messages, and its events."""
     identifier = decode(Prefix.JOB, job_id)
     if identifier is None:
-        raise CommandError(f"{job_id} is not the id of a job; one looks like job_01h455vb4pex5vsknk084sn02q")
+        raise CommandError(f"{job_id} is not the id of a job, such as job_01h455vb4pex5vsknk084sn02q")
     database = Database.open(settings.database, application="filmgate ledger")
     try:
         with database_errors():
-            async with database.read() as connection:
-                job = await repository.get(connection, identifier)
+            async with database.read() as conn:
+                job = await repository.get(conn, identifier)
                 if job is None:
                     raise CommandError(f"there is no job {job_id}")
-                past = await submissions.past_of(connection, identifier)
-                events = await event_log.after(connection, job.account_id, identifier, 0, MANY)
+                past = await submissions.ledger_of(conn, identifier)
+                events = await event_log.after(conn, job.account_id, identifier, 0, MAX_EVENTS)
     finally:
         await database.close()
-    say(console, *_of_job(job), "", *_of_purchases(past), "", *_of_events(events))
+    say(console, *_job_lines(job), "", *_submission_lines(past), "", *_event_lines(events))
 
 
-def _of_job(job: Job) -> Iterator[str]:
+def _job_lines(job: Job) -> Iterator[str]:
     yield f"{encode(Prefix.JOB, job.id)} {job.state}: {job.model}"
     if job.error:
         yield f"  {job.error['code']}: {job.error['message']}"
-    yield f"  cost {_usd(job.cost, job.charge_certainty)}, estimated {money(job.estimated_cost) or 'unknown'}"
-    yield f"  ordered {job.created_at:%Y-%m-%d %H:%M:%S}, deadline {job.deadline_at:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"  cost {_usd(job.cost, job.charge_certainty)}, estimated {money(job.spec.estimated_cost) or 'unknown'}"
+    yield f"  created {job.created_at:%Y-%m-%d %H:%M:%S}, deadline {job.deadline_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _of_purchases(past: Sequence[Submission]) -> Iterator[str]:
-    yield "Purchases" if past else "Nothing was ever sent to a provider."
+def _submission_lines(past: Sequence[Submission]) -> Iterator[str]:
+    yield "Submissions" if past else "No submissions."
     for one in past:
         late = ", late" if one.late else ""
         yield f"  {one.number}. {encode(Prefix.SUBMISSION, one.id)} {one.state}{late}: {one.model} on {one.connection}"
@@ -66,7 +66,7 @@ def _of_purchases(past: Sequence[Submission]) -> Iterator[str]:
             yield f"     {one.detail}"
 
 
-def _of_events(events: Sequence[Event]) -> Iterator[str]:
+def _event_lines(events: Sequence[Event]) -> Iterator[str]:
     yield "Events"
     for event in events:
         notice = event.data.get("notice")

@@ -1,6 +1,6 @@
-"""The entry point of ``filmgate``: finds the commands and imports only the one that is called.
+"""The entry point of ``filmgate``: lists the commands and imports only the one that is called.
 
-Exit codes: 0 done, 1 failed, 2 wrong settings or usage, 128 + n signal n (130: Ctrl-C).
+Exit codes: 0 success, 1 failure, 2 invalid settings or usage, 128 + n for signal n (130: Ctrl-C).
 """
 
 import signal
@@ -60,7 +60,7 @@ def _load(name: str, text: str) -> TyperCommand | TyperGroup:
     except ModuleNotFoundError as error:
         if error.name not in DEV_PACKAGES:
             raise
-        fail(f"{error.name} is missing; install filmgate[dev]")
+        fail(f"{error.name} is not installed; install filmgate[dev]")
     if isinstance(command, typer.Typer):
         group = command
     else:

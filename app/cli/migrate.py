@@ -1,4 +1,6 @@
-"""Bring the database to the newest schema."""
+"""Upgrade the database schema to the newest version."""
+
+from typing import Annotated
 
 import typer
 
@@ -9,16 +11,25 @@ from app.infra.migrate import check as check_schema
 from app.infra.migrate import upgrade
 from app.terminal import CommandError, run
 
+To = Annotated[
+    str, typer.Option(metavar="REVISION", help="Stop at this revision; release notes say when this is needed.")
+]
 
-def migrate(check: Check = False) -> None:
-    run(_migrate(load_settings().database.url.get_secret_value(), check=check))
+
+def migrate(check: Check = False, to: To = "head") -> None:
+    url = load_settings().database.url.get_secret_value()
+    run(_check(url) if check else _upgrade(url, to))
 
 
-async def _migrate(url: str, *, check: bool) -> None:
+async def _check(url: str) -> None:
     with database_errors():
-        differences = [] if not check else await check_schema(url)
-        if not check:
-            await upgrade(url)
+        differences = await check_schema(url)
     if differences:
         raise CommandError("\n".join(differences))
     typer.echo("the database is up to date")
+
+
+async def _upgrade(url: str, to: str) -> None:
+    with database_errors():
+        await upgrade(url, to)
+    typer.echo("the database is up to date" if to == "head" else f"the database is at {to}")

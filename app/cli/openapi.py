@@ -12,10 +12,12 @@ from app.terminal import fail
 DOCUMENT = Path("openapi/gateway.json")
 
 
-def openapi(check: Check = False, out: Annotated[Path, typer.Option(help="The file.")] = DOCUMENT) -> None:
+def openapi(
+    check: Check = False, out: Annotated[Path, typer.Option(help="File to write or check.")] = DOCUMENT
+) -> None:
     text = render(document())
     if not check:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text)
     elif not out.exists() or out.read_text() != text:
-        fail(f"{out} is not what the code says; run: filmgate openapi")
+        fail(f"{out} is out of date; run: filmgate openapi")

@@ -1,4 +1,4 @@
-"""Serve a stand-in provider that costs nothing and renders real films."""
+"""Serve a sandbox provider that renders real videos locally at no cost."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +12,8 @@ from app.sandbox.settings import SandboxSettings
 def sandbox(
     host: str = "127.0.0.1",
     port: int = 8090,
-    render: Annotated[bool, typer.Option(help="Make real films, or serve one small one at once.")] = True,
-    render_seconds: Annotated[float, typer.Option(min=0, help="How long a render takes, at least.")] = 1.5,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Where films are kept; a temporary directory otherwise.")
-    ] = None,
+    render: Annotated[bool, typer.Option(help="Render each video, or serve one small video immediately.")] = True,
+    render_seconds: Annotated[float, typer.Option(min=0, help="Minimum duration of a render.")] = 1.5,
+    data_dir: Annotated[Path | None, typer.Option(help="Directory for videos; default: a temporary directory.")] = None,
 ) -> None:
     serve(SandboxSettings(render=render, render_seconds=render_seconds, data_dir=data_dir), host, port)

@@ -1,4 +1,4 @@
-"""Work on jobs: submit, poll, store, deliver."""
+"""Run a worker: submits, polls and stores jobs, delivers webhooks."""
 
 from app.cli._settings import load_settings, settings_errors
 from app.worker.main import serve

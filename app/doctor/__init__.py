@@ -1,1 +1,1 @@
-"""What is stuck, and what to do about it: ``filmgate doctor``. It only reads."""
+"""Read-only diagnosis for ``filmgate doctor``: each finding states a problem and what to do about it."""

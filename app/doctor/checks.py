@@ -1,4 +1,4 @@
-"""The whole examination: every check there is, one after the other."""
+"""Runs all checks in order and collects their findings."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from app.resources import Resources
 
 Check = Callable[[Resources, AsyncConnection], Awaitable[list[Finding]]]
 
-#: What the database is asked, in this order.
+#: The checks of the database, in this order.
 CHECKS: tuple[Check, ...] = (
     spending.broken_invariants,
     stuck_jobs.overdue_jobs,
@@ -21,11 +21,11 @@ CHECKS: tuple[Check, ...] = (
     stuck_jobs.unserved_lines,
     stuck_jobs.removed_connections,
     stuck_jobs.troubled_connections,
-    stuck_jobs.purchases_in_doubt,
+    stuck_jobs.submissions_in_doubt,
     spending.charges_possible,
     spending.jobs_charged_again,
-    spending.watched_purchases,
-    spending.late_films,
+    spending.unreconciled_submissions,
+    spending.late_videos,
     webhooks.overdue_webhooks,
     webhooks.webhooks_given_up,
 )
@@ -35,45 +35,45 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found. ``without_list`` are the connections that cannot be asked what they hold."""
+    """The findings. ``without_list`` names the connections whose provider has no list of remote jobs."""
 
     findings: tuple[Finding, ...]
     without_list: tuple[str, ...] = ()
 
 
 async def examine(resources: Resources, *, ask_providers: bool = False) -> Report:
-    """Look everywhere. Nothing is changed, but for the empty object that proves the storage.
+    """Run all checks. Nothing is changed, except for the empty object that proves that the storage is writable.
 
-    What breaks off does not keep the rest from being looked at, and is a finding itself.
+    A check that fails does not prevent the others, and is reported as a finding itself.
     """
     findings, database_usable = await dependencies.examine(resources)
     if not database_usable:
         return Report(tuple(findings))
-    broken_off = []
+    failed = []
     for check in CHECKS:
         try:
-            async with resources.database.read() as connection:
-                findings += await check(resources, connection)
+            async with resources.database.read() as conn:
+                findings += await check(resources, conn)
         except (SQLAlchemyError, OSError) as error:
-            log.warning("check broke off", check=check.__name__, error=repr(error))
-            broken_off.append(check.__name__.replace("_", " "))
+            log.warning("check failed", check=check.__name__, error=repr(error))
+            failed.append(check.__name__.replace("_", " "))
     without_list: tuple[str, ...] = ()
     if ask_providers:
         try:
             found, without_list = await upstream.examine(resources)
             findings += found
         except (SQLAlchemyError, OSError) as error:
-            log.warning("providers not asked", error=repr(error))
-            broken_off.append("purchases that the database does not know")
-    if broken_off:
-        findings.append(_not_checked(broken_off))
+            log.warning("provider lists not compared", error=repr(error))
+            failed.append("unknown remote jobs")
+    if failed:
+        findings.append(_not_checked(failed))
     return Report(tuple(findings), without_list)
 
 
-def _not_checked(what: Sequence[str]) -> Finding:
+def _not_checked(names: Sequence[str]) -> Finding:
     return problem(
         "not_checked",
-        f"The database broke off the look for {', '.join(what)}.",
-        "The lines on standard error say why; one statement gets database.command_timeout seconds.",
-        checks=list(what),
+        f"These checks failed with a database error: {', '.join(names)}.",
+        "See the errors on standard error. Each statement may take database.command_timeout seconds.",
+        checks=list(names),
     )

@@ -1,4 +1,4 @@
-"""What the gateway stands on: database, Redis, storage, disk."""
+"""Checks of what the gateway depends on: database, Redis, storage, disk."""
 
 import asyncio
 import shutil
@@ -16,18 +16,18 @@ from app.resources import Resources
 from app.settings import AssetSettings, DatabaseSettings
 
 ADVICE = {
-    "postgres": "Check database.url, and that the server runs and lets us in: without it nothing is accepted or made.",
-    "redis": "Check redis.url, and that the server runs: without it every step waits for a worker's next look.",
-    "storage": "Check assets.store, its credentials and its free space: finished films wait at their providers.",
+    "postgres": "Check database.url and that the server accepts connections: without it the gateway does no work.",
+    "redis": "Check redis.url and that the server runs: until then workers fall back to polling, which is slower.",
+    "storage": "Check assets.store, its credentials and its free space: until then finished videos cannot be stored.",
 }
 CODES = {"postgres": "database_unusable", "redis": "redis_unusable", "storage": "storage_unusable"}
-NAMES = {"postgres": "database", "redis": "Redis", "storage": "film storage"}
+NAMES = {"postgres": "database", "redis": "Redis", "storage": "video storage"}
 
 log = structlog.get_logger()
 
 
 async def examine(resources: Resources) -> tuple[list[Finding], bool]:
-    """What is wrong, and whether the database can be asked for more."""
+    """The findings, and whether the database is usable for further checks."""
     checks = (await readiness_of(resources)).checks
     differences = await _differences(resources.settings.database)
     findings = []
@@ -45,8 +45,8 @@ async def _differences(settings: DatabaseSettings) -> list[str]:
         async with asyncio.timeout(settings.command_timeout):
             return await migrate.check(settings.url.get_secret_value())
     except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
-        # Why it cannot be asked is the readiness's to say.
-        log.warning("schema not compared", error=repr(error))
+        # The readiness check reports why the database is unusable.
+        log.warning("schema check failed", error=repr(error))
         return []
 
 
@@ -54,8 +54,8 @@ def _not_migrated(differences: list[str]) -> Finding:
     more = f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""
     return problem(
         "database_not_migrated",
-        f"The database is not what this version expects: {one_line(differences[0])}{more}.",
-        "Run: filmgate migrate; if differences stay, undo what was changed by hand.",
+        f"The database schema differs from what this version expects: {one_line(differences[0])}{more}.",
+        "Run: filmgate migrate. If differences remain, revert manual changes to the schema.",
         differences=len(differences),
     )
 
@@ -66,7 +66,7 @@ def _unusable(name: str, check: Check) -> Finding:
 
 
 def _spool(settings: AssetSettings) -> list[Finding]:
-    """This machine's: a worker may run on another one. Blocks."""
+    """Checks the spool of this machine; workers may run on others. Blocks."""
     directory = Spool(settings.spool, settings.min_free_bytes).directory
     free = shutil.disk_usage(_existing(directory)).free
     if free >= settings.min_free_bytes:
@@ -76,7 +76,7 @@ def _spool(settings: AssetSettings) -> list[Finding]:
             "spool_low",
             f"The spool {directory} has {_size(free)} free, less than the {_size(settings.min_free_bytes)} of "
             "assets.min_free_bytes.",
-            "Free disk space on this machine, or name another directory in assets.spool: no film is taken in here.",
+            "Free disk space on this machine, or set assets.spool to another directory: no video is ingested here.",
             directory=str(directory),
             free_bytes=free,
             min_free_bytes=settings.min_free_bytes,
@@ -85,7 +85,7 @@ def _spool(settings: AssetSettings) -> list[Finding]:
 
 
 def _existing(directory: Path) -> Path:
-    """A worker makes its spool when it starts."""
+    """The nearest existing parent: a worker creates its spool when it starts."""
     return next(path for path in (directory, *directory.absolute().parents) if path.exists())
 
 

@@ -1,4 +1,4 @@
-"""What the doctor found, as values, and the words for figures."""
+"""Findings as values, and helpers that format figures, durations and ids in their messages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from typing import Any
 from uuid import UUID
 
 from app.ids import Prefix, encode
-from app.jobs.db.audit import Tally
+from app.jobs.db.audit import JobGroup
 from app.printable import printable
 
-#: What is due for longer than this, nobody works on.
+#: Work that has been due for longer than this counts as overdue.
 LATE_SECONDS = 60
-START_WORKERS = "Start workers (filmgate worker); where they run, their logs say what holds them up."
+START_WORKERS = "Start workers (filmgate worker); if they are running, check their logs."
 
 
 class Severity(StrEnum):
-    """Whether somebody has to do something."""
+    """A problem requires action; a notice is for information."""
 
     PROBLEM = "problem"
     NOTICE = "notice"
@@ -24,9 +24,9 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing, by a code that stays the same: a sentence that says it, and one that says what to do.
+    """One finding: a stable code, a message that describes it, and advice on what to do.
 
-    ``facts`` are the figures and ids of the sentence, as JSON values.
+    ``facts`` holds the figures and ids of the message as JSON values.
     """
 
     code: str
@@ -50,7 +50,7 @@ def counted(count: int, one: str, many: str) -> str:
 
 
 def lasting(seconds: float) -> str:
-    """A time in the unit that a person would use."""
+    """A duration in the largest unit of which it has at least two."""
     for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -58,27 +58,27 @@ def lasting(seconds: float) -> str:
 
 
 def some(names: Sequence[str], count: int) -> str:
-    """Names out of so many in all."""
+    """The given names, and how many of ``count`` are left out."""
     more = f" and {count - len(names)} more" if count > len(names) else ""
     return ", ".join(names) + more
 
 
 def jobs(ids: Sequence[UUID]) -> list[str]:
-    """Jobs as callers know them."""
+    """The public ids of jobs."""
     return [encode(Prefix.JOB, job_id) for job_id in ids]
 
 
-def named(tally: Tally) -> str:
-    """Some of the jobs of a tally."""
-    return some(jobs(tally.jobs), tally.count)
+def named(group: JobGroup) -> str:
+    """The public ids of some jobs of a group."""
+    return some(jobs(group.jobs), group.count)
 
 
-def facts_of(tally: Tally) -> dict[str, Any]:
-    """The figures of a tally."""
-    return {"count": tally.count, "oldest_seconds": round(tally.oldest), "jobs": jobs(tally.jobs)}
+def facts_of(group: JobGroup) -> dict[str, Any]:
+    """The figures of a group, as facts of a finding."""
+    return {"count": group.count, "oldest_seconds": round(group.oldest), "jobs": jobs(group.jobs)}
 
 
-def one_line(words: str | None, longest: int = 200) -> str:
-    """What a provider or a driver said, short, as the end of a sentence of ours."""
-    line = " ".join(printable(words or "no reason known").split()).rstrip(".")
+def one_line(message: str | None, longest: int = 200) -> str:
+    """A message of a provider or a driver on one line, shortened, without its final full stop."""
+    line = " ".join(printable(message or "no reason known").split()).rstrip(".")
     return line if len(line) <= longest else f"{line[: longest - 1]}…"

@@ -24,23 +24,23 @@ def as_json(report: Report) -> str:
 
 
 def as_text(report: Report) -> str:
-    """What is to be done first, what is to be known after that, and how much there is of both."""
+    """Problems, then notices, then the number of each."""
     return "\n".join(_lines(report))
 
 
 def _lines(report: Report) -> Iterator[str]:
     width = max((len(finding.code) for finding in report.findings), default=0)
     for severity in Severity:
-        of_this = [finding for finding in report.findings if finding.severity is severity]
-        if of_this:
+        findings = [finding for finding in report.findings if finding.severity is severity]
+        if findings:
             yield f"{severity}s"
-        for finding in of_this:
+        for finding in findings:
             yield f"{INDENT}{finding.code:{width}}{INDENT}{finding.message}"
             yield f"{INDENT}{'':{width}}{INDENT}→ {finding.advice}"
-        if of_this:
+        if findings:
             yield ""
     if report.without_list:
-        yield f"not asked, since they have no list: {', '.join(report.without_list)}"
+        yield f"not compared, because the provider has no list: {', '.join(report.without_list)}"
     yield _summary(report)
 
 

@@ -1,4 +1,4 @@
-"""Money that may have been spent in vain, and what must never be."""
+"""Checks for unresolved or repeated charges, late videos and violated invariants."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -12,95 +12,96 @@ from app.resources import Resources
 DAYS = 7
 WEEK = f"the last {DAYS} days"
 
-#: What must never be, by the name that the audit gives it.
-BROKEN = {
-    "two_live_purchases": "with more than one live purchase",
-    "live_job_unscheduled": "live and not on the schedule",
-    "ended_job_scheduled": "ended and still on the schedule",
-    "running_job_without_purchase": "under way without a live purchase",
-    "live_purchase_of_no_running_job": "not under way and with a live purchase",
-    "succeeded_job_without_film": "succeeded without a film",
+#: The jobs that violate an invariant, by the code of its finding.
+INVARIANTS = {
+    "two_live_submissions": "with more than one live submission",
+    "live_job_unscheduled": "live but not in the schedule",
+    "ended_job_scheduled": "ended but still in the schedule",
+    "running_job_without_submission": "running without a live submission",
+    "live_submission_of_no_running_job": "not running but with a live submission",
+    "succeeded_job_without_video": "succeeded without a video",
 }
 
 
-async def charges_possible(resources: Resources, connection: AsyncConnection) -> list[Finding]:
+async def charges_possible(resources: Resources, conn: AsyncConnection) -> list[Finding]:
     del resources
-    cost = await audit.unsettled(connection, await _week(connection))
+    cost = await audit.possibly_charged(conn, await _week(conn))
     if cost is None:
         return []
-    unpriced = f" and {cost.unpriced} without a price" if cost.unpriced else ""
+    unpriced = f", not counting {cost.unpriced} without a price" if cost.unpriced else ""
     return [
         problem(
             "charge_possible",
-            f"{counted(cost.tally.count, 'job', 'jobs')} of {WEEK} ended without anybody knowing whether the provider "
-            f"charges, at an estimated {cost.estimated:.2f} USD{unpriced}: {named(cost.tally)}.",
+            f"{counted(cost.group.count, 'job', 'jobs')} of {WEEK} ended with an unknown result and may have been "
+            f"charged, an estimated {cost.estimated:.2f} USD{unpriced}: {named(cost.group)}.",
             "Compare with the provider's bill.",
             estimated_usd=f"{cost.estimated:.2f}",
             unpriced=cost.unpriced,
-            **facts_of(cost.tally),
+            **facts_of(cost.group),
         )
     ]
 
 
-async def jobs_charged_again(resources: Resources, connection: AsyncConnection) -> list[Finding]:
+async def jobs_charged_again(resources: Resources, conn: AsyncConnection) -> list[Finding]:
     del resources
-    tally = await audit.charged_again(connection, await _week(connection))
-    if tally is None:
+    group = await audit.charged_again(conn, await _week(conn))
+    if group is None:
         return []
     return [
         notice(
             "job_charged_again",
-            f"{counted(tally.count, 'job', 'jobs')} of {WEEK} cost more than one purchase: {named(tally)}.",
-            "The ledger of each (GET /v1/jobs/{id}/submissions) says why it was bought again; compare with the bill.",
-            **facts_of(tally),
+            f"{counted(group.count, 'job was', 'jobs were')} charged for more than one submission in {WEEK}: "
+            f"{named(group)}.",
+            "GET /v1/jobs/{id}/submissions shows why each was submitted again; compare with the provider's bill.",
+            **facts_of(group),
         )
     ]
 
 
-async def watched_purchases(resources: Resources, connection: AsyncConnection) -> list[Finding]:
+async def unreconciled_submissions(resources: Resources, conn: AsyncConnection) -> list[Finding]:
     del resources
-    tally = await audit.watched(connection)
-    if tally is None:
+    group = await audit.reconciled(conn)
+    if group is None:
         return []
     return [
         notice(
-            "purchase_watched",
-            f"{counted(tally.count, 'job has', 'jobs have')} ended with a purchase that is still watched: "
-            f"{named(tally)}.",
-            "Nothing: what the provider says yet goes into the ledger, and a late film is kept.",
-            **facts_of(tally),
+            "submission_unreconciled",
+            f"{counted(group.count, 'job has', 'jobs have')} ended with a submission that is still being reconciled: "
+            f"{named(group)}.",
+            "No action needed: workers record the final result and cost, and keep a late video.",
+            **facts_of(group),
         )
     ]
 
 
-async def late_films(resources: Resources, connection: AsyncConnection) -> list[Finding]:
+async def late_videos(resources: Resources, conn: AsyncConnection) -> list[Finding]:
     del resources
-    tally = await audit.came_late(connection, await _week(connection))
-    if tally is None:
+    group = await audit.late_videos(conn, await _week(conn))
+    if group is None:
         return []
     return [
         notice(
-            "film_late",
-            f"{counted(tally.count, 'film', 'films')} of {WEEK} came out after the job had ended: {named(tally)}.",
-            "Give such jobs longer deadlines if there are many: the films were paid for, and are kept.",
-            **facts_of(tally),
+            "video_late",
+            f"{counted(group.count, 'video', 'videos')} of {WEEK} arrived after the job had ended: {named(group)}.",
+            "If this is frequent, give such jobs longer deadlines. The videos were charged and are kept.",
+            **facts_of(group),
         )
     ]
 
 
-async def broken_invariants(resources: Resources, connection: AsyncConnection) -> list[Finding]:
+async def broken_invariants(resources: Resources, conn: AsyncConnection) -> list[Finding]:
     del resources
     return [
         problem(
-            tally.name,
-            f"This must never be: {counted(tally.count, 'job', 'jobs')} {BROKEN[tally.name]}: {named(tally)}.",
-            "Leave the rows as they are and report it: it is a mistake of Filmgate, or of a change made by hand.",
-            count=tally.count,
-            jobs=jobs(tally.jobs),
+            group.name,
+            f"Invariant violated: {counted(group.count, 'job', 'jobs')} {INVARIANTS[group.name]}: {named(group)}.",
+            "Leave the rows as they are and report it: the cause is a bug in Filmgate or a manual change.",
+            count=group.count,
+            jobs=jobs(group.jobs),
         )
-        for tally in await audit.broken(connection, await _week(connection))
+        for group in await audit.violations(conn, await _week(conn))
     ]
 
 
-async def _week(connection: AsyncConnection) -> UUID:
-    return await repository.first_id_since(connection, timedelta(days=DAYS))
+async def _week(conn: AsyncConnection) -> UUID:
+    return await repository.first_id_since(conn, timedelta(days=DAYS))

@@ -1,4 +1,4 @@
-"""What receivers did not get."""
+"""Checks for webhooks that are overdue or were given up."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,9 +13,9 @@ from app.webhooks import audit as webhooks
 DAY_SECONDS = 86_400
 
 
-async def overdue_webhooks(resources: Resources, connection: AsyncConnection) -> list[Finding]:
+async def overdue_webhooks(resources: Resources, conn: AsyncConnection) -> list[Finding]:
     del resources
-    hosts = await webhooks.overdue(connection, LATE_SECONDS)
+    hosts = await webhooks.overdue(conn, LATE_SECONDS)
     if not hosts:
         return []
     count, oldest = sum(host.count for host in hosts), max(host.oldest for host in hosts)
@@ -24,7 +24,7 @@ async def overdue_webhooks(resources: Resources, connection: AsyncConnection) ->
             "webhook_overdue",
             f"{counted(count, 'webhook is', 'webhooks are')} overdue, the oldest by {lasting(oldest)}: "
             f"{_hosts(hosts)}.",
-            f"{START_WORKERS} A receiver that hangs holds up its own only.",
+            f"{START_WORKERS} A receiver that hangs delays only its own webhooks.",
             count=count,
             oldest_seconds=round(oldest),
             hosts={host.host: host.count for host in hosts},
@@ -32,11 +32,11 @@ async def overdue_webhooks(resources: Resources, connection: AsyncConnection) ->
     ]
 
 
-async def webhooks_given_up(resources: Resources, connection: AsyncConnection) -> list[Finding]:
-    # What ends now was published at most so long ago, but for receivers that asked for longer pauses than ours.
+async def webhooks_given_up(resources: Resources, conn: AsyncConnection) -> list[Finding]:
+    # The longest time from publication to the last attempt, except for receivers that asked for longer delays.
     lifetime = 1.2 * sum(resources.settings.webhooks.delays) + 2 * DAY_SECONDS
-    since = await repository.first_id_since(connection, timedelta(seconds=lifetime))
-    hosts = await webhooks.given_up(connection, DAY_SECONDS, since)
+    since = await repository.first_id_since(conn, timedelta(seconds=lifetime))
+    hosts = await webhooks.given_up(conn, DAY_SECONDS, since)
     if not hosts:
         return []
     count = sum(host.count for host in hosts)

@@ -1,1 +1,1 @@
-"""Postgres, Valkey and the whole stack as children of one process: for ``filmgate dev``, the demo and the tests."""
+"""Runs Postgres, Valkey and the whole stack as child processes: for ``filmgate dev``, the demo and the tests."""

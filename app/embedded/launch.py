@@ -1,11 +1,11 @@
-"""Becomes another program that dies with its parent, and that is not root where it must not be.
+"""Executes a command that is signaled when its parent dies, optionally as an unprivileged user.
 
-Run as a script, with the standard library only, between ``fork`` and ``exec``: code that runs there inside a threaded
-parent (``preexec_fn``) may deadlock. Arguments: parent's pid, signal sent when the parent dies, user id to become or
-``-``, ``reach`` or ``-``, then the command.
+Runs as a script between ``fork`` and ``exec``, with the standard library only: ``preexec_fn`` in a threaded parent may
+deadlock. Arguments: the parent's pid, the signal to send when the parent dies, the user id to switch to or ``-``,
+``reach`` or ``-``, then the command.
 
-``reach`` keeps the one capability to pass through directories that the new user may not enter. A project under /root
-works with it, and nobody's permissions are changed.
+``reach`` keeps the one capability that allows traversing directories that the new user may not enter. A project under
+/root works with it, without changes to any permissions.
 """
 
 import ctypes
@@ -33,19 +33,19 @@ class _Sets(ctypes.Structure):
 
 def main(arguments: Sequence[str]) -> None:
     parent, death_signal, user, reach, *command = arguments
-    # The interpreter ignores it; an ignored signal would stay ignored in the program that we become.
+    # The interpreter ignores SIGPIPE, and an ignored signal stays ignored across exec.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     if user != "-":
-        _become(int(user), reach=reach == "reach")
+        _switch_user(int(user), reach=reach == "reach")
     if sys.platform == "linux":
-        # After the change of user, which would clear it.
+        # A change of user would clear it, so it is set afterwards.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(death_signal))
     if os.getppid() != int(parent):
-        sys.exit("the parent is gone")
-    os.execv(command[0], command)  # noqa: S606  # the command is our own
+        sys.exit("the parent process has ended")
+    os.execv(command[0], command)  # noqa: S606  # the command comes from this package
 
 
-def _become(user: int, *, reach: bool) -> None:
+def _switch_user(user: int, *, reach: bool) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     keep = reach and sys.platform == "linux"
     if keep:
@@ -54,11 +54,11 @@ def _become(user: int, *, reach: bool) -> None:
     os.setgid(user)
     os.setuid(user)
     if keep:
-        _keep_one(libc)
+        _keep_traversal(libc)
 
 
-def _keep_one(libc: ctypes.CDLL) -> None:
-    """Drop every capability but the smallest that is enough; containers often withhold the smaller one."""
+def _keep_traversal(libc: ctypes.CDLL) -> None:
+    """Drop all capabilities except the smallest sufficient one; containers often withhold CAP_DAC_READ_SEARCH."""
     header, sets = _Header(CAPABILITY_VERSION_3, 0), (_Sets * 2)()
     libc.capget(ctypes.byref(header), sets)
     for capability in (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE):

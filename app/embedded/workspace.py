@@ -1,4 +1,4 @@
-"""The directory ``.filmgate``: everything that a stack keeps, and the lock that lets only one stack use it."""
+"""The directory ``.filmgate``: the files of a stack, and the lock that limits it to one stack at a time."""
 
 import fcntl
 import json
@@ -23,7 +23,7 @@ class AlreadyRunning(CommandError):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the parts of a stack listen, on loopback."""
+    """The loopback ports of a stack."""
 
     api: int = 8080
     worker: int = 9090
@@ -33,7 +33,7 @@ class Ports:
 
     @classmethod
     def free(cls) -> Self:
-        """Ports that nobody uses now."""
+        """Ports that are not in use."""
         chosen: set[int] = set()
         while len(chosen) < len(fields(cls)):
             chosen.add(free_port())
@@ -42,7 +42,7 @@ class Ports:
     def require_free(self) -> None:
         """
         Raises:
-            PortUnusable: names all that cannot be had, and a command line with others.
+            PortUnusable: names all unusable ports, and a command line with others.
         """
         chosen: dict[str, int] = {}
         problems = []
@@ -62,7 +62,7 @@ class Ports:
 
 
 def _another(port: int, taken: set[int]) -> int:
-    """A free port near one that is not, so that it is easy to keep in mind."""
+    """A free port close to the taken one, so that it is easy to remember."""
     near = range(port + 1, min(port + 100, 65_536))
     return next((port for port in near if port not in taken and not _problem(port)), None) or free_port()
 
@@ -76,7 +76,7 @@ def _problem(port: int) -> str | None:
 
 
 class Workspace:
-    """The paths in one such directory. Nothing is made before it is needed."""
+    """The paths in one such directory. Nothing is created before it is needed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -84,38 +84,38 @@ class Workspace:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Ours alone until the block ends or the process dies.
+        """Lock the directory until the block ends or the process dies.
 
         Raises:
-            AlreadyRunning: another process has it.
+            AlreadyRunning: another process holds the lock.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise AlreadyRunning(f"filmgate is already running in {self.root}; stop it there first") from None
+                raise AlreadyRunning(f"filmgate is already running in {self.root}; stop it first") from None
             yield
 
     def log(self, name: str) -> Path:
-        """Where a part logs."""
+        """The log file of a part."""
         return self.root / "logs" / f"{name}.log"
 
     def rotate_logs(self) -> None:
-        """Begin new logs; those of the last run are kept beside them."""
+        """Start new logs; those of the last run are kept as ``*.log.1``."""
         for file in (self.root / "logs").glob("*.log"):
             file.replace(file.with_suffix(".log.1"))
 
     def secret(self) -> str:
-        """The secret key of this directory, made at the first use."""
+        """The secret key of this directory, created on first use."""
         return self._kept("secret") or self.keep("secret", DEV_SECRET_PREFIX + secrets.token_urlsafe(48))
 
     def api_key(self) -> str | None:
-        """The development key that was kept here; it may be dead by now."""
+        """The stored development key; it may have been revoked since."""
         return self._kept("key")
 
     def keep(self, name: str, text: str) -> str:
-        """Write a small file that only its owner can read."""
+        """Write a small file that is readable only by its owner."""
         self.root.mkdir(parents=True, exist_ok=True)
         file = self.root / name
         file.touch(mode=0o600)
@@ -124,7 +124,7 @@ class Workspace:
         return text
 
     def configure(self, ports: Ports, *, database_url: str, redis_url: str) -> None:
-        """Write the configuration of a development stack with a sandbox as its provider."""
+        """Write the configuration of a development stack with the sandbox as its provider."""
         values = {
             **asdict(ports),
             "host": LOCALHOST,

@@ -1,0 +1,1 @@
+"""The event log of jobs, and the types of its events."""

@@ -13,8 +13,8 @@ from app.events.tables import events
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """What is to be written: an event without its place in the log. ``data`` is ready for JSON."""
+class NewEvent:
+    """An event to append. ``data`` must be serializable as JSON."""
 
     id: UUID
     account_id: UUID
@@ -26,7 +26,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fact about one subject. ``seq`` is its place in the log."""
+    """One event of one subject. ``seq`` is its position in the log."""
 
     seq: int
     id: UUID
@@ -51,16 +51,14 @@ _COLUMNS = (
 _APPEND = insert(events)
 
 
-async def append(connection: AsyncConnection, fact: Fact) -> None:
-    """Write an event in the caller's transaction, which holds its subject's row lock."""
-    await connection.execute(_APPEND, {name: getattr(fact, name) for name in Fact.__slots__})
+async def append(conn: AsyncConnection, event: NewEvent) -> None:
+    """Write an event in the caller's transaction, which must hold the subject's row lock."""
+    await conn.execute(_APPEND, {name: getattr(event, name) for name in NewEvent.__slots__})
 
 
-async def after(
-    connection: AsyncConnection, account_id: UUID, subject_id: UUID, seq: int, limit: int = 100
-) -> list[Event]:
-    """The subject's events behind ``seq``, oldest first."""
-    rows = await connection.execute(
+async def after(conn: AsyncConnection, account_id: UUID, subject_id: UUID, seq: int, limit: int = 100) -> list[Event]:
+    """The subject's events after ``seq``, oldest first."""
+    rows = await conn.execute(
         select(*_COLUMNS)
         .where(events.c.account_id == account_id, events.c.subject_id == subject_id, events.c.seq > seq)
         .order_by(events.c.seq)
@@ -69,9 +67,9 @@ async def after(
     return [Event(**row) for row in rows.mappings()]
 
 
-async def newest(connection: AsyncConnection, subject_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """The place in the log of each subject's newest event."""
-    rows = await connection.execute(
+async def newest(conn: AsyncConnection, subject_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """The position in the log of each subject's newest event."""
+    rows = await conn.execute(
         select(events.c.subject_id, func.max(events.c.seq))
         .where(events.c.subject_id.in_(subject_ids))
         .group_by(events.c.subject_id)

@@ -1,4 +1,4 @@
-"""Following the log: one query a beat for everybody in this process who waits, however many they are."""
+"""Follows the event log: one query per interval serves all waiters of the process."""
 
 import asyncio
 from collections import Counter
@@ -13,17 +13,17 @@ from app.events import repository
 from app.events.repository import Event
 from app.infra.db import Database
 
-BEAT_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 log = structlog.get_logger()
 
 
 class Released(Exception):
-    """The process is stopping: what was waited for may come later, and somebody else will tell."""
+    """The process is stopping; the event waited for may follow, and another process can deliver it."""
 
 
 class EventService:
-    """Read facts after a cursor; be told when a subject has new ones."""
+    """Reads the events of a subject after a cursor, and waits for new ones."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -31,11 +31,11 @@ class EventService:
         self._newest: dict[UUID, int] = {}
         self._changed = asyncio.Condition()
         self._released = False
-        self._somebody_waits = asyncio.Event()
+        self._has_waiters = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to watch the log; needed only in a process that follows it."""
+        """Start polling the log; needed only in a process that follows it."""
         self._task = asyncio.create_task(self._watch(), name="event watch")
 
     async def close(self) -> None:
@@ -45,16 +45,16 @@ class EventService:
                 await self._task
 
     async def after(self, account_id: UUID, subject_id: UUID, seq: int) -> list[Event]:
-        """The subject's events behind ``seq``, oldest first, at most 100."""
-        async with self._database.read() as connection:
-            return await repository.after(connection, account_id, subject_id, seq)
+        """The subject's events after ``seq``, oldest first, at most 100."""
+        async with self._database.read() as conn:
+            return await repository.after(conn, account_id, subject_id, seq)
 
     async def follow(
         self, account_id: UUID, subject_id: UUID, seq: int, *, ended: bool = False
     ) -> AsyncIterator[Event]:
-        """The subject's events behind ``seq``, as they happen, until the process stops.
+        """The subject's events after ``seq``, as they are appended, until the process stops.
 
-        ``ended``: nothing more will happen; the log is read to its end.
+        ``ended``: no more events will follow; returns at the end of the log.
         """
         async with self.watching(subject_id):
             while not self._released:
@@ -71,9 +71,9 @@ class EventService:
 
     @asynccontextmanager
     async def watching(self, subject_id: UUID) -> AsyncIterator[None]:
-        """While the block runs, :meth:`changed` knows this subject."""
+        """Poll for events of this subject while the block runs; :meth:`changed` requires it."""
         self._watched[subject_id] += 1
-        self._somebody_waits.set()
+        self._has_waiters.set()
         try:
             yield
         finally:
@@ -83,7 +83,7 @@ class EventService:
                 self._newest.pop(subject_id, None)
 
     async def changed(self, subject_id: UUID, seq: int) -> int:
-        """Wait until the log holds an event of a watched subject behind ``seq``; returns the newest one's place.
+        """Wait for an event of a watched subject after ``seq``; returns the position of the newest one.
 
         Raises:
             Released: the process is stopping.
@@ -95,24 +95,24 @@ class EventService:
         return self._newest[subject_id]
 
     async def release(self) -> None:
-        """The process is stopping: end every wait, now and from now on."""
+        """End all current and future waits: the process is stopping."""
         async with self._changed:
             self._released = True
             self._changed.notify_all()
 
     async def _watch(self) -> None:
         while True:
-            await self._somebody_waits.wait()
+            await self._has_waiters.wait()
             if not self._watched:
-                self._somebody_waits.clear()
+                self._has_waiters.clear()
                 continue
             try:
-                async with self._database.read() as connection:
-                    newest = await repository.newest(connection, list(self._watched))
+                async with self._database.read() as conn:
+                    newest = await repository.newest(conn, list(self._watched))
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 log.warning("event log not readable", error=repr(error))
             else:
                 async with self._changed:
                     self._newest.update((subject, seq) for subject, seq in newest.items() if subject in self._watched)
                     self._changed.notify_all()
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""The ordered log of facts."""
+"""The event log."""
 
 from sqlalchemy import BigInteger, Column, DateTime, ForeignKey, Identity, Index, Integer, Table, Text, Uuid, func
 from sqlalchemy import UniqueConstraint as Unique
@@ -9,7 +9,7 @@ from app.infra.db import VACUUMED_IN_TIME, metadata
 events = Table(
     "events",
     metadata,
-    # The cursor. Rows of one subject are appended under that subject's row lock, so their order is their truth.
+    # The cursor. Events of one subject are appended under that subject's row lock, so they are in order.
     Column("seq", BigInteger, Identity(), primary_key=True),
     Column("id", Uuid, nullable=False),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),

@@ -1,4 +1,4 @@
-"""Postgres: the one metadata object, the engine and the two ways to use it."""
+"""Postgres: the metadata object, the engine, transactions and autocommit connections."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,9 +22,10 @@ metadata = MetaData(
     }
 )
 
-#: Storage of tables that keep growing: vacuumed before a fifth of all there ever was is dead.
+#: Storage parameters of growing tables: vacuum at 2 % dead rows instead of the default 20 %.
 VACUUMED_IN_TIME = {"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_analyze_scale_factor": 0.02}
-#: Storage of small tables whose every row changes every few seconds: vacuumed by number, at full speed, never cut.
+#: Storage parameters of small tables whose rows change every few seconds: vacuum by the number of dead rows, without
+#: throttling and without truncation.
 ALL_THE_TIME = {
     "autovacuum_vacuum_scale_factor": 0,
     "autovacuum_vacuum_threshold": 1000,
@@ -33,12 +34,12 @@ ALL_THE_TIME = {
 }
 
 
-#: The database's clock, as it goes on inside a transaction: the only one that workers agree on.
+#: The database's clock, the only one that all workers share. Unlike ``now()`` it advances within a transaction.
 NOW = func.clock_timestamp()
 
 
 def interval(seconds: float) -> Any:
-    """So many seconds, for arithmetic with the database's clock."""
+    """An interval, for arithmetic with the database's clock."""
     return func.make_interval(0, 0, 0, 0, 0, 0, seconds)
 
 
@@ -51,10 +52,10 @@ class Database:
 
     @classmethod
     def open(cls, settings: DatabaseSettings, *, application: str, lock_timeout: float = 0) -> "Database":
-        """Connects lazily; nothing is sent before the first statement.
+        """Connects lazily, with the first statement.
 
-        ``command_timeout`` is what ends a statement on a frozen server: pool_pre_ping alone would hang too.
-        ``lock_timeout`` are the seconds that a statement waits for a row or a key in other hands; 0 is for ever.
+        ``command_timeout`` ends a statement on a frozen server: pool_pre_ping alone would hang too. ``lock_timeout`` is
+        how many seconds a statement waits for a lock; 0 means no limit.
         """
         engine = create_async_engine(
             settings.sqlalchemy_url,
@@ -80,11 +81,11 @@ class Database:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """One transaction: committed when the block ends, rolled back when it raises."""
-        async with self.engine.begin() as connection:
-            yield connection
+        async with self.engine.begin() as conn:
+            yield conn
 
     def single(self) -> AsyncConnection:
-        """One connection for statements that are a transaction each: one round trip instead of three (autocommit)."""
+        """A connection in autocommit mode, for single statements: one round trip instead of three."""
         return self._single.connect()
 
     def read(self) -> AsyncConnection:
@@ -95,37 +96,37 @@ class Database:
         await self.engine.dispose()
 
 
-# SQLSTATE classes that say "not now" and not "never": connection, transaction rollback (deadlock), resources,
-# operator intervention (shutdown, time-out), lock not available.
-_AWAY = ("08", "40", "53", "57", "55P03")
+# SQLSTATE classes of transient errors: connection, transaction rollback (deadlock), resources, operator intervention
+# (shutdown, timeout), lock not available.
+_TRANSIENT = ("08", "40", "53", "57", "55P03")
 
-# Data, constraints, and a lock that somebody holds for too long.
-_REFUSED = ("22", "23", "55P03")
+# Data exception, constraint violation, lock not available.
+_REJECTED = ("22", "23", "55P03")
 
 
 def lacks_tables(error: BaseException) -> bool:
     """Whether a statement failed because the database was never migrated."""
-    return _refusal(error) == "42P01"
+    return _sqlstate(error) == "42P01"
 
 
 def left_nothing(error: BaseException) -> bool:
-    """Whether the server itself refused a transaction for what was in it: then nothing of it is there, for certain."""
-    return _refusal(error).startswith(_REFUSED)
+    """Whether the server itself rejected the transaction for its content, so that certainly nothing was committed."""
+    return _sqlstate(error).startswith(_REJECTED)
 
 
-def _refusal(error: BaseException) -> str:
-    """The SQLSTATE with which the server answered a statement; empty for every other error."""
+def _sqlstate(error: BaseException) -> str:
+    """The SQLSTATE that the server returned for a statement; empty for every other error."""
     return getattr(error.orig, "sqlstate", None) or "" if isinstance(error, DBAPIError) else ""
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether a dependency is away or overloaded, so that the same thing, done later, may succeed."""
+    """Whether a dependency is unavailable or overloaded, so that a retry may succeed."""
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or (error.orig is not None and is_outage(error.orig))
     sqlstate = getattr(error, "sqlstate", None) or ""
-    if sqlstate.startswith(_AWAY):
+    if sqlstate.startswith(_TRANSIENT):
         return True
-    # SQLAlchemy's asyncpg dialect wraps the driver's own error; the cause is what tells.
+    # SQLAlchemy's asyncpg dialect wraps the driver's error as the cause.
     if error.__cause__ is not None and is_outage(error.__cause__):
         return True
     return isinstance(error, OSError | PoolTimeoutError | asyncpg.InterfaceError)

@@ -1,16 +1,16 @@
-"""The one client for every URL that a customer gives us.
+"""The guarded HTTP client for all URLs that customers supply (SSRF protection).
 
-It decides about the *address*, at the moment the socket is made and after DNS, so no spelling, no rebinding and no
-record of the customer's name server gets around it. A connection that was permitted is kept for a while: its other end
-cannot change. It follows no redirect, takes no proxy, cookie or password from its surroundings, never unpacks a reply
+It checks the *address* when the socket is created, after DNS, so that no spelling, DNS rebinding or record of the
+customer's name server can bypass the check. A permitted connection is kept alive for a while: its peer cannot change.
+The client follows no redirects, takes no proxy, cookie or password from the environment, never decompresses a response
 and reads only its beginning, all within one deadline.
 
     GuardError
-    ├── InvalidUrl         refused by its text, without a look at the network
+    ├── InvalidUrl         rejected by its text, without network access
     ├── ForbiddenAddress   the host is not on the public internet
     ├── Unreachable        no connection: DNS, refused, TLS
-    ├── NoReply            connected, and no whole reply came back
-    └── TimedOut           the deadline passed; what happened is not known
+    ├── NoReply            connected, but no complete response
+    └── TimedOut           the deadline passed; the receiver may have processed the request
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from app.settings import WebhookSettings
 
 MAX_URL_LENGTH = 2048
 LOOKUPS = 32
-#: A connection that nobody uses is closed after so long.
+#: Idle connections are closed after this time.
 KEEP_SECONDS = 15.0
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
@@ -43,15 +43,15 @@ _HOST_NAME = re.compile(rf"(?=.{{1,254}}$){_LABEL}(\.{_LABEL})*\.?")
 
 
 class GuardError(Exception):
-    """Base. The text is safe to show to the customer who gave us the URL."""
+    """Base. The message is safe to show to the customer who supplied the URL."""
 
 
 class InvalidUrl(GuardError):
-    """The URL can be refused without a look at the network. The text goes on from "the URL"."""
+    """The URL is rejected without network access. The message continues the sentence "The URL …"."""
 
 
 class ForbiddenAddress(GuardError):
-    """The host leads to an address that no customer may make us call. No connection was made."""
+    """The host resolves to an address that customers may not call. No connection was made."""
 
 
 class Unreachable(GuardError):
@@ -59,16 +59,16 @@ class Unreachable(GuardError):
 
 
 class NoReply(GuardError):
-    """A connection was made, and broke before the reply was complete."""
+    """The connection broke before the response was complete."""
 
 
 class TimedOut(GuardError):
-    """The deadline passed before the reply was complete."""
+    """The deadline passed before the response was complete."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardedReply:
-    """One HTTP answer. ``headers`` have lower-case names; of the body only the beginning is read, still packed."""
+    """An HTTP response. ``headers`` have lower-case names; ``body_excerpt`` is its beginning, not decompressed."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,7 +76,7 @@ class GuardedReply:
 
 
 def check_url(url: str, settings: WebhookSettings) -> None:
-    """Refuse what is wrong with a URL's text, early, in words that help. DNS is looked at when it is called.
+    """Validate the text of a URL when it is submitted. DNS is checked when it is called.
 
     Raises:
         InvalidUrl
@@ -85,7 +85,7 @@ def check_url(url: str, settings: WebhookSettings) -> None:
 
 
 def _parse(url: str, settings: WebhookSettings) -> URL:
-    """The URL, read by the very parser that the client uses: two parsers could disagree about the host."""
+    """Parse the URL with the HTTP client's own parser: two parsers could disagree about the host."""
     if len(url) > MAX_URL_LENGTH:
         raise InvalidUrl(f"must be at most {MAX_URL_LENGTH} characters long")
     if not url.isprintable() or " " in url or "\\" in url:
@@ -108,7 +108,7 @@ def _parse(url: str, settings: WebhookSettings) -> URL:
 
 
 def _as_given(url: str, parsed: URL) -> URL:
-    """The same URL with its path and query untouched: a receiver may have signed them as they stand."""
+    """The same URL with path and query unchanged: the receiver may have signed them."""
     if not url.isascii():
         return parsed
     parts = urlsplit(url)
@@ -128,11 +128,11 @@ def _check_host(host: str, settings: WebhookSettings) -> None:
 
 
 class GuardedClient:
-    """POSTs to customers' URLs. Open one per process inside the running loop, and close it at the end."""
+    """Sends POST requests to customers' URLs. Open one per process inside the running loop; close it at the end."""
 
     def __init__(self, settings: WebhookSettings, *, resolver: AbstractResolver | None = None) -> None:
         self._settings = settings
-        self._resolver = resolver or _OwnThreads()
+        self._resolver = resolver or _ThreadedResolver()
         self._keeping = self._session(keepalive_timeout=KEEP_SECONDS)
         self._once = self._session(force_close=True)
 
@@ -150,19 +150,19 @@ class GuardedClient:
             trust_env=False,
             auto_decompress=False,
             headers={"accept-encoding": "identity"},
-            trace_configs=[_noting_reuse()],
+            trace_configs=[_trace_reuse()],
         )
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> GuardedReply:
         """Send one POST within ``settings.timeout`` seconds from DNS to the last byte read.
 
-        Any status is an answer, a redirect too. Of the reply at most ``settings.max_reply_bytes`` are read. A kept
-        connection may have been closed by the other side just then; the POST is sent once more over a new one, so the
-        receiver must be able to know a second copy for what it is. There is never a third.
+        Any status is a success here, also a redirect. At most ``settings.max_reply_bytes`` of the body are read. If the
+        receiver closes a reused connection, the POST is sent a second time over a new one (never a third time), so the
+        receiver must be able to recognise duplicates.
 
         Raises:
             InvalidUrl, ForbiddenAddress: nothing was sent.
-            Unreachable, NoReply, TimedOut: as their names say.
+            Unreachable, NoReply, TimedOut: see the module.
         """
         target = _parse(url, self._settings)
         try:
@@ -175,7 +175,7 @@ class GuardedClient:
                         raise
                 return await self._post(self._once, target, headers, body, _Use())
         except TimeoutError as error:
-            raise TimedOut(f"no complete answer within {self._settings.timeout:g} seconds") from error
+            raise TimedOut(f"no complete response within {self._settings.timeout:g} seconds") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _explained(error) from error
 
@@ -185,7 +185,7 @@ class GuardedClient:
         async with session.post(
             url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=use
         ) as response:
-            use.kept = False  # there is an answer: what breaks from now on is not the connection's age
+            use.kept = False  # a response has started: a later failure is not due to the reuse of the connection
             excerpt = await _beginning(response, self._settings.max_reply_bytes)
             return GuardedReply(response.status, _lower(response.headers), excerpt)
 
@@ -197,18 +197,18 @@ class GuardedClient:
     def _open_socket(self, target: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = target
         if not permitted(ip_address(address[0]), self._settings.allowed_networks):
-            raise _Refused
+            raise _AddressForbidden
         return socket.socket(family, kind, protocol)
 
 
 @dataclass(slots=True)
 class _Use:
-    """Of a connection, by one POST. ``kept``: another POST went over it before."""
+    """The use of a connection by one POST. ``kept``: the connection is reused."""
 
     kept: bool = False
 
 
-def _noting_reuse() -> aiohttp.TraceConfig:
+def _trace_reuse() -> aiohttp.TraceConfig:
     async def note(_session: aiohttp.ClientSession, context: SimpleNamespace, _parameters: object) -> None:
         context.trace_request_ctx.kept = True
 
@@ -217,18 +217,18 @@ def _noting_reuse() -> aiohttp.TraceConfig:
     return trace
 
 
-class _Refused(OSError):
-    """Raised where the client expects a socket. One text for all, so that the client does not merge several of them."""
+class _AddressForbidden(OSError):
+    """Raised by the socket factory. Always the same message, so that aiohttp does not combine several errors."""
 
     def __init__(self) -> None:
         super().__init__("the address is not on the public internet")
 
 
-class _OwnThreads(AbstractResolver):
-    """The system's resolver, in threads of its own.
+class _ThreadedResolver(AbstractResolver):
+    """The system's resolver, in a separate thread pool.
 
-    A look-up cannot be stopped. In the loop's shared threads, a few names with a slow name server would hold up
-    everybody else's look-ups, those of the providers too.
+    A look-up cannot be cancelled. In the event loop's default pool, a few names with a slow name server would delay all
+    other look-ups, including those of the providers.
     """
 
     def __init__(self) -> None:
@@ -260,12 +260,12 @@ async def _beginning(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 def _explained(error: Exception) -> GuardError:
     if isinstance(error, aiohttp.ClientConnectorError):
-        if isinstance(error.os_error, _Refused):
+        if isinstance(error.os_error, _AddressForbidden):
             return ForbiddenAddress("the host does not lead to the public internet")
         return Unreachable(_why_unreachable(error))
     if isinstance(error, ValueError):
         return InvalidUrl("must be a valid URL")
-    return NoReply("the connection broke before the answer was complete")
+    return NoReply("the connection broke before the response was complete")
 
 
 def _why_unreachable(error: aiohttp.ClientConnectorError) -> str:

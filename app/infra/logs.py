@@ -1,4 +1,4 @@
-"""Logs: one line per fact, the same for our own lines and those of every library."""
+"""Logging: one line per event, in one format for Filmgate and all libraries."""
 
 import logging
 import sys
@@ -11,15 +11,15 @@ from structlog.types import EventDict, Processor, WrappedLogger
 from app.infra.redaction import Redactor, secrets_in
 from app.settings import Settings
 
-# Their "info" is noise to us: a line per request, which our own middleware writes; a line per task.
+# Libraries that are too verbose at level info: a line per request, which the middleware logs; a line per task.
 _QUIET = {"uvicorn.access": logging.CRITICAL, "arq": logging.WARNING, "asyncio": logging.WARNING}
 
 
 def setup(settings: Settings, process: str, stream: TextIO | None = None) -> None:
-    """Sends the logs of this process, named ``process`` in every line, to ``stream`` (standard error by default).
+    """Send the logs of this process to ``stream`` (standard error by default), with ``process`` in every line.
 
-    Standard output stays free for the results of commands. Calling it again replaces what was set before. Servers and
-    libraries must be started without a logging configuration of their own (``uvicorn.run(…, log_config=None)``).
+    Standard output is reserved for the results of commands. A second call replaces the configuration. Servers and
+    libraries must not configure logging themselves (``uvicorn.run(…, log_config=None)``).
     """
     target = stream or sys.stderr
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
@@ -39,7 +39,7 @@ def setup(settings: Settings, process: str, stream: TextIO | None = None) -> Non
         name_process,
     ]
     last: list[Processor] = [
-        # Text before redaction: a traceback is where secrets like to be.
+        # Before redaction: tracebacks may contain secrets.
         structlog.processors.format_exc_info,
         redact,
         _renderer(settings),
@@ -48,7 +48,7 @@ def setup(settings: Settings, process: str, stream: TextIO | None = None) -> Non
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(target),
-        cache_logger_on_first_use=False,  # a second setup, and captured logs in tests, reach every logger
+        cache_logger_on_first_use=False,  # so that a second setup, and log capture in tests, affect every logger
     )
     _adopt_standard_library(shared, last, level, target)
 
@@ -76,6 +76,6 @@ def _adopt_standard_library(shared: Iterable[Processor], last: Iterable[Processo
         library.propagate = True
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(max(level, quiet))
-    # Without a way to a handler uvicorn does not even format its access line.
+    # Without a handler uvicorn does not format its access lines at all.
     logging.getLogger("uvicorn.access").propagate = False
     logging.captureWarnings(capture=True)

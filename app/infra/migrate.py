@@ -1,6 +1,6 @@
-"""Brings a database to the newest schema: ``filmgate migrate``, the embedded stack and the tests.
+"""Migrates a database to the current schema; used by ``filmgate migrate``, the embedded stack and the tests.
 
-New revisions are made with Alembic's own command, configured in ``pyproject.toml``:
+New revisions are created with Alembic's own command, configured in ``pyproject.toml``:
 ``FILMGATE_DATABASE_URL=… alembic revision --autogenerate -m "add column to jobs"``.
 """
 
@@ -25,37 +25,39 @@ from app.terminal import CommandError
 APP = Path(__file__).parents[1]
 MIGRATIONS = APP.parent / "migrations"
 
-#: A migration waits this long for a lock: behind it, every query on the table would queue up.
+#: A migration waits this long for a lock: meanwhile, all queries on the table wait behind it.
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "60s"
 
 
 class MigrationFailed(CommandError):
-    """The schema could not be brought up to date."""
+    """The database could not be migrated."""
 
 
-async def upgrade(database_url: str) -> None:
-    """Run every migration that the database lacks, all or none. Two callers at once do it once.
+async def upgrade(database_url: str, to: str = "head") -> None:
+    """Run the migrations that the database lacks, up to a revision. Safe to run concurrently.
+
+    A migration that fails leaves the database at the revision before it.
 
     Raises:
-        MigrationFailed: the database is at a revision that this code does not know.
+        MigrationFailed: this code does not know the revision that the database is at, or ``to``.
     """
-    async with connect(database_url) as connection:
+    async with connect(database_url) as conn:
         try:
-            await connection.run_sync(_upgrade)
+            await conn.run_sync(_upgrade, to)
         except AlembicError as error:
             raise MigrationFailed(f"the database was made by another version of filmgate: {error}") from error
 
 
 async def check(database_url: str) -> list[str]:
-    """What keeps the database from being exactly what the code expects; nothing when all is well."""
-    async with connect(database_url) as connection:
-        return await connection.run_sync(_differences)
+    """Differences between the database and the schema that the code expects; empty if there are none."""
+    async with connect(database_url) as conn:
+        return await conn.run_sync(_differences)
 
 
 @asynccontextmanager
 async def connect(database_url: str) -> AsyncIterator[AsyncConnection]:
-    """One connection with the time-outs of a migration."""
+    """A connection with the timeouts of a migration."""
     engine = create_async_engine(
         DatabaseSettings.model_validate({"url": database_url}).sqlalchemy_url,
         poolclass=NullPool,
@@ -68,39 +70,39 @@ async def connect(database_url: str) -> AsyncIterator[AsyncConnection]:
         },
     )
     try:
-        async with engine.connect() as connection:
-            yield connection
+        async with engine.connect() as conn:
+            yield conn
     finally:
         await engine.dispose()
 
 
 def all_tables() -> MetaData:
-    """The metadata with every ``tables.py`` of ``app/`` loaded into it, and the triggers that go with them."""
+    """The metadata with the tables and triggers of every ``tables.py`` and ``triggers.py`` of ``app/``."""
     for file in sorted([*APP.rglob("tables.py"), *APP.rglob("triggers.py")]):
         import_module(".".join(("app", *file.relative_to(APP).with_suffix("").parts)))
     return db.metadata
 
 
 def config() -> Config:
-    """Alembic's configuration, wherever the process was started."""
+    """Alembic's configuration, independent of the working directory."""
     result = Config()
     result.set_main_option("script_location", str(MIGRATIONS))
     return result
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(conn: Connection, to: str) -> None:
     alembic = config()
-    alembic.attributes["connection"] = connection
-    command.upgrade(alembic, "head")
+    alembic.attributes["connection"] = conn
+    command.upgrade(alembic, to)
 
 
-def _differences(connection: Connection) -> list[str]:
-    context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+def _differences(conn: Connection) -> list[str]:
+    context = MigrationContext.configure(conn, opts={"compare_server_default": True})
     head = ScriptDirectory.from_config(config()).get_current_head()
     current = context.get_current_revision()
     if current != head:
         return [f"the database is at revision {current}, the code at {head}; run: filmgate migrate"]
-    return [f"the tables are not what the migrations make: {difference}" for difference in _compare(context)]
+    return [f"the tables differ from the code: {difference}" for difference in _compare(context)]
 
 
 def _compare(context: MigrationContext) -> list[object]:

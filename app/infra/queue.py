@@ -1,14 +1,15 @@
-"""The doorbell: arq tells workers that there is something to do. Postgres knows what.
+"""The bell: Redis notifications, sent with arq, that tell workers which lanes have work. The work is in Postgres.
 
-A ring carries the names of lanes and nothing else. Losing one costs at most a sweep interval, so ringing never waits,
-never fails and never holds up a request: not even when Redis is frozen. Only this file and ``worker.py`` know arq.
+A ring carries only names of lanes. A lost one delays work by at most a sweep interval, so ringing never waits, never
+raises and never delays a request, even when Redis is frozen. Only this module and ``app/worker/`` use arq.
 """
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from arq.connections import ArqRedis as Redis
@@ -19,35 +20,65 @@ from app.settings import RedisSettings
 
 QUEUE_NAME = "filmgate:doorbell"
 RING = "ring"
-#: Between two rings of one process: under load they are gathered, an idle one goes out at once. A ring costs a
-#: millisecond of CPU, so these take at most a twenty-fifth of a core.
+#: Interval between two rings of one process: under load they are combined, an idle process rings at once. A ring costs
+#: a millisecond of CPU, so rings take at most 4 % of a core.
 GATHER_SECONDS = 0.025
-#: A ring that nobody heard for so long is of no use: the sweep has found the work.
+#: An unread ring expires after this time: by then the sweep has found the work.
 RING_TTL_SECONDS = 30
 
 CLOSE_SECONDS = 1
 
-__all__ = ["Bell", "Doorbell", "Lane", "Redis", "deserialize", "open_redis", "serialize"]
+__all__ = ["Bell", "Lane", "Redis", "RedisBell", "Step", "deserialize", "open_redis", "serialize"]
 
 log = structlog.get_logger()
 
 
 class Lane(StrEnum):
-    """The kinds of work a worker does."""
+    """The kinds of work of a worker."""
 
     SUBMIT = "submit"
-    CONFIRM = "confirm"
+    RESOLVE = "confirm"
     POLL = "poll"
     STORE = "store"
-    WATCH = "watch"
+    RECONCILE = "watch"
     DELIVER = "deliver"
 
 
+Item = TypeVar("Item")
+
+
+class Step(Protocol[Item]):
+    """One kind of work of a worker: the handler of a lane.
+
+    Every method may raise: the lane logs the error and continues; the item is claimed again when its lease ends.
+    """
+
+    lane: Lane
+    #: How much may be in progress at once, in the unit of :meth:`weight`.
+    limit: int
+
+    def claim(self, limit: int) -> AsyncIterator[Item]:
+        """Claim due items, up to ``limit``. Each one is started before the next is claimed."""
+
+    async def advance(self, item: Item) -> object:
+        """Do the work of one item.
+
+        Raises:
+            ClaimLost: another worker has it; nothing is wrong.
+        """
+
+    async def next_due(self) -> float | None:
+        """Seconds until the next item is due; None when there is none."""
+
+    def weight(self, item: Item) -> int:
+        """How much of the limit an item takes."""
+
+
 class Bell(Protocol):
-    """Something that can be rung."""
+    """Notifies workers of new work."""
 
     def ring(self, *lanes: Lane) -> None:
-        """Say, after the commit, that these lanes have work. Returns at once."""
+        """Notify workers that these lanes have work. Call it after the commit; returns at once."""
 
 
 def serialize(value: dict[str, Any]) -> bytes:
@@ -61,7 +92,7 @@ def deserialize(data: bytes) -> dict[str, Any]:
 
 
 def open_redis(settings: RedisSettings) -> Redis:
-    """A client that connects lazily and gives up on a frozen server after the socket time-out."""
+    """A client that connects lazily and abandons a frozen server after the socket timeout."""
     redis: Redis = Redis.from_url(
         settings.url.get_secret_value(),
         socket_timeout=settings.socket_timeout,
@@ -74,8 +105,8 @@ def open_redis(settings: RedisSettings) -> Redis:
     return redis
 
 
-class Doorbell:
-    """Rings through Redis, from a task of its own. Closes the client that it was given."""
+class RedisBell:
+    """Rings through Redis, from a background task. Owns the client and closes it."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -85,14 +116,14 @@ class Doorbell:
         self._closing = False
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="doorbell")
+        self._task = asyncio.create_task(self._run(), name="bell")
 
     def ring(self, *lanes: Lane) -> None:
         self._pending.update(lanes)
         self._wanted.set()
 
     async def close(self) -> None:
-        """Send what is pending, if that is quick, and stop."""
+        """Send pending rings, for at most a second, and stop."""
         self._closing = True
         self._wanted.set()
         try:
@@ -119,6 +150,6 @@ class Doorbell:
             await self._redis.enqueue_job(RING, *lanes, _expires=RING_TTL_SECONDS)
         except (RedisError, OSError) as error:
             RINGS.labels(outcome="failed").inc()
-            log.warning("doorbell not rung; the sweep will find the work", lanes=lanes, error=repr(error))
+            log.warning("Redis notification failed; the sweep will find the work", lanes=lanes, error=repr(error))
         else:
             RINGS.labels(outcome="rung").inc()

@@ -1,7 +1,7 @@
-"""Keeps secrets out of text that people read.
+"""Redacts secrets in logs and messages.
 
-Three nets, because each has holes: the name of a field, the look of a value, and the very secrets that this process was
-configured with.
+Three methods are combined, because each has gaps: the name of a field, the pattern of a value, and the secrets in the
+settings of this process.
 """
 
 import re
@@ -17,7 +17,7 @@ REDACTED = "[redacted]"
 DEEPEST = 6
 SHORT_TEXT = 64
 LONGEST_TEXT = 16_384
-# A shorter secret, blotted out wherever it occurs, would make logs unreadable before it protected anything.
+# Redacting every occurrence of a shorter secret would make logs unreadable.
 SHORTEST_SECRET = 12
 
 _NAMES = (
@@ -26,15 +26,15 @@ _NAMES = (
 )
 _SECRET_FIELD = re.compile(rf"(?:.*[_-])?(?:{_NAMES})", re.IGNORECASE)
 _PROMPT_FIELD = re.compile(r"(?:.*_)?prompt", re.IGNORECASE)
-# `name=value`, `"name": "value"`, `Name: Bearer value`, in sentences, headers, JSON and query strings alike; but not
-# the first word of what settings say about a name: `api_key: is not set`.
+# `name=value`, `"name": "value"`, `Name: Bearer value`, in sentences, headers, JSON and query strings; but not
+# messages about a setting: `api_key: is not set`.
 _ASSIGNED = re.compile(
     rf"\b([\w-]{{0,40}}(?:{_NAMES})\b['\"]?\s*[:=]\s*b?['\"]?(?:(?:bearer|basic|key|token)\s+)?)(?!\[redacted|(?:is|must|needs)\s)[^\s'\",;&)}}\]]+",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"\b(bearer\s+)(?!\[redacted)[\w.~+/=-]{8,}", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)([^\s/]+)@", re.IGNORECASE)
-# Nothing below can match a text in which this does not: most texts are done after one look.
+# A text without a match of this pattern matches none of the others, which spares most texts four searches.
 _SUSPECT = re.compile(
     r"fgk_|whsec_|sk-|akia|bearer|://|authoriz|cookie|(?:api|access|account).?key|secret|passw|credential|token|sig"
 )
@@ -60,24 +60,27 @@ def _secrets(value: Any) -> Iterator[str]:
             if isinstance(inner, str) and _SECRET_FIELD.fullmatch(str(name)):
                 yield inner
             yield from _secrets(inner)
+    elif isinstance(value, tuple | list):
+        for inner in value:
+            yield from _secrets(inner)
 
 
 class Redactor:
-    """Takes secrets out of texts and of nested values."""
+    """Redacts secrets in texts and nested values."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        """``secrets`` are blotted out wherever they occur, those of twelve characters and more."""
+        """Occurrences of ``secrets`` are redacted if they have at least twelve characters."""
         known = sorted({secret for secret in secrets if len(secret) >= SHORTEST_SECRET}, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
-        # Most texts of a line are those of the line before: names of events, routes, methods.
+        # Most short texts repeat from line to line: names of events, routes, methods.
         self._short = lru_cache(maxsize=1024)(self._redacted)
 
     def text(self, text: str) -> str:
-        """The text without anything that is, or looks like, a secret. Of a very long one the middle is left out."""
+        """The text without anything that is, or looks like, a secret. The middle of a very long text is omitted."""
         return self._short(text) if len(text) <= SHORT_TEXT else self._redacted(text)
 
     def _redacted(self, text: str) -> str:
-        # Cut before, for the time that patterns take; and again after, so that no secret is halved at the edge.
+        # Cut first to bound the time of the patterns, and again afterwards, so that the edge never splits a secret.
         text = printable(_cut(text, 4 * LONGEST_TEXT))
         if self._known is not None:
             text = self._known.sub(REDACTED, text)
@@ -90,7 +93,7 @@ class Redactor:
         return _cut(text, LONGEST_TEXT)
 
     def value(self, value: Any, depth: int = 0) -> Any:
-        """The same shape with redacted texts, made of what JSON can hold; other objects become their text."""
+        """The same structure with redacted texts, as JSON types; other objects become text."""
         if value is None or isinstance(value, bool | int | float):
             return value
         if isinstance(value, str):
@@ -107,7 +110,7 @@ class Redactor:
         return self.text(_shown(value))
 
     def field(self, name: str, value: Any, depth: int = 0) -> Any:
-        """A named value: hidden for its name, or redacted like any other."""
+        """A named value: redacted whole if its name is sensitive, else like any other."""
         return REDACTED if value is not None and _hides(name) else self.value(value, depth)
 
 

@@ -1,36 +1,40 @@
-"""The URLs that providers call back."""
+"""Callback URLs: where providers report on submissions."""
 
 import hashlib
-import hmac
-from base64 import b32encode
+from collections.abc import Sequence
 from uuid import UUID
+
+from itsdangerous import BadSignature, Signer
 
 from app.ids import Prefix, decode, encode
 
-PROOF_CHARACTERS = 32  # of base32: 160 bits
+SALT = "filmgate callback "
 
 
 class CallbackUrls:
-    """Makes the URLs and knows them again. ``public_url`` None: nobody can reach us, so there are none."""
+    """Makes and verifies callback URLs. Without a ``public_url`` providers cannot reach the gateway: there are none.
 
-    def __init__(self, key: bytes, public_url: str | None) -> None:
-        self._key = key
+    The token in a URL is the submission's id, signed for the connection; nothing is stored. The last of ``keys``
+    signs, all of them verify.
+    """
+
+    def __init__(self, keys: Sequence[bytes], public_url: str | None) -> None:
+        self._keys = list(keys)
         self._public_url = public_url.rstrip("/") if public_url else None
 
-    def of(self, upstream: str, submission_id: UUID) -> str | None:
-        """Where a connection's provider reports on a submission."""
+    def of(self, connection: str, submission_id: UUID) -> str | None:
+        """The URL at which a connection's provider reports on a submission."""
         if self._public_url is None:
             return None
-        return f"{self._public_url}/v1/callbacks/{upstream}/{self._token(upstream, submission_id)}"
+        token = self._signer(connection).sign(encode(Prefix.SUBMISSION, submission_id)).decode()
+        return f"{self._public_url}/v1/callbacks/{connection}/{token}"
 
-    def submission_of(self, upstream: str, token: str) -> UUID | None:
-        """The submission that a token names; None when we did not make it for this connection."""
-        submission_id = decode(Prefix.SUBMISSION, token.partition(".")[0])
-        if submission_id is None:
+    def submission_of(self, connection: str, token: str) -> UUID | None:
+        """The submission that a token names; None for a token that was not signed for this connection."""
+        try:
+            return decode(Prefix.SUBMISSION, self._signer(connection).unsign(token).decode())
+        except BadSignature:
             return None
-        ours = self._token(upstream, submission_id)
-        return submission_id if hmac.compare_digest(ours.encode(), token.encode()) else None
 
-    def _token(self, upstream: str, submission_id: UUID) -> str:
-        proof = hmac.digest(self._key, upstream.encode() + b"\0" + submission_id.bytes, hashlib.sha256)
-        return f"{encode(Prefix.SUBMISSION, submission_id)}.{b32encode(proof).decode().lower()[:PROOF_CHARACTERS]}"
+    def _signer(self, connection: str) -> Signer:
+        return Signer(self._keys, salt=SALT + connection, key_derivation="hmac", digest_method=hashlib.sha256)

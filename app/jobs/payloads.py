@@ -1,4 +1,4 @@
-"""What events and webhooks say of a job."""
+"""The payload of events and webhooks of jobs."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,14 +7,15 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
+from app.events.types import EventType
 from app.ids import Prefix, encode
-from app.jobs.records import Job
+from app.jobs.records import AcceptedRequest, Job
 from app.jobs.states import PUBLIC, ChargeCertainty, Phase, Status
 from app.webhooks.schemas import WebhookEnvelope
 
 
 class Adjustment(BaseModel):
-    """One thing that `mode: adjust` changed."""
+    """One value that `mode: adjust` changed."""
 
     field: str
     requested: Any
@@ -23,46 +24,46 @@ class Adjustment(BaseModel):
 
 
 class JobError(BaseModel):
-    """Why a job failed. Decide by `code`; whose fault it is says `fault`."""
+    """Why a job failed. Branch on `code`; `fault` names the responsible party."""
 
-    code: str = Field(description="Stable: see the list of job error codes in the documentation.")
+    code: str = Field(description="Stable; the documentation lists the job error codes.")
     message: str
     fault: str = Field(
         description=(
-            "`prompt`, `input`, `output_moderation`, `capacity`, `quota`, `account`, `provider` or `network`; of a "
-            "submission also `gateway`: nothing was sent."
+            "`prompt`, `input`, `output_moderation`, `capacity`, `quota`, `account`, `provider` or `network`. For "
+            "submissions also `gateway`: no request was sent."
         )
     )
-    retryable: bool = Field(description="Whether the same order, sent again as a new job, may succeed.")
+    retryable: bool = Field(description="Whether the same request may succeed as a new job.")
 
 
 class Cost(BaseModel):
     """Money, in USD, as decimal strings."""
 
-    estimated: str | None = Field(description="The catalogue's price for the order; null when it is not known.")
+    estimated: str | None = Field(description="Price of the request by the catalogue; null when unknown.")
     charged: str | None = Field(
-        description="What providers said that they charged so far; more where one has not said, null where none has."
+        description="Sum of the charges reported by providers so far, possibly incomplete; null if there is none."
     )
     certainty: ChargeCertainty = Field(
-        description="`none`: nothing was charged. `possible`: nobody can say. `certain`: charged, or will be."
+        description="`none`: not charged. `possible`: unknown whether charged. `certain`: charged, or will be."
     )
     currency: Literal["USD"] = "USD"
 
 
 class Cancel(BaseModel):
-    """What a request to cancel came to."""
+    """The result of a request to cancel."""
 
     requested_at: datetime
     outcome: Literal["requested", "confirmed", "not_cancellable"] = Field(
         description=(
-            "`requested`: the provider has been or will be asked. `confirmed`: it stopped, or nothing had been bought. "
-            "`not_cancellable`: it will finish, and it stays billable."
+            "`requested`: the provider has been or will be asked to cancel. `confirmed`: it stopped, or nothing had "
+            "been submitted. `not_cancellable`: the render continues and stays billable."
         )
     )
 
 
 class JobEventData(BaseModel):
-    """What an event says of its job: enough to act on, the rest is one GET away."""
+    """The state of the job at the time of the event; `GET /v1/jobs/{id}` returns all fields."""
 
     id: str
     status: Status
@@ -75,8 +76,28 @@ class JobEventData(BaseModel):
     cost: Cost
     error: JobError | None
     cancel: Cancel | None
-    assets: dict[str, str] = Field(description="Ids of the stored files by kind: `film`, `poster`; of a success only.")
+    assets: dict[str, str] = Field(description="Ids of the stored files by kind: `video`, `poster`.")
     metadata: dict[str, str]
+
+    @classmethod
+    def first(cls, accepted: AcceptedRequest) -> Self:
+        """The data of the first event, of a job that is about to be inserted."""
+        spec = accepted.spec
+        return cls(
+            id=encode(Prefix.JOB, accepted.id),
+            status=Status.QUEUED,
+            phase=Phase.WAITING,
+            progress=0,
+            notice=accepted.notice,
+            version=1,
+            model=spec.model,
+            model_used=None,
+            cost=Cost(estimated=money(spec.estimated_cost), charged=None, certainty=ChargeCertainty.NONE),
+            error=None,
+            cancel=None,
+            assets={},
+            metadata=dict(accepted.metadata),
+        )
 
     @classmethod
     def of(cls, job: Job, assets: Mapping[str, str]) -> Self:
@@ -98,7 +119,10 @@ class JobEventData(BaseModel):
         )
 
 
-JobEvent = WebhookEnvelope[JobEventData]
+class JobEvent(WebhookEnvelope[JobEventData]):
+    """An event of a job: the body of a webhook, and the data of a server-sent event."""
+
+    type: EventType = Field(description="The event type; see the table of events.", examples=["job.succeeded"])
 
 
 def money(amount: Decimal | None) -> str | None:
@@ -110,13 +134,8 @@ def money(amount: Decimal | None) -> str | None:
     return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"
 
 
-def describe(job: Job, assets: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The data of an event about a job, as JSON values; ``assets`` are ids by kind."""
-    return JobEventData.of(job, assets or {}).model_dump(mode="json")
-
-
 def cost_of(job: Job) -> Cost:
-    return Cost(estimated=money(job.estimated_cost), charged=money(job.cost), certainty=job.charge_certainty)
+    return Cost(estimated=money(job.spec.estimated_cost), charged=money(job.cost), certainty=job.charge_certainty)
 
 
 def cancel_of(job: Job) -> Cancel | None:

@@ -1,92 +1,31 @@
-"""The values that the jobs code works with: rows read once, never changed in memory."""
+"""Values of the jobs code: immutable copies of rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, TypedDict
 from uuid import UUID
 
+from sqlalchemy import ColumnElement
+
+from app.claims import Held
 from app.jobs.states import FINAL, ChargeCertainty, State, SubmissionState
-from app.providers.base import Order
+from app.providers.job_spec import JobSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
-    """What was ordered, after it was fitted to the model. Stored with the job as JSON.
+class AcceptedRequest:
+    """An accepted request: the values its job is inserted with.
 
-    ``seconds`` is the length of the film; ``width`` and ``height`` are pixels.
-    """
-
-    prompt: str
-    seconds: int
-    width: int
-    height: int
-    seed: int | None = None
-    negative_prompt: str | None = None
-    audio: bool | None = None
-    options: Mapping[str, Any] | None = None
-
-    def stored(self) -> dict[str, Any]:
-        """As JSON values, for the ``request`` of a job's row."""
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    def order(self, upstream_model: str) -> Order:
-        """The same, in the words of the provider port."""
-        return Order(
-            model=upstream_model,
-            prompt=self.prompt,
-            seconds=self.seconds,
-            width=self.width,
-            height=self.height,
-            seed=self.seed,
-            negative_prompt=self.negative_prompt,
-            audio=self.audio,
-            options=self.options or {},
-        )
-
-    @property
-    def size(self) -> str:
-        return f"{self.width}x{self.height}"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One model that may make the film, with the order as it was fitted to that model. ``estimated_cost`` is USD."""
-
-    model: str
-    ordered: Ordered
-    estimated_cost: Decimal | None
-    adjustments: Sequence[Mapping[str, Any]]
-
-    def stored(self) -> dict[str, Any]:
-        """As JSON values, for the ``fallbacks`` of a job's row."""
-        cost = None if self.estimated_cost is None else str(self.estimated_cost)
-        return {
-            "model": self.model,
-            "ordered": self.ordered.stored(),
-            "estimated_cost": cost,
-            "adjustments": list(self.adjustments),
-        }
-
-    @classmethod
-    def restored(cls, values: Mapping[str, Any]) -> Self:
-        cost = values["estimated_cost"]
-        ordered = Ordered(**values["ordered"])
-        return cls(values["model"], ordered, None if cost is None else Decimal(cost), values["adjustments"])
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An order that was accepted and is not written down yet; ``deadline_seconds`` count from when it is.
-
-    ``key`` is the caller's idempotency key, ``body_hash`` of what it was sent with: both or neither.
+    ``deadline_seconds`` count from the insert. ``key`` is the caller's idempotency key and ``body_hash`` the hash of
+    the request body: both or neither.
     """
 
     id: UUID
     account_id: UUID
-    chosen: Choice
-    fallbacks: tuple[Choice, ...]
+    spec: JobSpec
+    fallbacks: tuple[JobSpec, ...]
     fallback_on_refusal: bool
     max_cost: Decimal | None
     priority: int
@@ -98,15 +37,13 @@ class Draft:
     body_hash: bytes | None = None
 
     def job(self, created_at: datetime, deadline_at: datetime) -> "Job":
-        """The job that the database made of it."""
+        """The job as it was inserted."""
         return Job(
             id=self.id,
             account_id=self.account_id,
             state=State.QUEUED,
             version=1,
-            model=self.chosen.model,
-            ordered=self.chosen.ordered,
-            adjustments=self.chosen.adjustments,
+            spec=self.spec,
             fallbacks=self.fallbacks,
             fallback_on_refusal=self.fallback_on_refusal,
             max_cost=self.max_cost,
@@ -116,7 +53,6 @@ class Draft:
             webhook_url=self.webhook_url,
             notice=self.notice,
             progress=0,
-            estimated_cost=self.chosen.estimated_cost,
             cost=None,
             charge_certainty=ChargeCertainty.NONE,
             error=None,
@@ -137,10 +73,8 @@ class Job:
     account_id: UUID
     state: State
     version: int
-    model: str
-    ordered: Ordered
-    adjustments: Sequence[Mapping[str, Any]]
-    fallbacks: tuple[Choice, ...]
+    spec: JobSpec
+    fallbacks: tuple[JobSpec, ...]
     fallback_on_refusal: bool
     max_cost: Decimal | None
     priority: int
@@ -149,7 +83,6 @@ class Job:
     webhook_url: str | None
     notice: str | None
     progress: int
-    estimated_cost: Decimal | None
     cost: Decimal | None
     charge_certainty: ChargeCertainty
     error: Mapping[str, Any] | None
@@ -165,18 +98,35 @@ class Job:
         return self.state in FINAL
 
     @property
-    def choices(self) -> tuple[Choice, ...]:
-        """The models that may make the film, in the order in which they are tried."""
-        return (Choice(self.model, self.ordered, self.estimated_cost, self.adjustments), *self.fallbacks)
+    def model(self) -> str:
+        """The requested model."""
+        return self.spec.model
 
-    def choice(self, model: str) -> Choice:
-        """The order as it was fitted to one of the job's models."""
-        return next(choice for choice in self.choices if choice.model == model)
+    @property
+    def specs(self) -> tuple[JobSpec, ...]:
+        """The specs of all models that may produce the video, in the order in which they are tried."""
+        return (self.spec, *self.fallbacks)
+
+    def spec_for(self, model: str) -> JobSpec:
+        """The spec for one of the job's models."""
+        return next(spec for spec in self.specs if spec.model == model)
+
+
+class JobChange(TypedDict, total=False):
+    """The columns of a job that a change may set. A time may be the database's: ``infra.db.NOW``."""
+
+    progress: int
+    notice: str | None
+    error: Mapping[str, Any] | None
+    model_used: str
+    started_at: datetime | ColumnElement[datetime]
+    cancel_requested_at: datetime | ColumnElement[datetime]
+    cancel_outcome: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A row of ``submissions``: one purchase, tried or made."""
+    """A row of ``submissions``: one attempt to have a connection produce the video."""
 
     id: UUID
     job_id: UUID
@@ -190,7 +140,7 @@ class Submission:
     order_hash: bytes | None
     send_deadline: datetime
     remote_id: str | None
-    hint: str | None
+    callback_remote_id: str | None
     results: tuple[str, ...]
     estimated_cost: Decimal | None
     cost_limit: Decimal | None
@@ -208,19 +158,42 @@ class Submission:
     ended_at: datetime | None
 
 
+class SubmissionChange(TypedDict, total=False):
+    """The columns of a submission that a change may set, besides its state. A time may be ``infra.db.NOW``."""
+
+    results: list[str]
+    callback_remote_id: str | None
+    cost: Decimal | None
+    cost_limit: Decimal | None
+    charge_certainty: ChargeCertainty
+    late: bool
+    failure: Mapping[str, Any] | None
+    detail: str | None
+    raw: Any
+    lookups: int
+    polls: int
+    fetches: int
+    missing_since: datetime | None
+    accepted_at: datetime | ColumnElement[datetime] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to advance a job until its lease is over: every decision carries the fence."""
+    """The right to advance a job until the lease ends: every write carries the fence."""
 
     job_id: UUID
     fence: int
 
+    @property
+    def held(self) -> Held:
+        return self.job_id, self.fence
+
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
-    """When a job may start and finish, as far as anybody can say.
+class Estimate:
+    """When a job may start and finish.
 
-    ``position`` in the line, 1 is next; None when the job does not wait, or nothing serves its model.
+    ``position`` is its position in the line, 1 for the next; None if the job does not wait or nothing serves its model.
     """
 
     position: int | None = None
@@ -228,4 +201,4 @@ class Outlook:
     finish_at: datetime | None = None
 
 
-NO_OUTLOOK = Outlook()
+NO_ESTIMATE = Estimate()

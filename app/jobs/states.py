@@ -1,36 +1,39 @@
-"""The states of a job, as data: which there are, which moves exist, and what callers see of them.
+"""The states of a job, as data: the states, the allowed transitions, and the public status of each state.
 
-The table is DESIGN §5. A move is one conditional UPDATE (`repository.move`); nothing else changes a state.
+The table is in docs/architecture.md, "States and transitions". A transition is one conditional UPDATE
+(`repository.move`); nothing else changes a state.
 """
 
+from collections.abc import Collection
 from enum import StrEnum
 
+from app.events.types import EventType
 from app.infra.queue import Lane
 
 
 class State(StrEnum):
-    """Where a job is, internally."""
+    """The internal state of a job."""
 
-    QUEUED = "queued"  # committed, no live submission
+    QUEUED = "queued"  # committed; no live submission
     SUBMITTING = "submitting"  # the intent is committed; a paid request may be in flight
     SUBMIT_UNKNOWN = "submit_unknown"  # a paid request may or may not have been accepted
-    RUNNING = "running"  # the remote id is known, not finished
-    STORING = "storing"  # upstream finished; the film is being copied and checked
+    RUNNING = "running"  # the remote id is known; not finished
+    STORING = "storing"  # the provider has finished; the video is being copied and checked
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
 
 
 class SubmissionState(StrEnum):
-    """Where one purchase is."""
+    """The state of a submission."""
 
     SENDING = "sending"
     UNKNOWN = "unknown"
     ACCEPTED = "accepted"
     DONE = "done"
     REJECTED = "rejected"
-    ABSENT = "absent"  # proven: nothing was bought
-    ABANDONED = "abandoned"  # nothing could be proven, or nobody waits for it any more
+    ABSENT = "absent"  # proved: the request was not accepted
+    ABANDONED = "abandoned"  # nothing could be proved, or the job no longer waits for it
 
 
 class ChargeCertainty(StrEnum):
@@ -42,7 +45,7 @@ class ChargeCertainty(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a job is, for callers."""
+    """The public state of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -52,7 +55,7 @@ class Status(StrEnum):
 
 
 class Phase(StrEnum):
-    """What is going on inside a status."""
+    """The current step within a status."""
 
     WAITING = "waiting"
     SUBMITTING = "submitting"
@@ -64,12 +67,12 @@ class Phase(StrEnum):
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELED})
 LIVE_SUBMISSIONS = frozenset({SubmissionState.SENDING, SubmissionState.UNKNOWN, SubmissionState.ACCEPTED})
 
-#: Every move there is, with its number in DESIGN §5.
+#: The allowed transitions, numbered as in docs/architecture.md, "States and transitions".
 ALLOWED: dict[tuple[State, State], int] = {
     (State.QUEUED, State.SUBMITTING): 1,
     (State.QUEUED, State.CANCELED): 2,
     (State.QUEUED, State.FAILED): 3,
-    (State.QUEUED, State.RUNNING): 8,  # evidence of a purchase that had been taken for absent
+    (State.QUEUED, State.RUNNING): 8,  # evidence of a submission whose absence had been assumed
     (State.SUBMITTING, State.RUNNING): 4,
     (State.SUBMITTING, State.QUEUED): 5,
     (State.SUBMITTING, State.FAILED): 6,
@@ -78,20 +81,20 @@ ALLOWED: dict[tuple[State, State], int] = {
     (State.SUBMIT_UNKNOWN, State.QUEUED): 9,
     (State.SUBMIT_UNKNOWN, State.FAILED): 10,  # or 6: a refusal that was reported late
     (State.RUNNING, State.STORING): 11,
-    (State.RUNNING, State.QUEUED): 12,  # after a definitive verdict; 18 where a provider that never bills lost it
-    (State.RUNNING, State.FAILED): 12,  # 14 as well: our deadline, or lost upstream
+    (State.RUNNING, State.QUEUED): 12,  # after a failed render; 18 where a provider that never bills lost it
+    (State.RUNNING, State.FAILED): 12,  # also 14: the job's deadline, or lost by the provider
     (State.RUNNING, State.CANCELED): 13,
-    (State.STORING, State.QUEUED): 18,  # the same, before its film was fetched
+    (State.STORING, State.QUEUED): 18,  # as above, before the video was fetched
     (State.STORING, State.SUCCEEDED): 15,
     (State.STORING, State.FAILED): 16,
 }
 
-#: Which lane advances a job in a state. Whoever submits holds the job by its lease; when that runs out, the question is
-#: what became of the request, and that is the resolver's.
+#: The lane that advances a job in a state. The worker that submits a job holds it by a lease; when the lease expires,
+#: the result of the request is unknown and the resolver takes over.
 LANES: dict[State, Lane] = {
     State.QUEUED: Lane.SUBMIT,
-    State.SUBMITTING: Lane.CONFIRM,
-    State.SUBMIT_UNKNOWN: Lane.CONFIRM,
+    State.SUBMITTING: Lane.RESOLVE,
+    State.SUBMIT_UNKNOWN: Lane.RESOLVE,
     State.RUNNING: Lane.POLL,
     State.STORING: Lane.STORE,
 }
@@ -107,23 +110,34 @@ PUBLIC: dict[State, tuple[Status, Phase | None]] = {
     State.CANCELED: (Status.CANCELED, None),
 }
 
-#: The event that a move into a state writes.
-EVENTS: dict[State, str] = {
-    State.QUEUED: "job.queued",
-    State.SUBMITTING: "job.submitting",
-    State.SUBMIT_UNKNOWN: "job.confirming",
-    State.RUNNING: "job.started",
-    State.STORING: "job.storing",
-    State.SUCCEEDED: "job.succeeded",
-    State.FAILED: "job.failed",
-    State.CANCELED: "job.canceled",
+
+EVENTS: dict[State, EventType] = {
+    State.QUEUED: EventType.QUEUED,
+    State.SUBMITTING: EventType.SUBMITTING,
+    State.SUBMIT_UNKNOWN: EventType.CONFIRMING,
+    State.RUNNING: EventType.STARTED,
+    State.STORING: EventType.STORING,
+    State.SUCCEEDED: EventType.SUCCEEDED,
+    State.FAILED: EventType.FAILED,
+    State.CANCELED: EventType.CANCELED,
 }
 
 FINAL_EVENTS = frozenset(EVENTS[state] for state in FINAL)
-#: A film that came out after its job had failed: kept, since it was paid for.
-FILM_LATE = "job.film_late"
 #: The events that go to a job's webhook.
-WEBHOOK_EVENTS = FINAL_EVENTS | {FILM_LATE}
+WEBHOOK_EVENTS = FINAL_EVENTS | {EventType.VIDEO_LATE}
+
+_HOLDING_A_SLOT = frozenset({State.SUBMITTING, State.SUBMIT_UNKNOWN, State.RUNNING})
+
+
+def lanes_of(from_: Collection[State], to: State) -> set[Lane]:
+    """The lanes that have work after a transition from one of these states; :class:`Transitions` rings them."""
+    # A job in `submitting` is held by the worker that moved it; the resolver takes it when that lease expires.
+    lanes = {LANES[to]} if to in LANES and to is not State.SUBMITTING else set()
+    if to in FINAL:
+        lanes.add(Lane.DELIVER)
+    if to not in _HOLDING_A_SLOT and not _HOLDING_A_SLOT.isdisjoint(from_):
+        lanes.add(Lane.SUBMIT)  # a slot of its connection became free
+    return lanes
 
 
 def states_of(status: Status) -> tuple[State, ...]:

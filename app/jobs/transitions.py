@@ -1,98 +1,133 @@
-"""A change of a job, and everything that must be written with it: the row, its event, and the webhooks it owes."""
+"""Changes of jobs: each with its event and its webhooks; after the commit the lanes that have work are rung."""
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Unpack
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events import repository as events
-from app.events.repository import Fact
+from app.events.repository import NewEvent
+from app.events.types import EventType
+from app.failpoints import Failpoint, failpoint
 from app.ids import new_id
-from app.jobs import payloads
-from app.jobs.db import repository
-from app.jobs.failover import Turn
-from app.jobs.records import Draft, Job
-from app.jobs.states import EVENTS, FILM_LATE, WEBHOOK_EVENTS, State
+from app.infra.db import Database
+from app.infra.queue import Bell, Lane
+from app.jobs.db import reconciliations, repository, schedule
+from app.jobs.failover import NextRoute
+from app.jobs.payloads import JobEventData
+from app.jobs.records import AcceptedRequest, Job, JobChange, Submission
+from app.jobs.states import EVENTS, LANES, WEBHOOK_EVENTS, State, lanes_of
 from app.webhooks.service import WebhookService
 
-LATER = datetime.max.replace(tzinfo=UTC)
 
+class Changes:
+    """The changes within one transaction, ``conn``."""
 
-class Recorder:
-    """Writes in the caller's transaction; never commits, never rings."""
-
-    def __init__(self, webhooks: WebhookService) -> None:
+    def __init__(self, conn: AsyncConnection, webhooks: WebhookService) -> None:
+        self.conn = conn
+        #: The lanes to ring after the commit.
+        self.lanes: set[Lane] = set()
         self._webhooks = webhooks
-
-    async def create(self, connection: AsyncConnection, drafts: Sequence[Draft]) -> dict[UUID, Job]:
-        """`repository.create`, with the first event of each job."""
-        return await repository.create(connection, [(draft, _first(draft)) for draft in drafts])
 
     async def move(
         self,
-        connection: AsyncConnection,
         job_id: UUID,
         to: State,
         *,
         from_: Collection[State],
         fence: int | None,
         next_in: float = 0,
-        turn: Turn | None = None,
+        route: NextRoute | None = None,
         assets: Mapping[str, str] | None = None,
-        **values: Any,
+        **values: Unpack[JobChange],
     ) -> Job:
-        """`repository.move`, with its event and webhooks. ``assets`` are the ids of the files that the move brings."""
+        """`repository.move`, with its event and webhooks. ``assets`` are the ids of files stored with it, by kind."""
         job = await repository.move(
-            connection, job_id, to, from_=from_, fence=fence, next_in=next_in, turn=turn, **values
+            self.conn, job_id, to, from_=from_, fence=fence, next_in=next_in, route=route, **values
         )
-        await self._note(connection, job, EVENTS[to], assets)
+        self.lanes |= lanes_of(from_, to)
+        await self._note(job, EVENTS[to], assets)
         return job
 
-    async def amend(self, connection: AsyncConnection, job_id: UUID, event_type: str, **values: Any) -> Job:
+    async def amend(self, job_id: UUID, event_type: EventType, **values: Unpack[JobChange]) -> Job:
         """`repository.amend`, with its event."""
-        job = await repository.amend(connection, job_id, **values)
-        await self._note(connection, job, event_type)
+        job = await repository.amend(self.conn, job_id, **values)
+        await self._note(job, event_type)
         return job
 
-    async def notice(self, connection: AsyncConnection, job_id: UUID, words: str) -> None:
-        """Say what a live job is waiting for, once."""
-        job = await repository.notice(connection, job_id, words)
+    async def notice(self, job_id: UUID, text: str) -> None:
+        """Set the notice of a live job. Setting the same one again writes no event."""
+        job = await repository.notice(self.conn, job_id, text)
         if job is not None:
-            await self._note(connection, job, "job.waiting")
+            await self._note(job, EventType.WAITING)
 
-    async def recount(self, connection: AsyncConnection, job_id: UUID) -> None:
-        """Sum up a job's cost anew after its ledger changed: the one thing that may change in a job that has ended."""
-        job = await repository.recount(connection, job_id)
-        await self._note(connection, job, "job.cost_changed")
+    async def recount(self, job_id: UUID) -> None:
+        """Sum a job's cost after its ledger changed: the only change of a job that has ended."""
+        job = await repository.recount(self.conn, job_id)
+        await self._note(job, EventType.COST_CHANGED)
 
-    async def film_late(self, connection: AsyncConnection, job_id: UUID, assets: Mapping[str, str]) -> None:
-        """Note the film of a job that had ended without one. Its state stays; its cost is summed up anew."""
-        job = await repository.recount(connection, job_id)
-        await self._note(connection, job, FILM_LATE, assets)
+    async def video_late(self, job_id: UUID, assets: Mapping[str, str]) -> None:
+        """Record the video of a job that had ended without one. Its state stays; its cost is summed again."""
+        job = await repository.recount(self.conn, job_id)
+        await self._note(job, EventType.VIDEO_LATE, assets)
 
-    async def _note(
-        self, connection: AsyncConnection, job: Job, event_type: str, assets: Mapping[str, str] | None = None
-    ) -> None:
-        fact = _fact(job, event_type, assets)
-        await events.append(connection, fact)
+    async def make_due(self, job: Job) -> None:
+        """Make a job due at once: its provider may have a new status."""
+        await schedule.make_due(self.conn, job)
+        self.lanes.add(LANES[job.state])
+
+    async def reconcile(self, submission: Submission, *, next_in: float, last: float) -> None:
+        """Poll a submission that its job no longer waits for, for at most ``last`` seconds."""
+        await reconciliations.add(self.conn, submission.id, submission.job_id, next_in=next_in, last=last)
+        self.lanes.add(Lane.RECONCILE)
+
+    async def _note(self, job: Job, event_type: EventType, assets: Mapping[str, str] | None = None) -> None:
+        data = JobEventData.of(job, assets or {}).model_dump(mode="json")
+        event = NewEvent(new_id(), job.account_id, job.id, event_type.value, job.version, data)
+        await events.append(self.conn, event)
         if event_type in WEBHOOK_EVENTS and job.webhook_url is not None:
             await self._webhooks.publish(
-                connection,
+                self.conn,
                 account_id=job.account_id,
                 subject_id=job.id,
-                event_id=fact.id,
-                event_type=event_type,
+                event_id=event.id,
+                event_type=event.type,
                 url=job.webhook_url,
-                payload=fact.data,
+                payload=event.data,
             )
+            self.lanes.add(Lane.DELIVER)
 
 
-def _first(draft: Draft) -> Fact:
-    # An event has its own time, so those of the job, which only the database knows, are of no matter.
-    return _fact(draft.job(LATER, LATER), EVENTS[State.QUEUED])
+class Transitions:
+    """Opens the transactions that change jobs, and rings the lanes that have work after them."""
+
+    def __init__(self, database: Database, webhooks: WebhookService, bell: Bell) -> None:
+        self._database = database
+        self._webhooks = webhooks
+        self._bell = bell
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[Changes]:
+        """One transaction. After its commit the lanes of its changes are rung."""
+        async with self._database.begin() as conn:
+            changes = Changes(conn, self._webhooks)
+            yield changes
+        if changes.lanes:
+            self._bell.ring(*sorted(changes.lanes))
+
+    async def create(self, accepted: Sequence[AcceptedRequest]) -> dict[UUID, Job]:
+        """`repository.create` in a separate transaction, with the first event of each job."""
+        await failpoint(Failpoint.CREATE_ACCEPTED)
+        async with self._database.single() as conn:
+            jobs = await repository.create(conn, [(one, _first_event(one)) for one in accepted])
+        await failpoint(Failpoint.CREATE_COMMITTED)
+        if jobs:
+            self._bell.ring(Lane.SUBMIT)
+        return jobs
 
 
-def _fact(job: Job, event_type: str, assets: Mapping[str, str] | None = None) -> Fact:
-    return Fact(new_id(), job.account_id, job.id, event_type, job.version, payloads.describe(job, assets))
+def _first_event(accepted: AcceptedRequest) -> NewEvent:
+    data = JobEventData.first(accepted).model_dump(mode="json")
+    return NewEvent(new_id(), accepted.account_id, accepted.id, EventType.QUEUED.value, 1, data)

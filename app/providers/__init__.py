@@ -1,0 +1,1 @@
+"""Adapters of video-generation providers, one file each, and their catalogue."""

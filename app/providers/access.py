@@ -1,4 +1,4 @@
-"""What an operator says of a connection: where it leads, what opens it, which dialect is spoken there."""
+"""Connection settings: the address, the credential and the dialect of an upstream account."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,11 +8,11 @@ from app.providers.transport import Clients, Transport
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where a connection leads and what opens it, as the operator set it. ``timeout`` is seconds.
+    """The address and credentials of a connection, as configured by the operator. ``timeout`` is seconds.
 
-    ``callback_secret`` is what the provider signs its callbacks with. ``private_results``: films may come from private
-    addresses other than ``base_url``, such as an own object store. ``exclusive_account``: only this gateway
-    orders on the account. ``create_encoding`` and ``seconds_type`` overrule the profile of an OpenAI-compatible server.
+    ``callback_secret`` verifies the provider's callbacks. ``private_results``: videos may come from private addresses
+    other than ``base_url``, such as a private object store. ``exclusive_account``: only this gateway submits to the
+    account. ``create_encoding`` and ``seconds_type`` override the profile of an OpenAI-compatible server.
     """
 
     base_url: str | None = None
@@ -26,7 +26,7 @@ class Access:
     seconds_type: str | None = None
 
     def transport(self, clients: Clients, base_url: str, headers: Mapping[str, str]) -> Transport:
-        """The way there. ``headers`` go along with every authorised request."""
+        """A transport to the connection. ``headers`` are sent with every authorised request."""
         return Transport(
             clients,
             base_url,
@@ -36,11 +36,11 @@ class Access:
             secrets=[secret for secret in (self.credential, self.callback_secret) if secret],
         )
 
-    def refuse_dialect(self, provider: str) -> None:
-        """For providers that speak one dialect only.
+    def refuse_dialect_settings(self, provider: str) -> None:
+        """Reject dialect settings for a provider with a single dialect.
 
         Raises:
-            BadAccess: a setting of the dialect is given.
+            BadAccess: a dialect setting is present.
         """
         for key in ("profile", "create_encoding", "seconds_type"):
             if getattr(self, key) is not None:
@@ -48,7 +48,7 @@ class Access:
 
 
 class BadAccess(Exception):
-    """A connection cannot be opened like this. ``key`` is the setting at fault."""
+    """A connection setting is missing or invalid. ``key`` names the setting."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(f"{key}: {message}")

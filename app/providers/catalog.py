@@ -1,7 +1,7 @@
-"""The catalogue: every model that can be asked for, what it offers and what it costs.
+"""The catalogue: every model that can be requested, with its options and price.
 
-Facts about models are records. ``catalog/<provider>.toml`` holds those that come with Filmgate; the operator's own
-``[models."…"]`` tables are laid over them, a whole record for each name.
+``catalog/<provider>.toml`` holds the built-in models. The operator's ``[models."…"]`` tables add to them; a table
+replaces a built-in model of the same name completely.
 """
 
 import difflib
@@ -16,7 +16,8 @@ from typing import Any
 
 from app.clock import Clock, utc_now
 from app.errors import FieldError, ModelRetired, UnknownModel
-from app.providers.fitting import Fitted, Mode, Wishes, fit
+from app.providers.fitting import Fitting, Mode
+from app.providers.job_spec import JobSpec
 from app.settings import ModelSettings, SettingsError
 
 LONGEST_ECHO = 80
@@ -25,7 +26,7 @@ NEAR = 0.75
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model under the name that callers use."""
+    """One model, under its public name."""
 
     name: str
     facts: ModelSettings
@@ -33,7 +34,7 @@ class Model:
 
     @property
     def sunset(self) -> date | None:
-        """The last day on which it is offered (UTC)."""
+        """The last day on which the model is offered (UTC)."""
         return date.fromisoformat(self.facts.sunset) if self.facts.sunset else None
 
     @property
@@ -41,7 +42,7 @@ class Model:
         return self.sunset is not None and self.clock().date() > self.sunset
 
     def price(self, seconds: int, size: str) -> Decimal | None:
-        """The most that a film can cost, in USD; None where the price is not known."""
+        """The highest price of a video in USD; None if unknown."""
         rate = self.facts.usd_per_second
         if isinstance(rate, dict):
             rate = rate.get(size)
@@ -60,22 +61,39 @@ class Model:
         audio: bool | None = None,
         options: Mapping[str, Any] | None = None,
         mode: Mode = "strict",
-    ) -> Fitted:
-        """The order that this model can grant; see :mod:`app.providers.fitting`.
+    ) -> JobSpec:
+        """Resolve a request against this model; see :mod:`app.providers.fitting`.
 
         Raises:
-            ModelRetired: its last day is over.
-            InvalidRequest: with every problem, each naming its field and what is allowed.
+            ModelRetired: the sunset date has passed.
+            InvalidRequest: lists every problem with its field and the allowed values.
         """
         if self.retired:
-            message = f"{self.name} was retired on {self.sunset}; GET /v1/models lists what is offered."
+            message = f"{self.name} was retired on {self.sunset}; GET /v1/models lists the available models."
             raise ModelRetired(message, [FieldError("model", ModelRetired.code, message)])
-        wishes = Wishes(prompt, seconds, size, aspect_ratio, resolution, seed, negative_prompt, audio, options)
-        return fit(self.name, self.facts, wishes, mode)
+        fitting = Fitting(self.name, self.facts, mode)
+        fitting.check_texts(prompt, negative_prompt, options or {})
+        width, height = fitting.size(size, aspect_ratio, resolution)
+        offered_seconds = fitting.seconds(seconds)
+        spec = JobSpec(
+            model=self.name,
+            prompt=prompt,
+            seconds=offered_seconds,
+            width=width,
+            height=height,
+            seed=fitting.supported("seed", seed, offered=self.facts.seed),
+            negative_prompt=fitting.supported("negative_prompt", negative_prompt, offered=self.facts.negative_prompt),
+            audio=fitting.audio(audio),
+            options=fitting.options(options or {}),
+            estimated_cost=self.price(offered_seconds, f"{width}x{height}"),
+            adjustments=tuple(fitting.adjustments),
+        )
+        fitting.raise_problems()
+        return spec
 
 
 class Catalog:
-    """All models, by name. Aliases lead to one of them."""
+    """All models by name, and the aliases for them."""
 
     def __init__(self, models: Iterable[Model], aliases: Mapping[str, str]) -> None:
         self._models = {model.name: model for model in sorted(models, key=lambda model: model.name)}
@@ -85,10 +103,10 @@ class Catalog:
     def load(
         cls, operators: Mapping[str, ModelSettings], aliases: Mapping[str, str], clock: Clock = utc_now
     ) -> "Catalog":
-        """The built-in models with the operator's laid over them.
+        """The built-in models, with the operator's models added or replacing them.
 
         Raises:
-            SettingsError: names every model and alias that cannot be used, and why.
+            SettingsError: lists every invalid model and alias with the reason.
         """
         models = {**built_in(), **operators}
         catalog = cls((Model(name, facts, clock) for name, facts in models.items()), aliases)
@@ -106,18 +124,18 @@ class Catalog:
         return iter(self._models.values())
 
     def get(self, name: str) -> Model | None:
-        """The model of exactly this name."""
+        """The model with exactly this name; aliases are not resolved."""
         return self._models.get(name)
 
     def canonical(self, name: str) -> str:
-        """The name that an alias leads to; any other name as it is, also of a model that is no longer there."""
+        """The model name behind an alias; any other name unchanged, even if no such model exists."""
         return self.aliases.get(name, name)
 
     def resolve(self, name: str) -> Model:
-        """The model that a caller means by a name or an alias.
+        """The model with this name or alias.
 
         Raises:
-            UnknownModel: with the nearest names.
+            UnknownModel: suggests similar names.
         """
         model = self._models.get(self.canonical(name))
         if model is None:
@@ -129,7 +147,7 @@ class Catalog:
 
 @cache
 def built_in() -> Mapping[str, ModelSettings]:
-    """The models that come with Filmgate."""
+    """The built-in models."""
     records: dict[str, ModelSettings] = {}
     for file in sorted(files("app.providers").joinpath("catalog").iterdir(), key=lambda file: file.name):
         if file.name.endswith(".toml"):
@@ -139,9 +157,9 @@ def built_in() -> Mapping[str, ModelSettings]:
 
 
 def suggest(name: str, names: Iterable[str]) -> str:
-    """The nearest of some names, as the end of a sentence; nothing where none is near."""
+    """Similar names as the end of a sentence; empty if there are none."""
     wanted = name[:LONGEST_ECHO]
-    # "gen4.5" is far from "runway/gen4.5" by its letters, and yet it is what was meant.
+    # Compare without the prefix: "gen4.5" is not similar to "runway/gen4.5" by its letters.
     tails = {other.rpartition("/")[2]: other for other in names}
     near = difflib.get_close_matches(wanted, tails.values(), cutoff=NEAR) or [
         tails[tail] for tail in difflib.get_close_matches(wanted.rpartition("/")[2], tails, cutoff=NEAR)

@@ -1,4 +1,4 @@
-"""Why a purchase or a render failed, in one taxonomy for every provider."""
+"""Why a submission or a render failed: one taxonomy for all providers."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -7,16 +7,16 @@ from typing import Any
 
 
 class Fault(StrEnum):
-    """Whose fault a failure is."""
+    """The party or cause responsible for a failure."""
 
     PROMPT = "prompt"  # the prompt was refused
     INPUT = "input"  # a parameter or an input file was refused
     OUTPUT_MODERATION = "output_moderation"  # rendered, then withheld
-    CAPACITY = "capacity"  # the provider has no room now
-    QUOTA = "quota"  # our account's quota is used up
-    ACCOUNT = "account"  # our credential or our account
-    PROVIDER = "provider"  # the provider broke
-    NETWORK = "network"  # between the provider and us
+    CAPACITY = "capacity"  # the provider has no free capacity
+    QUOTA = "quota"  # the account's quota is used up
+    ACCOUNT = "account"  # the credential or the account is invalid or blocked
+    PROVIDER = "provider"  # an internal error of the provider
+    NETWORK = "network"  # the connection to the provider failed
 
 
 class Billed(StrEnum):
@@ -27,28 +27,28 @@ class Billed(StrEnum):
     UNKNOWN = "unknown"
 
 
-#: The public words for each fault: a stable code and a sentence that is safe to show.
+#: For each fault: a stable public code and a message that is safe to show to callers.
 PUBLIC = {
     Fault.PROMPT: ("prompt_refused", "The provider refused the prompt under its content policy."),
     Fault.INPUT: ("input_refused", "The provider refused a parameter or an input of the request."),
     Fault.OUTPUT_MODERATION: (
         "output_moderated",
-        "The film was rendered and then withheld by the provider's output check.",
+        "The video was rendered and then withheld by the provider's output check.",
     ),
     Fault.CAPACITY: ("provider_at_capacity", "The provider had no capacity for this job."),
     Fault.QUOTA: ("provider_quota_exceeded", "The quota of the upstream account is used up."),
     Fault.ACCOUNT: ("provider_account_problem", "The provider refused the gateway's upstream account."),
-    Fault.PROVIDER: ("provider_error", "The provider failed to render the film."),
+    Fault.PROVIDER: ("provider_error", "The provider failed to render the video."),
     Fault.NETWORK: ("provider_unreachable", "The provider could not be reached."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A definitive "no" from a provider.
+    """A definitive failure that a provider reports.
 
-    ``detail`` is the provider's own text: kept in the ledger for operators, never shown to a client raw.
-    ``retryable``: the same request, sent again, may succeed.
+    ``detail`` is the provider's text: stored for operators, never shown to callers unchanged. ``retryable``: the same
+    request may succeed later.
     """
 
     fault: Fault

@@ -1,13 +1,12 @@
-"""Fitting a caller's wishes to what a model offers.
+"""Matches a requested video with what a model offers.
 
-``strict`` refuses every wish that the model cannot grant, all of them at once, each with what is allowed. ``adjust``
-takes the nearest that is offered and says so. Nothing is dropped silently.
+``strict`` refuses unsupported values and reports all of them at once, each with the allowed values. ``adjust`` uses the
+nearest supported value and records the change. Nothing is dropped silently.
 """
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from app.errors import FieldError, InvalidRequest
@@ -26,79 +25,8 @@ _RATIO = re.compile(r"[1-9]\d{0,4}:[1-9]\d{0,4}")
 _RESOLUTION = re.compile(r"[1-9]\d{1,3}p")
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a caller asks for; None where nothing is said."""
-
-    prompt: str
-    seconds: int | None = None
-    size: str | None = None
-    aspect_ratio: str | None = None
-    resolution: str | None = None
-    seed: int | None = None
-    negative_prompt: str | None = None
-    audio: bool | None = None
-    options: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Adjustment:
-    """One wish that was not granted as it was made. ``used`` is None where it was dropped."""
-
-    field: str
-    requested: Any
-    used: Any
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """What will be ordered."""
-
-    seconds: int
-    width: int
-    height: int
-    seed: int | None
-    negative_prompt: str | None
-    audio: bool | None
-    options: Mapping[str, Any]
-    adjustments: tuple[Adjustment, ...]
-
-    @property
-    def size(self) -> str:
-        return f"{self.width}x{self.height}"
-
-
-def fit(model: str, facts: ModelSettings, wishes: Wishes, mode: Mode) -> Fitted:
-    """The order that a model can grant.
-
-    Raises:
-        InvalidRequest: with every problem; in ``adjust`` mode only those that have no nearest value.
-    """
-    fitting = _Fitting(model, facts, mode)
-    fitting.check_texts(wishes)
-    width, height = fitting.size(wishes)
-    fitted = Fitted(
-        seconds=fitting.seconds(wishes.seconds),
-        width=width,
-        height=height,
-        seed=fitting.supported("seed", wishes.seed, offered=facts.seed),
-        negative_prompt=fitting.supported("negative_prompt", wishes.negative_prompt, offered=facts.negative_prompt),
-        audio=fitting.audio(wishes.audio),
-        options=fitting.options(wishes.options or {}),
-        adjustments=tuple(fitting.adjustments),
-    )
-    problems = fitting.problems
-    if len(problems) == 1:
-        raise InvalidRequest(f"{problems[0].field}: {problems[0].message}.", problems)
-    if problems:
-        names = ", ".join(dict.fromkeys(problem.field for problem in problems))
-        raise InvalidRequest(f"{len(problems)} things do not fit {model}: {names}.", problems)
-    return fitted
-
-
-class _Fitting:
-    """One fitting: collects problems and adjustments."""
+class Fitting:
+    """Matches one request with a model and collects problems and adjustments."""
 
     def __init__(self, model: str, facts: ModelSettings, mode: Mode) -> None:
         self._model = model
@@ -107,72 +35,82 @@ class _Fitting:
         self._sizes = [shapes.parse(size) for size in facts.sizes]
         self._default = shapes.parse(facts.default_size)
         self.problems: list[FieldError] = []
-        self.adjustments: list[Adjustment] = []
+        self.adjustments: list[dict[str, Any]] = []
 
-    def check_texts(self, wishes: Wishes) -> None:
-        texts = {
-            "prompt": wishes.prompt,
-            "negative_prompt": wishes.negative_prompt,
-            "provider_options": wishes.options,
-        }
+    def raise_problems(self) -> None:
+        """Report the collected problems.
+
+        Raises:
+            InvalidRequest: lists every problem; in ``adjust`` mode only those without a nearest value.
+        """
+        if len(self.problems) == 1:
+            raise InvalidRequest(f"{self.problems[0].field}: {self.problems[0].message}.", self.problems)
+        if self.problems:
+            names = ", ".join(dict.fromkeys(problem.field for problem in self.problems))
+            raise InvalidRequest(
+                f"{len(self.problems)} parameters are invalid for {self._model}: {names}.", self.problems
+            )
+
+    def check_texts(self, prompt: str, negative_prompt: str | None, options: Mapping[str, Any]) -> None:
+        texts = {"prompt": prompt, "negative_prompt": negative_prompt, "provider_options": options}
         for field, value in texts.items():
             if value and not _is_storable(value):
                 self._problem(field, "invalid_format", "must be valid Unicode text, without NUL")
-        # Runway counts UTF-16 code units: what lies outside the basic plane counts twice.
-        length = len(wishes.prompt.encode("utf-16-le", "surrogatepass")) // 2
+        # Runway counts UTF-16 code units: characters outside the basic plane count twice.
+        length = len(prompt.encode("utf-16-le", "surrogatepass")) // 2
         limit = self._facts.prompt_chars
-        if not wishes.prompt.strip():
+        if not prompt.strip():
             self._problem("prompt", "required", "must not be empty")
         elif length > limit:
-            self._problem("prompt", "too_long", f"has {length} characters; {self._model} takes at most {limit}")
+            self._problem("prompt", "too_long", f"has {length} characters; {self._model} accepts at most {limit}")
 
-    def seconds(self, wish: int | None) -> int:
+    def seconds(self, value: int | None) -> int:
         offered = self._facts.seconds
-        if wish is None or wish in offered:
-            return self._facts.default_seconds if wish is None else wish
-        nearest = min(offered, key=lambda seconds: (abs(seconds - wish), seconds))
-        return self._not_offered("seconds", wish, nearest, _numbers(offered))
+        if value is None or value in offered:
+            return self._facts.default_seconds if value is None else value
+        nearest = min(offered, key=lambda seconds: (abs(seconds - value), seconds))
+        return self._not_offered("seconds", value, nearest, _numbers(offered))
 
-    def size(self, wishes: Wishes) -> Size:
-        if wishes.size is None:
+    def size(self, size: str | None, aspect_ratio: str | None, resolution: str | None) -> Size:
+        if size is None:
             return self._shape(
-                self._checked("aspect_ratio", wishes.aspect_ratio, _RATIO, "16:9"),
-                self._checked("resolution", wishes.resolution, _RESOLUTION, "720p"),
+                self._checked("aspect_ratio", aspect_ratio, _RATIO, "16:9"),
+                self._checked("resolution", resolution, _RESOLUTION, "720p"),
             )
-        if wishes.aspect_ratio is not None or wishes.resolution is not None:
-            self._problem("size", "conflict", "goes without aspect_ratio and resolution: give one or the other")
+        if aspect_ratio is not None or resolution is not None:
+            self._problem("size", "conflict", "cannot be combined with aspect_ratio or resolution")
             return self._default
-        size = self._checked("size", wishes.size, _SIZE, "1280x720")
-        if size is None or size in self._facts.sizes:
-            return shapes.parse(size) if size else self._default
-        wanted = shapes.parse(size)
+        checked = self._checked("size", size, _SIZE, "1280x720")
+        if checked is None or checked in self._facts.sizes:
+            return shapes.parse(checked) if checked else self._default
+        wanted = shapes.parse(checked)
         used = shapes.nearest(self._sizes, shapes.ratio(wanted), shapes.short_side(wanted))
-        self._not_offered("size", size, f"{used[0]}x{used[1]}", _words(self._facts.sizes))
+        self._not_offered("size", checked, f"{used[0]}x{used[1]}", _words(self._facts.sizes))
         return used
 
-    def supported(self, field: str, wish: Value | None, *, offered: bool) -> Value | None:
-        if wish is None or offered:
-            return wish
-        self._refuse(field, wish, None, "unsupported", f"is not supported by {self._model}; leave it out")
+    def supported(self, field: str, value: Value | None, *, offered: bool) -> Value | None:
+        if value is None or offered:
+            return value
+        self._refuse(field, value, None, "unsupported", f"is not supported by {self._model}; omit it")
         return None
 
-    def audio(self, wish: bool | None) -> bool | None:
-        match self._facts.audio, wish:
+    def audio(self, value: bool | None) -> bool | None:
+        match self._facts.audio, value:
             case "optional", _:
-                return wish
+                return value
             case "none", True:
-                self._refuse("audio", True, False, "unsupported", f"{self._model} makes silent films only")
+                self._refuse("audio", True, False, "unsupported", f"{self._model} renders silent videos only")
             case "always", False:
-                self._refuse("audio", False, True, "unsupported", f"{self._model} makes films with sound only")
+                self._refuse("audio", False, True, "unsupported", f"{self._model} renders videos with sound only")
         return None
 
-    def options(self, wishes: Mapping[str, Any]) -> Mapping[str, Any]:
+    def options(self, requested: Mapping[str, Any]) -> Mapping[str, Any]:
         offered = self._facts.options
-        for name in (name for name in wishes if name not in offered):
-            allowed = f"use {_words(offered)}" if offered else "it takes none"
-            message = f"is not an option that {self._model} passes on; {allowed}"
-            self._refuse(f"provider_options.{_echo(name)}", wishes[name], None, "unsupported", message)
-        return {name: value for name, value in wishes.items() if name in offered}
+        for name in (name for name in requested if name not in offered):
+            allowed = f"use {_words(offered)}" if offered else "it has none"
+            message = f"is not a provider option of {self._model}; {allowed}"
+            self._refuse(f"provider_options.{_echo(name)}", requested[name], None, "unsupported", message)
+        return {name: value for name, value in requested.items() if name in offered}
 
     def _shape(self, aspect_ratio: str | None, resolution: str | None) -> Size:
         ratio = shapes.ratio(shapes.parse(aspect_ratio, ":") if aspect_ratio else self._default)
@@ -190,26 +128,26 @@ class _Fitting:
             self._not_offered("resolution", resolution, shapes.resolution_label(used), _words(offered) + where)
         return used
 
-    def _checked(self, field: str, wish: str | None, pattern: re.Pattern[str], example: str) -> str | None:
-        if wish is None:
+    def _checked(self, field: str, value: str | None, pattern: re.Pattern[str], example: str) -> str | None:
+        if value is None:
             return None
-        text = NAMED_RESOLUTIONS.get(wish.lower(), wish)
+        text = NAMED_RESOLUTIONS.get(value.lower(), value)
         if pattern.fullmatch(text):
             return text
-        self._problem(field, "invalid_format", f"{_echo(wish)} is not one; write it like {example}")
+        self._problem(field, "invalid_format", f"{_echo(value)} is not valid; use the form {example}")
         return None
 
-    def _not_offered(self, field: str, wish: Any, nearest: Value, offered: str) -> Value:
+    def _not_offered(self, field: str, value: Any, nearest: Value, offered: str) -> Value:
         return self._refuse(
-            field, wish, nearest, "not_offered", f"{wish} is not offered by {self._model}; use {offered}"
+            field, value, nearest, "not_offered", f"{value} is not offered by {self._model}; use {offered}"
         )
 
-    def _refuse(self, field: str, wish: Any, nearest: Value, code: str, message: str) -> Value:
-        """A wish that is not granted: a problem in strict mode, an adjustment otherwise."""
+    def _refuse(self, field: str, value: Any, nearest: Value, code: str, message: str) -> Value:
+        """Record an unsupported value: a problem in strict mode, otherwise an adjustment."""
         if self._mode == "strict":
             self._problem(field, code, message)
         else:
-            self.adjustments.append(Adjustment(field, wish, nearest, message))
+            self.adjustments.append({"field": field, "requested": value, "used": nearest, "reason": message})
         return nearest
 
     def _problem(self, field: str, code: str, message: str) -> None:
@@ -217,7 +155,7 @@ class _Fitting:
 
 
 def _is_storable(value: Any) -> bool:
-    """Whether a value can be written as JSON that every database and every provider reads."""
+    """Whether a value can be written as JSON that the database and the providers accept."""
     try:
         return b"\\u0000" not in json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, TypeError):

@@ -1,34 +1,35 @@
-"""Kling's API of the new generation: the model in the path, an API key, text to video.
+"""Adapter for Kling's new-generation API: the model in the path, an API key, text to video.
 
 Sources, read in 2026-11: Kling's document-api pages on authentication, error codes, concurrency, callbacks, and text to
 video with 2.5 Turbo, 2.6, 3.0 and 3.0 Turbo.
 
-* A task keeps our submission's id as its ``external_task_id``, "unique within the account", and is found by it. Whether
-  a second create with the same one would be refused is not documented, so this is a look-up and no replay.
-* HTTP 200 is not success: the envelope's ``code`` is, and 429 stands for an unpaid bill as well as for a wait. A failed
-  task has a ``message`` and no code.
-* There is no cancel, no seed and no field for negative wording, which belongs into the prompt.
-* Whether a failed task is charged is not documented; ``billing`` of the task tells. ``unit`` rows are taken from
-  prepaid packs, whose price per unit differs, so only ``cash`` rows in USD are a cost.
-* A callback comes at every change of the status. It is signed (Standard Webhooks) once a secret was made in Kling's
-  console, and no longer when the last one is deleted there. It is not documented that one is tried again.
-* Outputs are purged after 30 days; their URLs take no credential.
+* A task stores the submission id as its ``external_task_id``, "unique within the account", and can be queried by it. It
+  is not documented whether a second create with the same id is refused, so this is a look-up and not a replay.
+* Success is the envelope's ``code``, not HTTP 200; 429 means an unpaid bill as well as a rate limit. A failed task has
+  a ``message`` and no code.
+* There is no cancel, no seed and no negative prompt; negative wording goes into the prompt.
+* It is not documented whether a failed task is charged; the task's ``billing`` tells. ``unit`` rows are taken from
+  prepaid packs with varying prices per unit, so only ``cash`` rows in USD count as a cost.
+* A callback is sent at every status change. It is signed (Standard Webhooks) while a secret exists in Kling's console.
+  Retries are not documented.
+* Outputs are deleted after 30 days; their URLs need no credential.
 """
 
 import base64
 import binascii
-import hashlib
 import hmac
 import math
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
 from uuid import UUID
+
+from standardwebhooks import Webhook
 
 from app import ids
 from app.providers.base import (
@@ -43,15 +44,15 @@ from app.providers.base import (
     Finished,
     Found,
     Inconclusive,
-    Listed,
     Lookup,
     Missing,
-    Order,
     Page,
     Pending,
     PollOutcome,
     Provider,
+    ProviderRequest,
     Rejected,
+    RemoteJobSummary,
     Traits,
     Unreadable,
 )
@@ -59,46 +60,46 @@ from app.providers.errors import Billed, Failure, Fault
 from app.providers.reading import moment, number, obj, remote_id, retry_after, text, urls
 from app.providers.transport import Call, Clients, Reply, Transport, json_body
 
-# Status words; `succeed` is how the older generation spells it.
+# Status words; `succeed` is the older generation's spelling.
 PENDING = {"submitted", "processing"}
 FINISHED = {"succeeded", "succeed"}
 FAILED = {"failed"}
 
-# A refusal, by the envelope's code: whose fault, and whether the same request may succeed later. Codes from 5000 on are
-# Kling's own trouble, and prove nothing.
+# A refusal, by the envelope's code: the fault, and whether the same request may succeed later. Codes from 5000 on are
+# internal errors and inconclusive.
 REFUSAL_CODES = range(1000, 2000)
 REFUSALS = {
     **dict.fromkeys(range(1000, 1005), (Fault.ACCOUNT, False)),  # the key
     1100: (Fault.ACCOUNT, False),  # 429: the account's state
     1101: (Fault.QUOTA, False),  # 429: in arrears
-    1102: (Fault.QUOTA, False),  # 429: the pack is used up or over
-    1103: (Fault.ACCOUNT, False),  # no right to this model
+    1102: (Fault.QUOTA, False),  # 429: the resource pack is used up or expired
+    1103: (Fault.ACCOUNT, False),  # no permission for this model
     1300: (Fault.PROMPT, False),
     1301: (Fault.PROMPT, False),
     1302: (Fault.CAPACITY, True),  # 429: too fast
     1303: (Fault.CAPACITY, True),  # 429: too many at once
-    1304: (Fault.ACCOUNT, False),  # 429: not from this address
+    1304: (Fault.ACCOUNT, False),  # 429: the IP address is not allowed
 }
 OTHER_REFUSAL = (Fault.INPUT, False)
 NO_SUCH_RESOURCE = 1203
 
-# What the words of a failed task's message mean: no codes, and no list of messages.
+# Words that classify the message of a failed task: there are no codes, and the messages are not documented.
 POLICY_WORDS = ("risk control", "content safety", "sensitive", "moderation", "policy")
 OUTPUT_WORDS = ("output", "generated")
 SERVER_WORDS = ("internal", "timeout", "timed out", "busy", "try again")
 
-# How sizes are called: by the short side.
+# Names of resolutions, by the short side.
 RESOLUTIONS = {2160: "4k"}
 
-BASE_URL = "https://api-singapore.klingai.com"  # the international one; keys are regional
+BASE_URL = "https://api-singapore.klingai.com"  # the international endpoint; keys are regional
 LIST_LIMIT = 100
-SIGNED_WITHIN = 300  # seconds between a callback's time and ours
+SIGNATURE_TOLERANCE = 300  # seconds that a callback's timestamp may differ from our clock
 TRAITS = Traits(
     lookup=Lookup.REFERENCE,
-    bills_on=BillsOn.ACCEPTANCE,  # the cautious reading: no source says that a failure is free
+    bills_on=BillsOn.ACCEPTANCE,  # conservative: no source says that a failure is free
     poll_interval=timedelta(seconds=10),  # queries are free and count towards no limit; renders take minutes
-    lookup_proves_absence=True,  # "unique within the account" and queryable; an unknown one gives an empty list
-    visibility_delay=timedelta(minutes=1),  # no source; a task that has an id is expected to be found at once
+    lookup_proves_absence=True,  # "unique within the account" and queryable; an unknown id returns an empty list
+    visibility_delay=timedelta(minutes=1),  # no source; a task with an id should be found at once
     result_ttl=timedelta(days=30),
     callbacks=True,
     switches_audio=True,
@@ -111,34 +112,39 @@ _SECONDS = re.compile(r"[0-9]{1,12}")
 
 @dataclass(frozen=True, slots=True)
 class Signatures:
-    """Standard Webhooks: whether a callback was signed with our secret, and just now."""
+    """Verification of callback signatures by Standard Webhooks."""
 
-    key: bytes = field(repr=False)
+    webhook: Webhook = field(repr=False)
     now: Callable[[], float]
 
     @classmethod
     def read(cls, secret: str, now: Callable[[], float]) -> Self:
-        """From a secret as Kling's console shows it.
+        """Parse a secret as shown in Kling's console.
 
         Raises:
-            BadAccess: it is not one.
+            BadAccess: it is not a webhook secret.
         """
         try:
             key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
         except (binascii.Error, ValueError):
             key = b""
         if not key:
-            raise BadAccess("callback_secret", "must be the webhook secret of Kling's console, whsec_ and base64")
-        return cls(key, now)
+            raise BadAccess(
+                "callback_secret", "must be the webhook secret from Kling's console: whsec_ followed by base64"
+            )
+        return cls(Webhook(key), now)
 
-    def cover(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether one of the signatures in ``headers`` is ours, of this very body, and at most five minutes old."""
+    def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether a signature in ``headers`` is valid for this body and at most five minutes old."""
         name, sent_at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-        if not _SECONDS.fullmatch(sent_at) or abs(self.now() - int(sent_at)) > SIGNED_WITHIN:
+        if not _SECONDS.fullmatch(sent_at) or abs(self.now() - int(sent_at)) > SIGNATURE_TOLERANCE:
             return False
-        signed = f"{name}.{sent_at}.".encode(errors="replace") + body
-        ours = b"v1," + base64.b64encode(hmac.digest(self.key, signed, hashlib.sha256))
-        # Several, while Kling changes over from an old secret to a new one.
+        try:
+            ours = self.webhook.sign(name, datetime.fromtimestamp(int(sent_at), UTC), body.decode()).encode()
+        except ValueError:  # not UTF-8, or a timestamp out of range
+            return False
+        # There are several signatures while Kling rotates the secret. The library's `verify` stops at the first
+        # malformed one.
         offered = headers.get("webhook-signature", "").encode(errors="replace").split(b" ")
         return any(hmac.compare_digest(ours, one) for one in offered)
 
@@ -157,7 +163,7 @@ class Kling(Provider):
 
     @classmethod
     def open(cls, access: Access, clients: Clients) -> Self:
-        access.refuse_dialect("Kling")
+        access.refuse_dialect_settings("Kling")
         if access.credential is None:
             raise BadAccess("api_key", "is not set")
         headers = {"Authorization": f"Bearer {access.credential}"}
@@ -165,7 +171,7 @@ class Kling(Provider):
 
     # Create -----------------------------------------------------------------------------------------------------------
 
-    def order_call(self, order: Order, ref: UUID, callback_url: str | None = None) -> Call:
+    def order_call(self, order: ProviderRequest, ref: UUID, callback_url: str | None = None) -> Call:
         short, divisor = min(order.width, order.height), math.gcd(order.width, order.height)
         settings: dict[str, Any] = {
             **order.options,
@@ -208,7 +214,7 @@ class Kling(Provider):
         status = obj(task).get("status")
         if task is not None and isinstance(status, str):
             return _read_task(task, status)
-        words = f"{code} {message}" if code else f"{len(reply.body)} bytes that are not this task"
+        words = f"{code} {message}" if code else f"unexpected body of {len(reply.body)} bytes"
         return Unreadable(f"HTTP {reply.status}: {words}", retry_after(reply))
 
     def result_call(self, result: str) -> Call:
@@ -222,13 +228,13 @@ class Kling(Provider):
     def read_reference(self, reply: Reply, ref: UUID) -> FindOutcome:
         tasks = _tasks(reply.status, reply.json())
         if tasks is None:
-            return Inconclusive(f"HTTP {reply.status}, which is not a list of tasks")
+            return Inconclusive(f"HTTP {reply.status}: not a list of tasks")
         if not tasks:
             return Absent()
         named = [remote_id(task.get("id")) for task in tasks if task.get("external_id") == _external_id(ref)]
         if len(named) == len(tasks) == 1 and named[0] is not None:
             return Found(named[0])
-        # Two with one reference would be a double purchase, or a mistake of Kling's: somebody has to look.
+        # Two tasks with one reference are a double submission or an error of Kling's: an operator must decide.
         listed = ", ".join(text(task.get("id")) or "?" for task in tasks[:10])
         return Inconclusive(f"{len(named)} of {len(tasks)} tasks carry our reference: {listed}")
 
@@ -243,18 +249,18 @@ class Kling(Provider):
         if reply.status >= 300 or _envelope(body)[0] != 0 or not isinstance(items, list):
             return None
         records = tuple(
-            Listed(named, _moment(item.get("create_time")), item, text(item.get("external_id")) or None)
+            RemoteJobSummary(named, _moment(item.get("create_time")), item, text(item.get("external_id")) or None)
             for item in map(obj, items)
             if (named := remote_id(item.get("id")))
         )
         after = cursor if isinstance(cursor, str) and cursor and more is not False else None
-        # A list that ends though there is more must not pass for a whole one.
+        # A list without a cursor despite `has_more` is incomplete and must not count as ended.
         return None if len(records) < len(items) or (more is True and after is None) else Page(records, after)
 
     # Callback ---------------------------------------------------------------------------------------------------------
 
     def read_callback(self, headers: Mapping[str, str], body: bytes) -> Callback | None:
-        if self._signatures is not None and not self._signatures.cover(headers, body):
+        if self._signatures is not None and not self._signatures.verify(headers, body):
             return None
         named = remote_id(obj(Reply(200, headers, body).json()).get("id"))
         return Callback(named) if named else None
@@ -265,13 +271,13 @@ def _external_id(ref: UUID) -> str:
 
 
 def _envelope(body: Any) -> tuple[int | None, str]:
-    """(code, message) of a reply; no code when it is not in Kling's shape."""
+    """The code and message of a reply; no code if it does not have Kling's shape."""
     code = obj(body).get("code")
     return (code if type(code) is int else None), text(obj(body).get("message"))
 
 
 def _tasks(status: int, body: Any) -> list[Mapping[str, Any]] | None:
-    """The tasks that a query answers with, or None when it does not."""
+    """The tasks in the reply to a query; None if it is not one."""
     data = obj(body).get("data")
     if status >= 300 or _envelope(body)[0] != 0 or not isinstance(data, list):
         return None
@@ -284,7 +290,7 @@ def _read_task(task: Mapping[str, Any], status: str) -> PollOutcome:
         outputs = task.get("outputs")
         items = map(obj, outputs if isinstance(outputs, list) else [])
         results = urls([item.get("url") for item in items if item.get("type") == "video"])
-        return Finished(results, cost, task) if results else Unreadable(f"{status} without a film")
+        return Finished(results, cost, task) if results else Unreadable(f"{status} without a video")
     if status in FAILED:
         billed = Billed.UNKNOWN if not rows else Billed.YES if sum(rows) else Billed.NO
         return Failed(_failure(task, billed), cost, task)
@@ -302,7 +308,7 @@ def _failure(task: Mapping[str, Any], billed: Billed) -> Failure:
 
 
 def _billing(task: Mapping[str, Any]) -> tuple[list[Decimal], Decimal | None]:
-    """What was charged, in whatever it was charged, and in USD where all of it was cash."""
+    """The charged amounts in any unit, and their sum in USD if all of them are cash."""
     billing = task.get("billing")
     rows = [obj(row) for row in billing] if isinstance(billing, list) else []
     amounts = [_amount(row.get("amount")) for row in rows]
@@ -314,10 +320,10 @@ def _billing(task: Mapping[str, Any]) -> tuple[list[Decimal], Decimal | None]:
 
 
 def _amount(value: Any) -> Decimal | None:
-    """A decimal in a string, as Kling writes it, or a number."""
+    """A decimal in a string, as Kling sends it, or a number."""
     return Decimal(value) if isinstance(value, str) and _AMOUNT.fullmatch(value) else number(value)
 
 
 def _moment(value: Any) -> datetime | None:
-    """Unix milliseconds as a time."""
+    """Unix milliseconds as a datetime."""
     return moment(value // 1000) if type(value) is int else None

@@ -1,8 +1,8 @@
-"""Servers that speak OpenAI's Videos API. What differs between them is in ``openai_profiles.py``, with the sources.
+"""Adapter for servers with OpenAI's Videos API. ``openai_profiles.py`` has their differences and the sources.
 
-* ``variant`` is never sent: the film is the default, SGLang answers ``variant=video`` with 404, vLLM-Omni ignores it.
-* vLLM-Omni reports a failed job as an HTTP error whose body is the job. A body that says ``failed`` is believed,
-  whatever the status.
+* ``variant`` is never sent: the default is the video, SGLang returns 404 for ``variant=video``, vLLM-Omni ignores it.
+* vLLM-Omni reports a failed job as an HTTP error whose body is the job. So a body with the status ``failed`` is trusted
+  with any HTTP status.
 """
 
 import json
@@ -23,32 +23,32 @@ from app.providers.base import (
     Failed,
     Finished,
     Likeness,
-    Listed,
     Lookup,
     Missing,
-    Order,
     Page,
     Pending,
     PollOutcome,
     Provider,
+    ProviderRequest,
     Rejected,
+    RemoteJobSummary,
     Unreadable,
 )
 from app.providers.errors import Billed, Failure, Fault
 from app.providers.openai_errors import ErrorWords, fault_of_render, read_error, refusal_of, words_of
-from app.providers.openai_profiles import ENCODINGS, PROFILES, SECONDS_TYPES, Profile, says
-from app.providers.reading import asked_to_wait, moment, obj, percent, remote_id, retry_after, text, urls, wait
+from app.providers.openai_profiles import ENCODINGS, PROFILES, SECONDS_TYPES, Profile, matches
+from app.providers.reading import moment, obj, percent, remote_id, requested_delay, retry_after, text, urls, wait
 from app.providers.search import folded, is_another_prompt
 from app.providers.transport import Call, Clients, Reply, Transport, json_body, multipart_body
 
-# Status words, in lower case. Beside OpenAI's own: `deleted` is SGLang's, `expired` OpenAI's batch output; the others
-# were seen at look-alikes. A word that is in none of these is an oddity, and the job stays pending.
+# Status words, in lower case. In addition to OpenAI's: `deleted` is SGLang's, `expired` OpenAI's batch output; the
+# others were observed at look-alikes. An unknown word is recorded as an oddity, and the job stays pending.
 PENDING = {"queued", "in_progress", "pending", "processing", "running", "generating", "submitted", "not_start"}
 FINISHED = {"completed", "complete", "succeeded", "success", "done", "finished"}
 FAILED = {"failed", "failure", "error", "errored", "expired", "rejected"}
 CANCELED = {"cancelled", "canceled", "deleted", "aborted"}
 
-# Codes of a failed job that blame the server, so that another try may succeed. vLLM-Omni's code is the HTTP status.
+# Codes of a failed job that mean a server error, so a retry may succeed. vLLM-Omni's code is the HTTP status.
 SERVER_CODES = {"server_error", "internal_error", "internal_server_error", "500", "502", "503", "504"}
 
 LIST_LIMIT = 100
@@ -57,7 +57,7 @@ T = TypeVar("T")
 
 
 class OpenAICompatible(Provider):
-    """One server, or one account at a look-alike."""
+    """One server, or one account of a hosted look-alike."""
 
     name: ClassVar[str] = "openai_compatible"
 
@@ -71,7 +71,7 @@ class OpenAICompatible(Provider):
         if profile is None:
             raise BadAccess("profile", f"must be one of: {', '.join(PROFILES)}")
         if access.base_url is None:
-            raise BadAccess("base_url", "is not set; it is the server's address with its /v1")
+            raise BadAccess("base_url", "is not set; use the server's address including /v1")
         if access.credential is None and profile.needs_key:
             raise BadAccess("api_key", "is not set")
         profile = replace(
@@ -85,7 +85,7 @@ class OpenAICompatible(Provider):
 
     # Create -----------------------------------------------------------------------------------------------------------
 
-    def order_call(self, order: Order, ref: UUID, callback_url: str | None = None) -> Call:
+    def order_call(self, order: ProviderRequest, ref: UUID, callback_url: str | None = None) -> Call:
         del callback_url
         fields: dict[str, Any] = {
             **order.options,
@@ -118,10 +118,10 @@ class OpenAICompatible(Provider):
         detail = f"{words.kind} {words.message}".strip()
         return Rejected(Failure(fault, retryable, Billed.NO, words.code or None, detail, retry_after(reply), body))
 
-    def proves_something(self, reply: Reply) -> bool:
+    def is_conclusive(self, reply: Reply) -> bool:
         words = self._error(reply.json()) if reply.status >= 400 else None
-        exact = words is not None and says(self._profile.refuses_by, reply.status, str(words))
-        return exact or super().proves_something(reply)
+        exact = words is not None and matches(self._profile.refuses_by, reply.status, str(words))
+        return exact or super().is_conclusive(reply)
 
     def _error(self, body: Any) -> ErrorWords | None:
         return read_error(body, self._profile.error_shapes)
@@ -140,9 +140,9 @@ class OpenAICompatible(Provider):
             if reply.status < 300:
                 return self._read_job(remote_id, reply, body, status.lower())
         words = self._error(body)
-        if words is not None and says(self._profile.unknown_id, reply.status, str(words)):
+        if words is not None and matches(self._profile.unknown_id, reply.status, str(words)):
             return Missing()
-        said = words or f"{len(reply.body)} bytes that are not this video object"
+        said = words or f"unexpected body of {len(reply.body)} bytes"
         return Unreadable(f"HTTP {reply.status}: {said}", retry_after(reply))
 
     def _read_job(self, remote_id: str, reply: Reply, job: Mapping[str, Any], status: str) -> PollOutcome:
@@ -159,13 +159,13 @@ class OpenAICompatible(Provider):
 
     def _failure(self, job: Mapping[str, Any]) -> Failure:
         error = obj(job.get("error"))
-        # TensorRT-LLM's is a text.
+        # TensorRT-LLM's error is text.
         words = words_of(error) if error else ErrorWords("", text(job.get("error")))
-        asked = asked_to_wait({str(name).lower(): value for name, value in obj(error.get("headers")).items()})
+        asked = requested_delay({str(name).lower(): value for name, value in obj(error.get("headers")).items()})
         fault = fault_of_render(words)
         return Failure(
             fault,
-            # A code that nobody documents is final, unless the provider says when to come back.
+            # An undocumented code is final, unless the provider says when to retry.
             retryable=asked is not None or (fault is Fault.PROVIDER and words.code in SERVER_CODES),
             billed=Billed.NO if self.traits.bills_on is BillsOn.NEVER else Billed.UNKNOWN,
             upstream_code=words.code or None,
@@ -187,7 +187,7 @@ class OpenAICompatible(Provider):
         return Call("DELETE", _path(remote_id)) if self.traits.cancels else None
 
     def read_canceled(self, remote_id: str, reply: Reply) -> CancelOutcome:
-        # A 404 confirms nothing: another replica may render on. Whether the record is gone, polling will tell.
+        # A 404 is no confirmation: another replica may continue the render. Polling resolves it.
         body = obj(reply.json())
         stopped = reply.status < 300 and body.get("deleted") is True and body.get("id") in (None, remote_id)
         return CancelOutcome.CONFIRMED if stopped else CancelOutcome.FAILED
@@ -205,17 +205,17 @@ class OpenAICompatible(Provider):
         if reply.status != 200 or not isinstance(items, list) or body.get("error") or _is_cached(reply):
             return None
         records = tuple(
-            Listed(named, moment(item.get("created_at")), item, usable=remote_id(named) is not None)
+            RemoteJobSummary(named, moment(item.get("created_at")), item, usable=remote_id(named) is not None)
             for item in map(obj, items)
             if (named := text(item.get("id")))
         )
         if len(records) < len(items) or (not items and body.get("has_more") is True):
             return None
-        # Not every server says whether there is more; then only an empty page ends the list.
+        # Some servers omit `has_more`; then only an empty page ends the list.
         more = bool(records) and body.get("has_more") is not False and not self._profile.lists_in_one_page
         return Page(records, after=records[-1].remote_id if more else None)
 
-    def likeness(self, shown: Mapping[str, Any], order: Order) -> Likeness:
+    def likeness(self, shown: Mapping[str, Any], order: ProviderRequest) -> Likeness:
         profile = self._profile
         if profile.echoes_prompt_exactly and is_another_prompt(shown.get("prompt"), order.prompt):
             return Likeness.EXCLUDED
@@ -227,14 +227,14 @@ class OpenAICompatible(Provider):
         }
         told = {**shown, "seconds": shown.get(profile.length_field)}
         agrees = all(_repeats(told.get(name), ordered[name]) for name in profile.echoes)
-        # What it does not repeat may be another's: on a shared account that rules certainty out.
-        wishes = (order.seed, order.negative_prompt, order.audio)
-        repeated = profile.echoes >= ordered.keys() and not order.options and all(wish is None for wish in wishes)
+        # A field that is not repeated may differ: on a shared account the match is then not exact.
+        extras = (order.seed, order.negative_prompt, order.audio)
+        repeated = profile.echoes >= ordered.keys() and not order.options and all(extra is None for extra in extras)
         return Likeness.EXACT if agrees and (repeated or self.exclusive) else Likeness.DOUBT
 
 
 def _is_cached(reply: Reply) -> bool:
-    """Whether a cache answered: its list may be older than the order that is looked for."""
+    """Whether the reply comes from a cache: its list may be older than the submission."""
     return reply.headers.get("age", "0").strip() not in {"", "0"}
 
 

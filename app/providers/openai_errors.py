@@ -1,7 +1,7 @@
-"""The shapes in which servers with OpenAI's video routes say no, and what their words mean.
+"""The error formats of servers with OpenAI's video routes, and their classification.
 
-A shape that a server does not have is not its word: a proxy before it may have written it. So each profile names its
-own shapes (``openai_profiles.py`` has the sources).
+An error in a format that the server does not use may come from a proxy, so each profile names the formats of its
+server. ``openai_profiles.py`` has the sources.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any
 from app.providers.errors import Fault
 from app.providers.reading import obj, text
 
-# A refused create, by HTTP status: whose fault, and whether the same request may succeed later.
+# A refused create, by HTTP status: the fault, and whether the same request may succeed later.
 REFUSALS = {
     401: (Fault.ACCOUNT, False),
     402: (Fault.QUOTA, False),
@@ -21,7 +21,7 @@ REFUSALS = {
 }
 OTHER_REFUSAL = (Fault.INPUT, False)
 
-# What the words of an error mean. No server enumerates its codes, so these are parts of `code`, `type` and `message`.
+# Words that classify an error, searched in `code`, `type` and `message`: no server documents all its codes.
 POLICY_WORDS = ("content_policy", "content policy", "moderation", "safety", "invalid_prompt")
 OUTPUT_WORDS = ("output", "generated")
 QUOTA_WORDS = ("quota", "billing")
@@ -31,7 +31,7 @@ MAX_ISSUES = 10
 
 @dataclass(frozen=True, slots=True)
 class ErrorWords:
-    """An error: its ``code`` (else its type), its message, and all of its words in one text."""
+    """An error: its ``code`` (or type, if it has no code) and message; ``str()`` joins all parts."""
 
     code: str
     message: str
@@ -46,13 +46,13 @@ class ErrorWords:
 
 
 def words_of(error: Mapping[str, Any]) -> ErrorWords:
-    """The words of an object with ``code``, ``type`` and ``message``, each of which may be missing."""
+    """The error in an object with ``code``, ``type`` and ``message``, all optional."""
     code, kind = (text(str(value))[:100] if _is_word(value) else "" for value in (error.get("code"), error.get("type")))
     return ErrorWords(code or kind, text(error.get("message")), kind if code else "")
 
 
 def refusal_of(status: int, words: ErrorWords, account_words: Iterable[str]) -> tuple[Fault, bool]:
-    """Whose fault a refused create is, and whether the same request may succeed later."""
+    """The fault of a refused create, and whether the same request may succeed later."""
     fault, retryable = REFUSALS.get(status, OTHER_REFUSAL)
     if status != 401 and words.mention(account_words):
         return Fault.ACCOUNT, False
@@ -62,13 +62,13 @@ def refusal_of(status: int, words: ErrorWords, account_words: Iterable[str]) -> 
 
 
 def fault_of_render(words: ErrorWords) -> Fault:
-    """Whose fault a failed render is."""
+    """The fault of a failed render."""
     if words.mention(POLICY_WORDS):
         return Fault.OUTPUT_MODERATION if words.mention(OUTPUT_WORDS) else Fault.PROMPT
     return Fault.INPUT if _CLIENT_CODE.fullmatch(words.code) else Fault.PROVIDER
 
 
-# The shapes -------------------------------------------------------------------------------------------------------
+# Error formats ----------------------------------------------------------------------------------------------------
 
 
 def _nested(body: Mapping[str, Any]) -> ErrorWords | None:
@@ -110,7 +110,7 @@ def _zod(body: Mapping[str, Any]) -> ErrorWords | None:
 
 
 Shape = Callable[[Mapping[str, Any]], ErrorWords | None]
-#: By name, for profiles.
+#: The error formats by the names that profiles use.
 SHAPES: Mapping[str, Shape] = {
     "nested": _nested,
     "text": _text,
@@ -122,12 +122,12 @@ SHAPES: Mapping[str, Shape] = {
 
 
 def read_error(body: Any, shapes: Iterable[str]) -> ErrorWords | None:
-    """The error in a reply, in one of these shapes; None when it is in none of them."""
+    """The error in a reply in the first matching format; None if none matches."""
     return next((words for name in shapes if (words := SHAPES[name](obj(body))) is not None), None)
 
 
 def _issues(issues: list[Any], where: str, what: str) -> str:
-    """What is wrong with each field. Not the values: a server echoes the whole request there."""
+    """The messages per field, without the values: those may echo the whole request."""
     lines = []
     for issue in map(obj, issues[:MAX_ISSUES]):
         path = issue.get(where)

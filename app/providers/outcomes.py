@@ -1,4 +1,4 @@
-"""The vocabulary of the port: what is ordered, and everything that an upstream request can come to."""
+"""The types of the provider port: the request, and the possible results of every upstream call."""
 
 import hashlib
 import json
@@ -14,8 +14,8 @@ from app.providers.errors import Failure
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One film to buy, in the provider's terms. ``model`` is the upstream name; sizes are pixels."""
+class ProviderRequest:
+    """One video to submit, in the provider's terms. ``model`` is the upstream name; sizes are pixels."""
 
     model: str
     prompt: str
@@ -33,20 +33,20 @@ class Order:
 
     @property
     def hash(self) -> bytes:
-        """SHA-256 of everything that decides what the video shows: two orders with one hash are interchangeable.
+        """SHA-256 of everything that determines the video: two requests with one hash are interchangeable.
 
-        Unlike a hash of the request's bytes it is the same for every submission of an order: the bytes also hold our
-        reference, a multipart boundary, and a callback URL.
+        Unlike a hash of the request's bytes, it is the same for every submission of a request: the bytes also contain
+        our reference, a multipart boundary and a callback URL.
         """
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
-# What a paid request can end in ------------------------------------------------------------------------------------
+# Results of a paid request -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Bought: the provider named its record. ``cost_limit`` is the most it may charge, in USD, where it says so."""
+    """The create was accepted under ``remote_id``. ``cost_limit`` is the highest charge in USD, if known."""
 
     remote_id: str
     cost_limit: Decimal | None = None
@@ -55,24 +55,24 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Refused in the provider's own words: nothing was bought."""
+    """The provider refused the create; nothing was accepted."""
 
     failure: Failure
 
 
 @dataclass(frozen=True, slots=True)
 class Unsent:
-    """Proven: no byte of the request left this machine."""
+    """It is proven that no byte of the request was sent."""
 
     detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may or may not have been accepted. Never send it again before this is resolved.
+    """The create may have been accepted. Never send it again before this is resolved.
 
-    ``claimed``: the provider said that it accepted it, and named no record that can be this one: no look-up proves
-    absence then.
+    ``claimed``: the provider confirmed acceptance but named no remote job that can be this one; then no look-up proves
+    absence.
     """
 
     detail: str
@@ -83,12 +83,12 @@ class Unknown:
 SubmitOutcome = Accepted | Rejected | Unsent | Unknown
 
 
-# What a status request can end in ------------------------------------------------------------------------------------
+# Results of a status request -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Not finished. ``progress`` is 0–100 where the provider tells; ``oddity`` names a status word we do not know."""
+    """Not finished. ``progress`` is 0–100 if the provider tells; ``oddity`` is an unknown status word."""
 
     progress: int | None = None
     poll_after: timedelta | None = None
@@ -98,7 +98,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Rendered. ``results`` say how to fetch each file, best first; ``cost`` is the final charge in USD if told."""
+    """Rendered. ``results`` locate the files, best first; ``cost`` is the final charge in USD if the provider tells."""
 
     results: tuple[str, ...]
     cost: Decimal | None = None
@@ -107,7 +107,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A definitive verdict: there will be no film."""
+    """The render failed definitively: there will be no video."""
 
     failure: Failure
     cost: Decimal | None = None
@@ -116,7 +116,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """The provider says that the job was canceled."""
+    """The provider reports the remote job as canceled."""
 
     cost: Decimal | None = None
     raw: Any = field(default=None, repr=False)
@@ -124,12 +124,12 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The provider does not know this id (now)."""
+    """The provider does not know this id, at least for now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """No usable answer this time: network, 5xx, 429, or not the provider's own shape. Ask again later."""
+    """No usable reply: network error, 5xx, 429, or not the provider's shape. Poll again later."""
 
     detail: str
     poll_after: timedelta | None = None
@@ -138,33 +138,33 @@ class Unreadable:
 PollOutcome = Pending | Finished | Failed | Canceled | Missing | Unreadable
 
 
-# What else may be asked ------------------------------------------------------------------------------------------
+# Results of other requests ---------------------------------------------------------------------------------------
 
 
 class CancelOutcome(StrEnum):
-    """The three things that a cancel can come to."""
+    """The result of a cancel."""
 
-    CONFIRMED = "confirmed"  # the provider stopped it
-    REQUESTED = "requested"  # the provider took note; polling will tell, and Missing then means canceled
-    NOT_CANCELLABLE = "not_cancellable"  # it will finish, and it stays billable
-    FAILED = "failed"  # no usable answer; ask again
+    CONFIRMED = "confirmed"  # the provider stopped the remote job
+    REQUESTED = "requested"  # the provider accepted the cancel; poll for the result, Missing then means canceled
+    NOT_CANCELLABLE = "not_cancellable"  # the render will finish and stays billable
+    FAILED = "failed"  # no usable reply; try again
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The provider holds a record that can only be this submission's."""
+    """The provider has a remote job that can only belong to this submission."""
 
     remote_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Absent:
-    """The provider, asked by an authoritative method, holds no such record."""
+    """By an authoritative look-up, the provider has no such remote job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inconclusive:
-    """Neither is proven."""
+    """Neither presence nor absence is proven."""
 
     detail: str
 
@@ -173,20 +173,20 @@ FindOutcome = Found | Absent | Inconclusive
 
 
 class Likeness(StrEnum):
-    """Whether a listed record may be what was ordered. Only records that are all excluded permit to buy again."""
+    """How well a listed remote job matches a request. Only if all are EXCLUDED is a second submission allowed."""
 
-    EXACT = "exact"  # it shows all that was sent
-    DOUBT = "doubt"
-    EXCLUDED = "excluded"  # it shows a prompt that cannot be ours
+    EXACT = "exact"  # it shows everything that was sent
+    DOUBT = "doubt"  # a possible match
+    EXCLUDED = "excluded"  # it shows a prompt that cannot be the submitted one
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """One record of a provider's list.
+class RemoteJobSummary:
+    """One remote job in a provider's list.
 
-    ``created_at`` is by the provider's clock; ``skew`` is how far that clock seems to be ahead of ours, by the ``Date``
-    of the reply: an estimate, since a proxy may have written it. ``shown`` is the record itself. ``reference`` is ours,
-    where the provider keeps it. ``usable``: the id can be asked for; a record with another one can only be a doubt.
+    ``created_at`` follows the provider's clock; ``skew`` estimates how far that clock is ahead of ours, by the ``Date``
+    header, which a proxy may have written. ``shown`` is the listed object. ``reference`` is our reference, if the
+    provider stores it. ``usable``: the id can be polled; a remote job with an unusable id can only be a possible match.
     """
 
     remote_id: str
@@ -199,40 +199,41 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of a provider's list. ``after`` asks for the next part; None: there is none."""
+    """One page of a provider's list. ``after`` is the cursor of the next page; None on the last one."""
 
-    records: tuple[Listed, ...]
+    records: tuple[RemoteJobSummary, ...]
     after: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list as far as it was read, each record once.
+    """The part of a list that was read, each remote job once.
 
-    ``ended``: nothing comes after it. ``newest_first``: every record has a time, and none is newer than one before it.
+    ``ended``: the list was read to its end. ``newest_first``: every entry has a time, and none is newer than one before
+    it.
     """
 
-    records: tuple[Listed, ...]
+    records: tuple[RemoteJobSummary, ...]
     ended: bool
     newest_first: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What a provider holds from some time on. ``complete`` False: its list was too long to be read to that time."""
+    """A provider's remote jobs since some time. ``complete``: the list was read back to that time."""
 
-    records: tuple[Listed, ...]
+    records: tuple[RemoteJobSummary, ...]
     complete: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What is known of a submission whose reply was lost. All times are the database's.
+    """A submission whose reply was lost. All times are from the database's clock.
 
-    ``earliest`` and ``latest`` bound when the provider can have made the record; ``now`` is when it is looked for.
+    The provider can have created the remote job between ``earliest`` and ``latest``; ``now`` is the time of the search.
     """
 
-    order: Order
+    order: ProviderRequest
     ref: UUID
     earliest: datetime
     latest: datetime
@@ -241,27 +242,27 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Rival:
-    """Another submission whose outcome is open, which a listed record may belong to.
+    """Another unresolved submission that a listed remote job may belong to.
 
-    ``interchangeable``: an equal order of the same account, so it does not matter which of the two gets the record.
+    ``interchangeable``: an equal request on the same account, so either submission may take the remote job.
     """
 
-    order: Order
+    order: ProviderRequest
     interchangeable: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """A provider's word that something happened: a reason to ask it, and nothing more."""
+    """A provider's callback: a reason to poll, not evidence."""
 
     remote_id: str | None = None
 
 
 class Ledger(Protocol):
-    """What we know about the records of the searched upstream account."""
+    """What the database knows about the remote jobs of the searched account."""
 
     async def owned(self, remote_ids: Collection[str]) -> Mapping[str, datetime]:
-        """Those of some remote ids that belong to a submission, and since when each is known to exist."""
+        """Which of these remote ids belong to a submission, with the time since which each is known to exist."""
 
     async def rivals(self) -> Sequence[Rival]:
-        """The other submissions whose outcome is open."""
+        """The other unresolved submissions."""

@@ -1,11 +1,11 @@
-"""Reading a provider's list, page by page, without taking a broken one for its end."""
+"""Reads a provider's list page by page, and tells a broken list from one that ends."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from app.providers.outcomes import Listed, Listing, Page
+from app.providers.outcomes import Listing, Page, RemoteJobSummary
 from app.providers.transport import Reply
 
 MAX_LIST_PAGES = 10
@@ -16,17 +16,17 @@ Alive = Callable[[str], Awaitable[bool]]
 
 
 class Unlisted(Exception):
-    """A provider's list of records cannot be had (now). The text is for operators."""
+    """A provider's list cannot be read, at least for now. The text is for operators."""
 
 
 @dataclass(slots=True)
 class _Reader:
-    records: dict[str, Listed] = field(default_factory=dict)
+    records: dict[str, RemoteJobSummary] = field(default_factory=dict)
     newest_first: bool = True
     oldest: datetime | None = None
 
     def take(self, page: Page) -> bool:
-        """Add a page; whether anything in it is new. Lists repeat records, and may move some while they are read."""
+        """Add a page; returns whether it has new entries. Lists repeat and reorder entries while they are read."""
         before = len(self.records)
         for record in page.records:
             if record.remote_id in self.records:
@@ -42,20 +42,20 @@ class _Reader:
 
 
 async def read_list(read: Read, enough: Enough, alive: Alive) -> Listing:
-    """Read a list until it ends, or ``enough`` has been read, or ten pages are.
+    """Read a list until it ends, ``enough`` returns true, or ten pages are read.
 
-    ``alive`` says whether the record that a cursor names is still there: after a deleted one some servers answer with
+    ``alive`` checks whether the remote job that a cursor names still exists: after a deleted one, some servers return
     an empty page, which is not the end.
 
     Raises:
-        Unlisted: a page cannot be had, or the list broke off.
+        Unlisted: a page cannot be read, or the list broke off.
     """
     reader = _Reader()
     after: str | None = None
     for _ in range(MAX_LIST_PAGES):
         page = await read(after)
         if not page.records and after is not None and not await alive(after):
-            raise Unlisted(f"the list broke off after {after}, which is no longer there")
+            raise Unlisted(f"the list broke off after {after}, which no longer exists")
         news = reader.take(page)
         if page.after is None:
             return reader.listing(ended=True)
@@ -66,7 +66,7 @@ async def read_list(read: Read, enough: Enough, alive: Alive) -> Listing:
 
 
 def skew(reply: Reply, now: datetime) -> timedelta:
-    """How far the provider's clock is ahead of ``now``, by the ``Date`` of its reply; nothing where it has none."""
+    """How far the provider's clock is ahead of ``now``, by the ``Date`` header; zero without one."""
     try:
         date = parsedate_to_datetime(reply.headers.get("date", ""))
     except (ValueError, TypeError):

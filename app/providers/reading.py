@@ -1,6 +1,6 @@
-"""How an adapter reads what it cannot trust: small total functions over decoded JSON and headers.
+"""Parsing of untrusted replies: small total functions over decoded JSON and headers.
 
-None of them raises, whatever a provider sends; None means "not usable".
+None of them raises, whatever a provider sends; they return None for an unusable value.
 """
 
 import re
@@ -16,33 +16,33 @@ from app.providers.transport import Reply
 
 MAX_TEXT = 2000
 MAX_WAIT = timedelta(days=1)
-# Printable, no space, and not a dot segment: it goes into a path.
-# LiteLLM's ids have 242 characters; an index of the database takes no more than this.
+# Printable, no space, and no dot segment, because the id becomes part of a path.
+# LiteLLM's ids have 242 characters; a database index allows no more than 2,000.
 _REMOTE_ID = re.compile(r"(?!\.{1,2}$)[!-~]{1,2000}")
 
 
 def obj(value: Any) -> Mapping[str, Any]:
-    """A JSON object; empty when it is anything else."""
+    """A JSON object; empty if the value is not one."""
     return value if isinstance(value, dict) else {}
 
 
 def text(value: Any, *, longest: int = MAX_TEXT) -> str:
-    """A provider's words, for operators: one line, without control characters."""
+    """A provider's text for operators: one line, without control characters."""
     return one_line(value[:longest]) if isinstance(value, str) else ""
 
 
 def remote_id(value: Any) -> str | None:
-    """The provider's name for its record."""
+    """A usable id of a remote job."""
     usable = isinstance(value, str) and _REMOTE_ID.fullmatch(value) and REDACTED not in value
     return value if usable else None
 
 
-#: Beyond any price, progress or time that makes sense.
+#: Above any plausible price, progress or time.
 LARGEST = 10**12
 
 
 def number(value: Any) -> Decimal | None:
-    """A finite number that is not negative, exact as it was written."""
+    """A finite, non-negative number with its exact decimal value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     decimal = Decimal(str(value)) if isinstance(value, float) else Decimal(value)
@@ -50,25 +50,25 @@ def number(value: Any) -> Decimal | None:
 
 
 def percent(value: Any, *, whole: int = 100) -> int | None:
-    """Progress as 0–100, when ``whole`` means all of it."""
+    """Progress as 0–100; ``whole`` is the value for complete."""
     share = number(value)
     return None if share is None else min(100, int(share * 100 / whole))
 
 
 def moment(value: Any) -> datetime | None:
-    """Unix seconds as a time."""
+    """Unix seconds as a datetime."""
     seconds = number(value)
     return datetime.fromtimestamp(int(seconds), UTC) if seconds is not None and seconds < 10**11 else None
 
 
 def urls(value: Any) -> tuple[str, ...]:
-    """The http(s) URLs in a list, in their order."""
+    """The http(s) URLs in a list, in order; a single URL counts as a list."""
     items = value if isinstance(value, list) else [value]
     return tuple(item for item in items if isinstance(item, str) and item.startswith(("https://", "http://")))
 
 
 def wait(amount: str | None, unit: timedelta) -> timedelta | None:
-    """A number in a header as a time to wait: positive, at most a day."""
+    """A number in a header as a delay: positive, at most one day."""
     try:
         units = float(amount or "")
     except ValueError:
@@ -77,12 +77,12 @@ def wait(amount: str | None, unit: timedelta) -> timedelta | None:
 
 
 def retry_after(reply: Reply) -> timedelta | None:
-    """How long a reply asks us to wait: ``Retry-After-Ms``, else ``Retry-After`` (seconds or a date)."""
-    return asked_to_wait(reply.headers)
+    """The delay that a reply requests: ``Retry-After-Ms``, else ``Retry-After`` (seconds or a date)."""
+    return requested_delay(reply.headers)
 
 
-def asked_to_wait(headers: Mapping[str, Any]) -> timedelta | None:
-    """The same, from headers with lower-case names."""
+def requested_delay(headers: Mapping[str, Any]) -> timedelta | None:
+    """The delay that headers with lower-case names request."""
     milliseconds, seconds = headers.get("retry-after-ms"), headers.get("retry-after")
     return (
         wait(_word(milliseconds), timedelta(milliseconds=1))

@@ -1,4 +1,4 @@
-"""The configured connections: which adapter each one uses, its limits, and which models it serves."""
+"""The configured connections, each with its adapter, limits and models."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,15 +13,15 @@ from app.providers.runway import Runway
 from app.providers.transport import Clients
 from app.settings import ConnectionSettings, Settings, SettingsError, credential_variable
 
-#: Every adapter there is, by the name that settings use.
+#: All adapters, by the name used in the settings.
 ADAPTERS: Mapping[str, type[Provider]] = {adapter.name: adapter for adapter in (Kling, OpenAICompatible, Runway)}
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One upstream account, ready to use. ``poll_interval`` is seconds; ``models`` None means all of its provider's.
+    """One upstream account. ``poll_interval`` is seconds; ``models`` None means all models of the provider.
 
-    Connections with one ``account`` (provider, base URL and credential) see each other's records.
+    Connections with the same ``account`` (provider, base URL and credential) see each other's remote jobs.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way to buy a film of a model."""
+    """A connection and upstream model through which a model can be rendered."""
 
     connection: str
     upstream_model: str
@@ -46,7 +46,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A model, and the connections that serve it, in the order in which they are tried."""
+    """A model and the connections that serve it, in the order in which they are tried."""
 
     model: Model
     connections: tuple[str, ...]
@@ -57,11 +57,11 @@ class Offer:
 
 
 class UnknownConnection(LookupError):
-    """There is no such connection (any more): the settings changed while it had work."""
+    """No such connection is configured; it may have been removed while it had jobs."""
 
 
 class Registry:
-    """All connections, and the catalogue."""
+    """All connections and the catalogue."""
 
     def __init__(self, catalog: Catalog, connections: Iterable[Connection]) -> None:
         self.catalog = catalog
@@ -69,10 +69,10 @@ class Registry:
 
     @classmethod
     def open(cls, settings: Settings, clients: Clients, clock: Clock = utc_now) -> "Registry":
-        """Every connection of the settings. Connects lazily; ``clients`` stay the caller's to close.
+        """Open all configured connections. Nothing is sent yet; the caller closes ``clients``.
 
         Raises:
-            SettingsError: names every key that is wrong, and the fix.
+            SettingsError: lists every invalid setting with its fix.
         """
         catalog = Catalog.load(settings.models, settings.aliases, clock)
         connections = []
@@ -100,13 +100,13 @@ class Registry:
         try:
             return self.connections[name]
         except KeyError:
-            raise UnknownConnection(f"connections.{name} is no longer configured, and still has work") from None
+            raise UnknownConnection(f"connections.{name} is no longer configured but has unfinished jobs") from None
 
     def provider(self, connection: str) -> Provider:
         return self.connection(connection).provider
 
     def sharing(self, connection: str) -> tuple[str, ...]:
-        """The connections, itself included, that lead to the same upstream account."""
+        """The connections to the same upstream account, including this one."""
         account = self.connection(connection).account
         return tuple(name for name, other in self.connections.items() if other.account == account)
 
@@ -114,18 +114,18 @@ class Registry:
         return self.connection(connection).max_concurrent
 
     def poll_interval(self, connection: str) -> float:
-        """Seconds between two looks at a remote job."""
+        """Seconds between two polls of a remote job."""
         return self.connection(connection).poll_interval
 
     def routes(self, model: str) -> tuple[Route, ...]:
-        """The ways to buy a film of a model, in the order of the configuration; none for an unknown model."""
+        """The routes for a model in the order of the configuration; empty for an unknown model."""
         known = self.catalog.get(model)
         if known is None:
             return ()
         return tuple(Route(connection.name, known.facts.upstream) for connection in self._serving(known))
 
     def route(self, model: str, connection: str) -> Route:
-        """The way to buy a film of a model on a connection that serves it."""
+        """The route for a model through a connection that serves it."""
         return next(route for route in self.routes(model) if route.connection == connection)
 
     def connections_of(self, model: str) -> tuple[str, ...]:
@@ -138,7 +138,7 @@ class Registry:
         return tuple(model.name for model in self.catalog if known.serves(model))
 
     def models(self) -> tuple[Offer, ...]:
-        """Every model of the catalogue, by name."""
+        """All models of the catalogue, by name."""
         return tuple(
             Offer(model, tuple(connection.name for connection in self._serving(model))) for model in self.catalog
         )
@@ -153,7 +153,9 @@ def _open(name: str, configured: ConnectionSettings, clients: Clients) -> Connec
         raise SettingsError(problem)
     credential = configured.api_key.get_secret_value() if configured.api_key else None
     if credential is not None and not (credential.isascii() and credential.isprintable()):
-        raise SettingsError(f"{credential_variable(name)}: holds a line break or another character that no key has")
+        raise SettingsError(
+            f"{credential_variable(name)}: contains a line break or another character that is not printable ASCII"
+        )
     access = Access(
         base_url=str(configured.base_url) if configured.base_url else None,
         credential=credential,
@@ -170,7 +172,7 @@ def _open(name: str, configured: ConnectionSettings, clients: Clients) -> Connec
     except BadAccess as error:
         fix = f"; set {credential_variable(name)}" if error.key == "api_key" else ""
         raise SettingsError(f"connections.{name}.{error}{fix}") from None
-    provider.traits = _overruled(provider.traits, configured)
+    provider.traits = _with_overrides(provider.traits, configured)
     return Connection(
         name=name,
         provider=provider,
@@ -182,8 +184,8 @@ def _open(name: str, configured: ConnectionSettings, clients: Clients) -> Connec
     )
 
 
-def _overruled(traits: Traits, configured: ConnectionSettings) -> Traits:
-    """A provider's facts with what the operator knows better."""
+def _with_overrides(traits: Traits, configured: ConnectionSettings) -> Traits:
+    """A provider's traits with the operator's overrides."""
     if configured.visibility_delay is not None:
         traits = replace(traits, visibility_delay=timedelta(seconds=configured.visibility_delay))
     if configured.lookup_proves_absence is not None:
@@ -195,7 +197,7 @@ def _provider_problem(key: str, provider: str) -> str | None:
     if provider in ADAPTERS:
         return None
     *others, last = ADAPTERS
-    near = suggest(provider, ADAPTERS) or f"; there are {', '.join(others)} and {last}"
+    near = suggest(provider, ADAPTERS) or f"; use {', '.join(others)} or {last}"
     return f"{key}.provider: there is no provider {provider}{near}"
 
 
@@ -210,9 +212,9 @@ def _model_problems(connection: Connection, catalog: Catalog) -> Iterator[str]:
             yield f"{key}: {name} is a model of {model.facts.provider}, not of {connection.provider.name}"
     for model in filter(connection.serves, catalog):
         for option in sorted(traits.reserved_options.intersection(model.facts.options)):
-            yield f"models.{model.name}.options: {option} is not the caller's to set; remove it"
+            yield f"models.{model.name}.options: {option} is set by the gateway; remove it"
         if model.facts.audio == "optional" and not traits.switches_audio:
             yield (
                 f"models.{model.name}.audio: connections.{connection.name} cannot switch sound on and off; "
-                "say none or always"
+                "use none or always"
             )

@@ -1,4 +1,4 @@
-"""HTTP for the catalogue."""
+"""HTTP routes of the model catalogue."""
 
 from typing import Annotated
 
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 @router.get(
     "",
     operation_id="list_models",
-    summary="What can be ordered, and what it costs",
+    summary="List models with their options and prices",
     responses=problems.responses("unauthenticated", "forbidden"),
 )
 async def list_models(
@@ -29,6 +29,6 @@ async def list_models(
     opened: Annotated[Registry, Depends(registry)],
     available: bool | None = None,
 ) -> ModelList:
-    """`available=true` leaves out what no configured connection serves."""
+    """`available=true` omits models that no configured connection serves."""
     offers = [offer for offer in opened.models() if available is None or offer.available == available]
     return ModelList(data=[ModelView.of(offer) for offer in offers], aliases=opened.catalog.aliases)

@@ -1,16 +1,17 @@
-"""Runway's API: one account, one task format, many makers' models. Text to video.
+"""Adapter for Runway's API: one account and one task format for the models of several vendors. Text to video.
 
 Sources, read in 2026-11: the Python SDK runwayml 5.24.0, and docs.dev.runwayml.com on errors, task failures, usage
 tiers and assets.
 
-* No idempotency key, no list of tasks and no callback: a lost reply can never be resolved.
-* ``THROTTLED`` means accepted and in line for our own concurrency; it starts by itself, so it is pending.
-* ``estimatedCost`` is the most that a task can cost; ``cost`` of an ended one is the real charge, 0 when refunded.
-  A credit is one US cent.
-* DELETE cancels what is not finished, without a promise that the render stops, and without a refund once it runs; what
-  is finished it deletes. Afterwards the task may be ``CANCELLED`` with its cost, or not be known any more. So a cancel
-  is *requested*: poll for the cost right before it, and once more after it.
-* Output URLs are signed and live for 24–48 hours; reading the task again gives fresh ones.
+* There is no idempotency key, no list of tasks and no callback: a lost reply can never be resolved.
+* ``THROTTLED`` means accepted and waiting for the account's concurrency limit; the task starts by itself, so it is
+  pending.
+* ``estimatedCost`` is the highest cost of a task; ``cost`` of an ended task is the real charge, 0 if refunded. A credit
+  is one US cent.
+* DELETE cancels an unfinished task, without a guarantee that the render stops, and without a refund once it runs; it
+  deletes a finished task. Afterwards the task is ``CANCELLED`` with its cost, or unknown. So a cancel is only
+  *requested*: poll for the cost right before and once after it.
+* Output URLs are signed and valid for 24–48 hours; reading the task again returns new ones.
 """
 
 from collections.abc import Mapping
@@ -31,10 +32,10 @@ from app.providers.base import (
     Finished,
     Lookup,
     Missing,
-    Order,
     Pending,
     PollOutcome,
     Provider,
+    ProviderRequest,
     Rejected,
     Traits,
     Unreadable,
@@ -49,8 +50,8 @@ FINISHED = {"SUCCEEDED"}
 FAILED = {"FAILED"}
 CANCELED = {"CANCELLED"}
 
-# The beginning of a task's `failureCode`, first match first: whose fault, whether the same request may succeed, and
-# whether it is charged where the task does not tell its cost. A third segment is only a hint, says Runway.
+# By prefix of a task's `failureCode`, first match wins: the fault, whether the same request may succeed, and whether it
+# is charged if the task shows no cost. Runway documents further segments as hints only.
 FAILURES = (
     ("SAFETY.INPUT", Fault.PROMPT, False, Billed.YES),
     ("SAFETY.OUTPUT", Fault.OUTPUT_MODERATION, False, Billed.UNKNOWN),
@@ -60,7 +61,7 @@ FAILURES = (
 )
 NO_CODE = "INTERNAL"
 
-# A refused create, by HTTP status. 429 is the quota of the last 24 hours: too many at once are THROTTLED instead.
+# A refused create, by HTTP status. 429 is the quota of the last 24 hours: excess concurrency is THROTTLED instead.
 REFUSALS = {
     401: (Fault.ACCOUNT, False),
     402: (Fault.QUOTA, False),
@@ -68,7 +69,7 @@ REFUSALS = {
     429: (Fault.QUOTA, True),
 }
 OTHER_REFUSAL = (Fault.INPUT, False)
-# What the words of a refusal mean; the status of an empty balance is not documented.
+# Words that classify a refusal; the status for an empty balance is not documented.
 WORDS_OF_REFUSAL = (
     ("moderation", Fault.PROMPT),
     ("content policy", Fault.PROMPT),
@@ -76,7 +77,7 @@ WORDS_OF_REFUSAL = (
     ("enough credits", Fault.QUOTA),
 )
 
-# A refused cancel. A 404 confirms nothing: polling will tell whether the task is gone.
+# A refused cancel. A 404 is no confirmation: polling resolves whether the task is gone.
 REFUSED_CANCELS = {400: CancelOutcome.NOT_CANCELLABLE}
 
 BASE_URL = "https://api.dev.runwayml.com"
@@ -85,7 +86,7 @@ USD_PER_CREDIT = Decimal("0.01")
 TRAITS = Traits(
     lookup=Lookup.NONE,
     bills_on=BillsOn.ACCEPTANCE,
-    poll_interval=timedelta(seconds=6),  # at most every 5 s for each task
+    poll_interval=timedelta(seconds=6),  # documented: at most every 5 s per task
     result_ttl=timedelta(hours=24),
     cancels=True,
     switches_audio=True,
@@ -102,7 +103,7 @@ class Runway(Provider):
 
     @classmethod
     def open(cls, access: Access, clients: Clients) -> Self:
-        access.refuse_dialect("Runway")
+        access.refuse_dialect_settings("Runway")
         if access.credential is None:
             raise BadAccess("api_key", "is not set")
         headers = {"Authorization": f"Bearer {access.credential}", "X-Runway-Version": VERSION}
@@ -110,7 +111,7 @@ class Runway(Provider):
 
     # Create -----------------------------------------------------------------------------------------------------------
 
-    def order_call(self, order: Order, ref: UUID, callback_url: str | None = None) -> Call:
+    def order_call(self, order: ProviderRequest, ref: UUID, callback_url: str | None = None) -> Call:
         del ref, callback_url
         fields: dict[str, Any] = {
             **order.options,
@@ -119,9 +120,9 @@ class Runway(Provider):
             "ratio": f"{order.width}:{order.height}",
             "duration": order.seconds,
         }
-        # Each model has its own strict schema: what was not asked for is not sent.
-        wishes = {"seed": order.seed, "audio": order.audio, "negativePrompt": order.negative_prompt}
-        fields |= {name: value for name, value in wishes.items() if value is not None}
+        # Each model has its own strict schema, so unset fields are not sent.
+        optional = {"seed": order.seed, "audio": order.audio, "negativePrompt": order.negative_prompt}
+        fields |= {name: value for name, value in optional.items() if value is not None}
         headers = {"Content-Type": "application/json"}
         return Call("POST", "/v1/text_to_video", headers=headers, body=json_body(fields))
 
@@ -152,7 +153,7 @@ class Runway(Provider):
             return self._read_task(obj(body), status)
         if reply.status == 404 and isinstance(obj(body).get("error"), str):
             return Missing()
-        words = text(obj(body).get("error")) or f"{len(reply.body)} bytes that are not this task"
+        words = text(obj(body).get("error")) or f"unexpected body of {len(reply.body)} bytes"
         return Unreadable(f"HTTP {reply.status}: {words}", retry_after(reply))
 
     def _read_task(self, task: Mapping[str, Any], status: str) -> PollOutcome:

@@ -1,4 +1,4 @@
-"""Models as callers see them."""
+"""Response models of the model catalogue."""
 
 from datetime import date
 from decimal import Decimal
@@ -10,27 +10,29 @@ from app.providers.registry import Offer
 
 
 class ModelView(BaseModel):
-    """What can be asked of one model, and what it costs."""
+    """The options and the price of one model."""
 
-    name: str = Field(description="What to send as `model`.", examples=["runway/gen4.5"])
+    name: str = Field(description="The value of `model` in a request.", examples=["runway/gen4.5"])
     provider: str
     description: str
-    available: bool = Field(description="Whether a configured connection serves it and it is not retired.")
-    connections: list[str] = Field(description="Which upstream accounts serve it, in the order they are tried.")
-    seconds: list[int] = Field(description="Lengths that can be ordered.")
+    available: bool = Field(description="Whether a configured connection serves the model and it is not retired.")
+    connections: list[str] = Field(
+        description="The upstream accounts that serve the model, in the order in which they are tried."
+    )
+    seconds: list[int] = Field(description="The supported video lengths in seconds.")
     default_seconds: int
-    sizes: list[str] = Field(description="`WIDTHxHEIGHT` in pixels.")
+    sizes: list[str] = Field(description="The supported sizes, `WIDTHxHEIGHT` in pixels.")
     default_size: str
-    prompt_chars: int = Field(description="The longest prompt.")
+    prompt_chars: int = Field(description="The maximum length of the prompt in characters.")
     seed: bool
     negative_prompt: bool
     audio: Literal["none", "optional", "always"]
-    provider_options: list[str] = Field(description="What may be passed through in `provider_options`.")
+    provider_options: list[str] = Field(description="The names that `provider_options` may contain.")
     usd_per_second: str | dict[str, str] | None = Field(
-        description="The price, or one for each size; null when it is not known."
+        description="The price in USD per second, or one per size; null if unknown."
     )
-    typical_seconds: float = Field(description="How long a render usually takes.")
-    sunset: date | None = Field(description="The last day on which it is offered.")
+    typical_seconds: float = Field(description="The typical render time in seconds.")
+    sunset: date | None = Field(description="The last day (UTC) on which the model is offered.")
 
     @classmethod
     def of(cls, offer: Offer) -> Self:
@@ -57,10 +59,10 @@ class ModelView(BaseModel):
 
 
 class ModelList(BaseModel):
-    """All models of the catalogue, and this gateway's other names for them."""
+    """All models of the catalogue, and the aliases configured for them."""
 
     data: list[ModelView]
-    aliases: dict[str, str] = Field(description="Short names: each can be sent as `model` too.")
+    aliases: dict[str, str] = Field(description="Aliases and their models: an alias can be sent as `model`.")
 
 
 def _price(rate: Decimal | dict[str, Decimal] | None) -> str | dict[str, str] | None:

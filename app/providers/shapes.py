@@ -1,4 +1,4 @@
-"""Picture sizes: what they are called, and which is nearest to what somebody wants."""
+"""Video sizes: their ratio and resolution labels, and the nearest supported size."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ RATIO_TOLERANCE = 0.02
 RATIOS = ("16:9", "9:16", "1:1", "4:3", "3:4", "21:9", "9:21", "3:2", "2:3")
 
 
-@lru_cache(maxsize=1024)  # the sizes of a model are read at every order
+@lru_cache(maxsize=1024)  # the sizes of a model are parsed for every request
 def parse(text: str, separator: str = "x") -> Size:
     """The two sides of a size such as ``1280x720``, or of a ratio such as ``16:9``."""
     width, height = text.split(separator)
@@ -23,17 +23,17 @@ def ratio(size: Size) -> float:
 
 
 def short_side(size: Size) -> int:
-    """What a resolution such as ``720p`` counts."""
+    """The side that a resolution such as ``720p`` refers to."""
     return min(size)
 
 
 def has_ratio(size: Size, wanted: float) -> bool:
-    """Whether a size is close enough to a ratio to be called by it."""
+    """Whether a size has a ratio, within the tolerance."""
     return abs(math.log(ratio(size) / wanted)) <= RATIO_TOLERANCE
 
 
 def ratio_label(size: Size) -> str:
-    """A size's ratio by its usual name, else in the smallest numbers."""
+    """The ratio of a size: its usual label, else the reduced fraction."""
     usual = next((name for name in RATIOS if has_ratio(size, ratio(parse(name, ":")))), None)
     divisor = math.gcd(*size)
     return usual or f"{size[0] // divisor}:{size[1] // divisor}"
@@ -44,7 +44,7 @@ def resolution_label(size: Size) -> str:
 
 
 def nearest(sizes: Sequence[Size], wanted_ratio: float, wanted_short_side: int) -> Size:
-    """The size whose ratio, and then whose resolution, is nearest to what is wanted; the first one of equals."""
+    """The size nearest to the wanted values, first by ratio and then by resolution; the first of equals."""
 
     def distance(size: Size) -> tuple[float, float]:
         off = abs(math.log(ratio(size) / wanted_ratio))

@@ -1,4 +1,4 @@
-"""What a provider offers, as facts that the engine decides by."""
+"""Properties of a provider on which the engine bases its decisions."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,11 +6,11 @@ from enum import StrEnum
 
 
 class Lookup(StrEnum):
-    """How the outcome of a lost reply can be found out."""
+    """How a lost reply can be resolved."""
 
-    REPLAY = "replay"  # the same bytes, sent again, give the same record: the provider knows them by a key
-    REFERENCE = "reference"  # the provider keeps our reference and finds the record by it
-    LIST = "list"  # the provider lists recent records with enough detail to match
+    REPLAY = "replay"  # resending the same bytes returns the same remote job: the provider honours an idempotency key
+    REFERENCE = "reference"  # the provider stores our reference and can be queried by it
+    LIST = "list"  # the provider lists recent remote jobs with enough detail to match
     NONE = "none"
 
 
@@ -24,20 +24,20 @@ class BillsOn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What an adapter's provider offers. Facts, with their source in the adapter's docstring.
+    """The properties of one provider. The adapter's docstring names the sources.
 
     ``lookup_proves_absence``: a look-up that finds nothing, after ``visibility_delay``, proves that nothing was
-    accepted; only that permits a second purchase. ``callbacks``: an order can name a URL that the provider calls when
-    the render changes. ``switches_audio``: an order can say whether it wants sound. ``reserved_options``: request
-    fields that are ours, or unsafe, so never a caller's ``provider_options``.
+    accepted; only then is a second submission allowed. ``callbacks``: a create can name a URL that the provider calls
+    on status changes. ``switches_audio``: a create can turn sound on or off. ``reserved_options``: request fields that
+    the gateway sets, or that are unsafe; callers cannot set them in ``provider_options``.
     """
 
     lookup: Lookup
     bills_on: BillsOn
     poll_interval: timedelta
     lookup_proves_absence: bool = False
-    visibility_delay: timedelta = timedelta(0)  # until a new record must show up in a look-up
-    result_ttl: timedelta | None = None  # how long a result can be fetched
+    visibility_delay: timedelta = timedelta(0)  # by then a look-up shows a new remote job
+    result_ttl: timedelta | None = None  # how long a result can be downloaded
     cancels: bool = False
     callbacks: bool = False
     switches_audio: bool = False

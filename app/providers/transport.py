@@ -1,13 +1,13 @@
-"""How bytes reach a provider: the one place that knows the HTTP client.
+"""HTTP requests to providers: the only module that uses the HTTP client.
 
-Two kinds of requests. A *paid* one gets a fresh connection, one absolute deadline and no second try, and its error
-says whether a byte can have left. Every other one shares kept-alive connections. The credential goes to the
-connection's own origin and nowhere else, redirects included. Where a provider sends us for a film, private addresses
-are refused unless they are the connection's own origin or the operator allows them.
+There are two kinds of requests. A *paid* request uses a new connection, one absolute deadline and no retry, and its
+error tells whether any byte can have been sent. All other requests share keep-alive connections. The credential is sent
+to the connection's own origin only, also after redirects. Result URLs with private addresses are refused unless they
+are on the connection's own origin or the operator allows them.
 
     TransportError
-    ├── NotSent     proven: no connection was made, so the provider has seen nothing
-    └── NoReply     anything may have happened at the other side
+    ├── NotSent     no connection was made: the provider has not received the request
+    └── NoReply     the request may have been received and executed
 """
 
 import asyncio
@@ -35,22 +35,22 @@ USER_AGENT = "filmgate"
 
 
 class TransportError(Exception):
-    """Base. The text is for operators."""
+    """Base class. The text is for operators."""
 
 
 class NotSent(TransportError):
-    """No connection was made (DNS, refused, TLS, time-out while connecting): nothing was bought."""
+    """No connection was made (DNS, refused, TLS, connect timeout): nothing was submitted."""
 
 
 class NoReply(TransportError):
-    """A connection was made and no whole reply came back: the outcome is unknown."""
+    """A connection was made but no complete reply arrived: the result is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request to a provider. ``path`` is relative to the connection's base URL, or a whole URL.
+    """One HTTP request to a provider. ``path`` is relative to the connection's base URL, or an absolute URL.
 
-    ``authorized`` says whether the connection's credential goes along; to another origin it never does.
+    ``authorized`` sends the connection's credential, but never to another origin.
     """
 
     method: str
@@ -63,9 +63,9 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One HTTP answer, read whole. ``headers`` have lower-case names.
+    """One HTTP reply, read completely. ``headers`` have lower-case names.
 
-    ``body`` is as it came; :meth:`json` and :attr:`text` are without the connection's secrets.
+    ``body`` is unchanged; in :meth:`json` and :attr:`text` the connection's secrets are redacted.
     """
 
     status: int
@@ -75,21 +75,21 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The body as text that can be stored."""
+        """The body as text that the database can store."""
         return self.scrubber.text(text_of(self.body))
 
     def json(self) -> Any:
-        """The decoded body, or None when it is not JSON (NaN and Infinity are not).
+        """The decoded body, or None if it is not JSON (NaN and Infinity are not).
 
-        What a database cannot hold is replaced, because it must never keep an answer from being written down: NUL and
-        half surrogate pairs in texts, numbers too large for a float.
+        Values that the database cannot store are replaced, so that every reply can be recorded: NUL and lone surrogates
+        in text, numbers too large for a float.
         """
         try:
-            value = _storable(json.loads(self.body, parse_constant=_no_json))
+            value = _storable(json.loads(self.body, parse_constant=_reject_constant))
         except (ValueError, RecursionError):
             return None
-        # Decoded first: taken out of the bytes, a secret would leave half an escape. Most replies hold none.
-        return self.scrubber.value(value) if self.scrubber.suspects(self.body) else value
+        # Redact after decoding: in the raw bytes, redaction could cut an escape sequence. Most replies have no secret.
+        return self.scrubber.value(value) if self.scrubber.may_contain_secret(self.body) else value
 
 
 def _storable(value: Any) -> Any:
@@ -103,21 +103,21 @@ def _storable(value: Any) -> Any:
 
 
 def text_of(data: bytes) -> str:
-    """Bytes of a provider as text that can be stored."""
+    """Bytes from a provider as text that the database can store."""
     return data.decode(errors="replace").replace("\x00", "\ufffd")
 
 
-def _no_json(constant: str) -> NoReturn:
+def _reject_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
 def json_body(fields: Mapping[str, Any]) -> bytes:
-    """Fields as JSON, the same bytes every time: a replay must equal the original."""
+    """Fields as JSON with deterministic bytes: a replay must equal the original."""
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def multipart_body(fields: Mapping[str, str], boundary: UUID) -> tuple[bytes, str]:
-    """Text fields as multipart/form-data: (body, content type). RFC 7578, the same bytes for the same boundary."""
+    """Text fields as multipart/form-data (RFC 7578): body and content type, deterministic for a given boundary."""
     mark = boundary.hex
     parts = [
         f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -127,7 +127,7 @@ def multipart_body(fields: Mapping[str, str], boundary: UUID) -> tuple[bytes, st
 
 
 class Transport:
-    """Requests to one connection: its base URL, its credential headers, its time-outs."""
+    """Requests to one connection, with its base URL, credential headers and timeouts."""
 
     def __init__(
         self,
@@ -148,33 +148,33 @@ class Transport:
         self._scrubber = Scrubber(secrets)
 
     async def send(self, call: Call, *, fresh: bool = False) -> Reply:
-        """A request that costs nothing: status, cancel, list. ``fresh``: over a new connection.
+        """Send a free request: status, cancel, list. ``fresh`` uses a new connection.
 
         Raises:
-            NotSent, NoReply: as their names say; either may be tried again.
+            NotSent, NoReply: the request may be retried after either.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout
         return await self._exchange(self._clients.paid if fresh else self._clients.shared, call, deadline)
 
     async def send_paid(self, call: Call, deadline: float) -> Reply:
-        """A request that buys something: sent once, on a fresh connection, before ``deadline`` (event-loop time).
+        """Send a paid request once, over a new connection, before ``deadline`` (event-loop time).
 
         Raises:
-            NotSent: proven; it may be sent again.
-            NoReply: it may have been accepted; it must not be sent again.
+            NotSent: proven not sent; it may be sent again.
+            NoReply: it may have been accepted and must not be sent again.
         """
         if deadline <= asyncio.get_running_loop().time():
-            raise NotSent("the deadline passed before it was sent")
+            raise NotSent("the deadline passed before the request was sent")
         return await self._exchange(self._clients.paid, call, deadline)
 
     @asynccontextmanager
     async def stream(self, call: Call, *, fresh: bool = False) -> AsyncIterator["Download"]:
-        """A large answer, as it arrives. Redirects are followed, each to its own origin's rights.
+        """Stream a large reply. Redirects are followed; credentials and address rules are applied to each origin anew.
 
-        ``fresh``: over a new connection, where it goes to the connection's origin.
+        ``fresh`` uses a new connection for requests to the connection's origin.
 
         Raises:
-            NotSent, NoReply: on opening it; :meth:`Download.chunks` raises NoReply when the stream breaks off.
+            NotSent, NoReply: when opening; :meth:`Download.chunks` raises NoReply if the stream breaks off.
         """
         response = await self._open(call, fresh=fresh)
         try:
@@ -228,12 +228,12 @@ class Transport:
             raise self._classified(error, connected=trace.connected) from error
 
     def _classified(self, error: BaseException, *, connected: bool) -> TransportError:
-        # The text of an error may quote what came over the wire.
+        # The text of an error may quote received data.
         return _classified(self._scrubber.value(_described(error)), connected=connected)
 
     def _url(self, call: Call) -> URL:
         absolute = call.path.startswith(("http://", "https://"))
-        # A signed URL must arrive byte for byte.
+        # A signed URL must be sent byte for byte.
         url = URL(call.path if absolute else self._base_url + call.path, encoded=absolute)
         return url.update_query(call.query) if call.query else url
 
@@ -250,17 +250,17 @@ class Transport:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A streamed answer: its status and headers are known, its body is still arriving."""
+    """A streamed reply: status and headers are available, the body is still arriving."""
 
     status: int
     headers: Mapping[str, str]
     _response: aiohttp.ClientResponse = field(repr=False)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, in pieces as they come.
+        """The body, in chunks as they arrive.
 
         Raises:
-            NoReply: it broke off, or nothing came for too long.
+            NoReply: the stream broke off or timed out.
         """
         try:
             async for chunk in self._response.content.iter_any():
@@ -270,7 +270,7 @@ class Download:
 
 
 class Clients:
-    """The HTTP clients of a process. Open once inside the running loop, share, close at the end."""
+    """The HTTP clients of a process. Create once inside the running loop, share, close at shutdown."""
 
     def __init__(self, *, connections: int = 200) -> None:
         trace = aiohttp.TraceConfig()
@@ -280,7 +280,7 @@ class Clients:
             "trace_configs": [trace],
             "timeout": aiohttp.ClientTimeout(total=None),
             "cookie_jar": aiohttp.DummyCookieJar(),
-            # Nothing is packed, so nothing can be a bomb, and a film has the length that is announced.
+            # No compression: no decompression bombs, and Content-Length is the length of the video.
             "headers": {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             "auto_decompress": False,
         }
@@ -288,7 +288,7 @@ class Clients:
         self.guarded = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, socket_factory=_open_public), **common
         )
-        # A kept-alive connection may be closed by the other side just as we write: then nobody knows what was read.
+        # No keep-alive: if a reused connection closes during the write, it is unknown what the server received.
         self.paid = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), **common)
 
     async def close(self) -> None:
@@ -296,7 +296,7 @@ class Clients:
 
 
 def _open_public(target: aiohttp.AddrInfoType) -> socket.socket:
-    # Here the address is final: no spelling, redirect or second DNS answer gets around it.
+    # Checks the resolved address, which alternative spellings, redirects and DNS rebinding cannot bypass.
     family, kind, protocol, _, address = target
     if not permitted(ip_address(address[0])):
         raise OSError("the address is not on the public internet")
@@ -312,7 +312,7 @@ def _described(error: BaseException) -> str:
 
 
 def _classified(text: str, *, connected: bool) -> TransportError:
-    # The exception's class cannot tell: ReadError came back both with 0 and with 1 charge. The connection can.
+    # Decided by the connection, not by the class of the exception: ReadError was observed with and without a charge.
     return NoReply(text) if connected else NotSent(text)
 
 

@@ -1,0 +1,1 @@
+"""The stand-in upstream: one dialect per file."""

@@ -1,6 +1,6 @@
-"""Callbacks: the only requests that the sandbox makes. Signed by Standard Webhooks where there is a secret.
+"""Callbacks: the only requests that the sandbox sends. Signed by Standard Webhooks if there is a secret.
 
-Those to one URL come one after the other, each once: no source says that Kling tries one again.
+Callbacks to one URL are sent in order, each once: no source says that Kling retries them.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One callback, ready to go."""
+    """One callback, ready to send."""
 
     headers: Mapping[str, str]
     body: bytes
 
 
 class Callbacks:
-    """Calls back. Open inside the running loop with the first call, and closed at the end."""
+    """Sends callbacks. The HTTP client opens with the first one; call :meth:`close` at shutdown."""
 
     def __init__(self, secret: str | None) -> None:
         self._webhook = Webhook(secret) if secret else None
@@ -39,21 +39,21 @@ class Callbacks:
         self._last: dict[str, asyncio.Task[None]] = {}
         self._calls: set[asyncio.Task[None]] = set()
 
-    def tell(self, url: str, content: Mapping[str, Any], script: Script) -> None:
-        """Call ``url`` with this content, soon; its script may spoil it."""
+    def send(self, url: str, content: Mapping[str, Any], script: Script) -> None:
+        """Schedule a callback; the script may forge or duplicate it."""
         messages = tuple(self._messages(content, script.asked.get("callback")))
         call = asyncio.create_task(self._call(url, messages, self._last.get(url)))
         self._last[url] = call
         self._calls.add(call)
         call.add_done_callback(partial(self._over, url))
 
-    async def told(self, url: str) -> None:
-        """Wait until ``url`` has been told all there was to tell."""
+    async def wait_sent(self, url: str) -> None:
+        """Wait until all callbacks to ``url`` are sent."""
         if url in self._last:
             await asyncio.wait((self._last[url],))
 
     async def forget(self) -> None:
-        """Give up what is under way."""
+        """Cancel the callbacks in progress."""
         calls = tuple(self._calls)
         for call in calls:
             call.cancel()

@@ -1,6 +1,6 @@
-"""How often each bracket has had its effect.
+"""Counts how often each bracket has been applied.
 
-A count is kept per dialect and prompt, or per remote job, for the life of the process or until the ledger is forgotten.
+A count is per dialect and prompt, or per remote job. It lasts until the process ends or the ledger is cleared.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from app.sandbox.script import Refusal, Script
 
 
 class Reading(StrEnum):
-    """What comes of one status read."""
+    """The result of one status read."""
 
     STRAIGHT = "straight"
     UNAVAILABLE = "unavailable"
@@ -28,7 +28,7 @@ class Counts:
         self._used.clear()
 
     def refusal(self, dialect: str, prompt: str, script: Script) -> Refusal | None:
-        """Whether this create is turned down, and why."""
+        """Why this create is refused; None if it is not."""
         if self._take(dialect, prompt, script, "500"):
             return Refusal.SERVER_ERROR
         if self._take(dialect, prompt, script, "429"):
@@ -39,12 +39,12 @@ class Counts:
         """Whether the reply to this accepted create is lost: once per prompt and reference."""
         return script.has("lose-reply") and self._once(dialect, prompt, "lose-reply", reference or "")
 
-    def dooms(self, dialect: str, prompt: str, script: Script) -> bool:
-        """Whether the job of this accepted create is lost after its first status read: the first one of its prompt."""
+    def loses_job(self, dialect: str, prompt: str, script: Script) -> bool:
+        """Whether the server loses this job after its first status read; true for the first job with the prompt."""
         return script.has("forget") and self._once(dialect, prompt, "forget")
 
     def reading(self, dialect: str, prompt: str, script: Script) -> Reading:
-        """What comes of this status read."""
+        """The result of this status read."""
         if not script.asked:
             return Reading.STRAIGHT
         if self._take(dialect, prompt, script, "flaky"):
@@ -60,7 +60,7 @@ class Counts:
         return self._take("", remote_id, script, "elsewhere")
 
     def reaches_home(self, remote_id: str, script: Script, kind: str) -> bool:
-        """Whether this request of a kind reaches the replica that has the job: the first of every ``[replicas:n]``."""
+        """Whether this request reaches the replica that has the job: the first of every n, for ``[replicas:n]``."""
         if not script.has("replicas"):
             return True
         key = (remote_id, "replicas", kind)

@@ -1,7 +1,7 @@
-"""What every dialect shares: who may call, what a scripted create does, how a video is handed out.
+"""What all dialects share: authentication, scripted creates and reads, and delivery of videos.
 
-A dialect says in its own words what the sandbox means: it reads an order out of a request, and writes a remote job and
-a :class:`Problem` in its provider's shapes.
+A dialect is one provider's wire format: it parses a create, and writes remote jobs and :class:`Problem` errors in the
+provider's shapes.
 """
 
 import asyncio
@@ -20,24 +20,24 @@ from app.sandbox import script as scripts
 from app.sandbox.callbacks import Callbacks
 from app.sandbox.counts import Counts, Reading
 from app.sandbox.fingerprint import burn
-from app.sandbox.ledger import Bill, Ledger, Purchase
+from app.sandbox.ledger import Bill, Ledger, Submission
 from app.sandbox.picture import Shot
 from app.sandbox.problem import Problem
 from app.sandbox.script import Refusal, Script
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.store import RemoteJob, Store
-from app.sandbox.video_files import Film
-from app.sandbox.wire import HTML_PAGE, EndlessFilm, LostReply, TruncatedFilm, file_reply, json_reply
+from app.sandbox.video_files import Video
+from app.sandbox.wire import HTML_PAGE, EndlessVideo, LostReply, TruncatedVideo, file_reply, json_reply
 
 REFERENCE_HEADER = "x-filmgate-submission"
-GARBAGE = b"This was going to be a film. " * 4096
+GARBAGE = b"This was going to be a video. " * 4096
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """The parts that the dialects work with."""
+    """The components that the dialects use."""
 
     settings: SandboxSettings
     store: Store
@@ -47,10 +47,10 @@ class Sandbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a create asks for, once it is known to be valid.
+class CreateRequest:
+    """A validated create.
 
-    ``external_id`` is the caller's own name for the job, ``callback_url`` where its changes are told.
+    ``external_id`` is the caller's id for the job; ``callback_url`` receives its phase changes.
     """
 
     prompt: str
@@ -72,21 +72,21 @@ class Dialect(ABC):
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
 
-    # What a dialect says --------------------------------------------------------------------------------------------
+    # What a dialect defines -------------------------------------------------------------------------------------------
 
     @abstractmethod
     def routes(self) -> list[Route]: ...
 
     @abstractmethod
-    async def read_order(self, request: Request) -> Order:
-        """The order in a create.
+    async def read_create(self, request: Request) -> CreateRequest:
+        """Parse and validate a create.
 
         Raises:
-            Problem: it is not valid.
+            Problem: it is invalid.
         """
 
     @abstractmethod
-    def bill(self, order: Order) -> Bill: ...
+    def bill(self, create: CreateRequest) -> Bill: ...
 
     @abstractmethod
     def new_remote_id(self) -> str: ...
@@ -107,13 +107,13 @@ class Dialect(ABC):
         del request
         return self.error(Problem(error.status_code, error.detail))
 
-    def lane(self, order: Order) -> str | None:
-        """What limits how many jobs run at once, if anything does."""
-        del order
+    def concurrency_key(self, create: CreateRequest) -> str | None:
+        """The key under which concurrent jobs are limited; None for no limit."""
+        del create
         return None
 
     def check_caller(self, request: Request) -> None:
-        """Look at the credential.
+        """Check the credential.
 
         Raises:
             Problem: it is missing or wrong.
@@ -122,10 +122,10 @@ class Dialect(ABC):
         if key is not None and request.headers.get("authorization") != f"Bearer {key}":
             raise Problem(401, "Incorrect API key provided.", code="invalid_api_key")
 
-    # What all of them do --------------------------------------------------------------------------------------------
+    # What all dialects share ------------------------------------------------------------------------------------------
 
     def route(self, path: str, method: str, handler: Handler) -> Route:
-        """A route that only known callers pass, and whose problems are told in the dialect's shape."""
+        """A route that checks the credential and writes problems in the dialect's shape."""
 
         async def endpoint(request: Request) -> Response:
             try:
@@ -137,11 +137,11 @@ class Dialect(ABC):
         return Route(path, endpoint, methods=[method])
 
     async def create(self, request: Request) -> Response:
-        """A create, with whatever its prompt scripts."""
-        order = await self.read_order(request)
-        script = scripts.read(order.prompt)
+        """Handle a create, with the effects that its prompt scripts."""
+        create = await self.read_create(request)
+        script = scripts.read(create.prompt)
         misbehavior.note_echo(request, script)
-        refusal = self.sandbox.counts.refusal(self.name, order.prompt, script)
+        refusal = self.sandbox.counts.refusal(self.name, create.prompt, script)
         if refusal is not None:
             raise self.refused(refusal)
         if script.asked.get("echo") == "refuse":
@@ -149,43 +149,43 @@ class Dialect(ABC):
         shape = script.asked.get("refuse", "timeout")
         if shape != "timeout":
             return json_reply(misbehavior.REFUSALS[shape], 400)
-        job = self._accept(order, script, request)
-        if script.asked.get("callback") == "early" and order.callback_url is not None:
-            await self.sandbox.callbacks.told(order.callback_url)
+        job = self._accept(create, script, request)
+        if script.asked.get("callback") == "early" and create.callback_url is not None:
+            await self.sandbox.callbacks.wait_sent(create.callback_url)
         return self._created_reply(job)
 
-    def _accept(self, order: Order, script: Script, request: Request) -> RemoteJob:
-        purchase = Purchase(
+    def _accept(self, create: CreateRequest, script: Script, request: Request) -> RemoteJob:
+        submission = Submission(
             dialect=self.name,
             reference=request.headers.get(REFERENCE_HEADER),
-            prompt=order.prompt,
-            model=order.model,
+            prompt=create.prompt,
+            model=create.model,
             remote_id=misbehavior.accepted_id(self.new_remote_id(), script),
-            bill=self.bill(order),
+            bill=self.bill(create),
         )
         return self.sandbox.store.accept(
-            purchase,
-            Shot(script.text, order.width, order.height, order.seconds),
+            submission,
+            Shot(script.text, create.width, create.height, create.seconds),
             script,
-            lane=self.lane(order),
-            external_id=order.external_id,
-            watch=self._watch(order, request),
-            doomed=self.sandbox.counts.dooms(self.name, order.prompt, script),
+            concurrency_key=self.concurrency_key(create),
+            external_id=create.external_id,
+            on_change=self._notifier(create, request),
+            lost_after_read=self.sandbox.counts.loses_job(self.name, create.prompt, script),
         )
 
     def _created_reply(self, job: RemoteJob) -> Response:
-        script, purchase = job.script, job.purchase
+        script, submission = job.script, job.submission
         reply = json_reply(self.created(job), self.created_status)
-        if self.sandbox.counts.loses_reply(self.name, purchase.prompt, script, purchase.reference):
+        if self.sandbox.counts.loses_reply(self.name, submission.prompt, script, submission.reference):
             return LostReply(reply if script.asked["lose-reply"] == "truncate" else None)
         if script.has("refuse"):
             return json_reply(misbehavior.REFUSALS["timeout"], 400)
         return HTMLResponse(HTML_PAGE) if script.has("html") else reply
 
     async def retrieve(self, request: Request) -> Response:
-        """The state of a job, unless its script says otherwise."""
+        """The state of a job, or what its script replaces it with."""
         job = self.job(request)
-        reading = self.sandbox.counts.reading(self.name, job.purchase.prompt, job.script)
+        reading = self.sandbox.counts.reading(self.name, job.submission.prompt, job.script)
         if reading is Reading.UNAVAILABLE:
             raise Problem(503, "The server is currently overloaded with other requests.", kind="server_error")
         if reading is Reading.MISSING:
@@ -195,27 +195,27 @@ class Dialect(ABC):
             reply = json_reply(body | {"status": self.odd_status})
         else:
             reply = self.status_reply(job, body)
-        if job.doomed:
+        if job.lost_after_read:
             self.sandbox.store.lose(job)
         return reply
 
     def status_reply(self, job: RemoteJob, body: dict[str, Any]) -> Response:
-        """A status reply; dialects add headers or a status of their own."""
+        """The status reply; a dialect may add headers or change the HTTP status."""
         del job
         return json_reply(body)
 
-    def _watch(self, order: Order, request: Request) -> Callable[[RemoteJob], None] | None:
-        url = order.callback_url
+    def _notifier(self, create: CreateRequest, request: Request) -> Callable[[RemoteJob], None] | None:
+        url = create.callback_url
         if url is None:
             return None
         callbacks = self.sandbox.callbacks
-        return lambda job: callbacks.tell(url, self.describe(job, request), job.script)
+        return lambda job: callbacks.send(url, self.describe(job, request), job.script)
 
     def job(self, request: Request) -> RemoteJob:
-        """The job that the path names.
+        """The job named in the path.
 
         Raises:
-            Problem: there is none.
+            Problem: there is no such job.
         """
         remote_id = request.path_params["remote_id"]
         job = self.find(remote_id)
@@ -225,45 +225,45 @@ class Dialect(ABC):
         return job
 
     def find(self, remote_id: str) -> RemoteJob | None:
-        """The job of this id, if the request reaches it."""
+        """The job with this id, if the request reaches the replica that has it."""
         job = self.sandbox.store.find(self.name, remote_id)
         if job is None or not self.sandbox.counts.reaches_home(job.id, job.script, "job"):
             return None
         return job
 
     def listed(self, *, newest_first: bool) -> list[RemoteJob]:
-        """The jobs that a list shows, by the server's own times."""
+        """The jobs that a list shows, sorted by the server's clock."""
         jobs = sorted(self.sandbox.store.listed(self.name), key=lambda job: job.created_at)
         return misbehavior.listed(reversed(jobs) if newest_first else jobs, self.sandbox.counts)
 
-    async def deliver(self, job: RemoteJob, film: Film) -> Response:
-        """The finished video, or what the script puts in its place."""
+    async def deliver(self, job: RemoteJob, video: Video) -> Response:
+        """The finished video, or what the script replaces it with."""
         script = job.script
         if script.has("garbage"):
             return Response(GARBAGE, media_type="video/mp4")
         if script.has("truncated"):
-            return TruncatedFilm(film.path)
+            return TruncatedVideo(video.path)
         if script.has("huge"):
-            return EndlessFilm(film.path, declared=script.asked["huge"] == "declared")
+            return EndlessVideo(video.path, declared=script.asked["huge"] == "declared")
         if self.sandbox.settings.fingerprint:
             return Response(await asyncio.to_thread(burn, job.id), media_type="video/mp4")
-        if film.content is not None:
-            return Response(film.content, media_type="video/mp4")
-        return file_reply(film.path, "video/mp4")
+        if video.content is not None:
+            return Response(video.content, media_type="video/mp4")
+        return file_reply(video.path, "video/mp4")
 
     async def deliver_stored(self, job: RemoteJob | None, *, readable: bool = True) -> Response:
-        """A finished video from where result URLs point to: object storage, with words of its own."""
-        if not readable or job is None or job.film is None:
+        """The finished video behind a result URL: object storage, with the error format of object storage."""
+        if not readable or job is None or job.video is None:
             return Response("<Error><Code>AccessDenied</Code></Error>", 403, media_type="application/xml")
         if self.sandbox.counts.downloads_elsewhere(job.id, job.script):
             return Response("<Error><Code>NoSuchKey</Code></Error>", 404, media_type="application/xml")
-        return await self.deliver(job, job.film)
+        return await self.deliver(job, job.video)
 
     def unknown_job(self, remote_id: str) -> Problem:
         return Problem(404, f"Video with id '{remote_id}' not found.")
 
     def refused(self, refusal: Refusal) -> Problem:
-        """Why nothing was accepted."""
+        """The error of a refused create."""
         if refusal is Refusal.SERVER_ERROR:
             return Problem(500, "The server had an error while processing your request.", kind="server_error")
         if refusal is Refusal.RATE_LIMIT:

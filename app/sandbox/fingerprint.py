@@ -1,6 +1,6 @@
-"""A video that names its job: 64 bits of the remote id's hash as black and white blocks.
+"""A video that identifies its job: 64 bits of the remote id's hash as black and white blocks.
 
-A test that reads the picture knows which job a stored video came from, whatever happened to the file on its way.
+Tests decode the picture to prove which job a stored video came from, even if the file was rewritten on the way.
 """
 
 import hashlib
@@ -10,15 +10,15 @@ from fractions import Fraction
 import av
 import numpy as np
 
-BLOCKS = 8  # a side: one block for each of the 64 bits, row by row
-BLOCK_WIDTH, BLOCK_HEIGHT = 20, 12  # together 160x96
+BLOCKS = 8  # per side: one block for each of the 64 bits, row by row
+BLOCK_WIDTH, BLOCK_HEIGHT = 20, 12  # 160x96 pixels in total
 FPS = 2
-BLACK, WHITE, GREY = 16, 235, 128  # of limited range
+BLACK, WHITE, GREY = 16, 235, 128  # limited-range luma
 X264 = {"preset": "ultrafast", "crf": "22", "bf": "0", "threads": "1"}
 
 
 def burn(remote_id: str) -> bytes:
-    """An MP4 of one second, 160x96; about 5 ms of work. Equal ids give equal bytes."""
+    """An MP4 of one second, 160x96; takes about 5 ms. Equal ids give equal bytes."""
     planes = _picture(hashlib.sha256(remote_id.encode()).digest()[: BLOCKS * BLOCKS // 8])
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
@@ -33,7 +33,7 @@ def burn(remote_id: str) -> bytes:
 
 
 def _picture(mark: bytes) -> np.typing.NDArray[np.uint8]:
-    """The three planes of a picture, below each other."""
+    """The three planes of a yuv420p picture, stacked vertically."""
     bits = np.unpackbits(np.frombuffer(mark, dtype=np.uint8)).reshape(BLOCKS, BLOCKS)
     blocks = np.where(bits, np.uint8(WHITE), np.uint8(BLACK))
     luma = np.kron(blocks, np.ones((BLOCK_HEIGHT, BLOCK_WIDTH), dtype=np.uint8))

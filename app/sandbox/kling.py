@@ -1,8 +1,8 @@
-"""Kling's API of the new generation (document-api, read in 2026-11): text to video, tasks, callbacks.
+"""Kling's new-generation API (document-api, read in 2026-11): text to video, tasks, callbacks.
 
-What the sources leave open is decided here as follows, and may differ from Kling: an ``external_task_id`` that is in
-use is refused (1201); the list is newest first; a failed task has no ``billing`` and costs nothing; a field that is not
-documented is refused (1201).
+Where the sources are silent, the sandbox behaves as follows and may differ from Kling: a duplicate ``external_task_id``
+is refused (1201); the list is newest first; a failed task has no ``billing`` and costs nothing; an undocumented field
+is refused (1201).
 """
 
 import secrets
@@ -19,11 +19,11 @@ from starlette.routing import Route
 
 from app.sandbox import misbehavior
 from app.sandbox.counts import Reading
-from app.sandbox.dialect import Dialect, Order
+from app.sandbox.dialect import CreateRequest, Dialect
 from app.sandbox.ledger import Bill
 from app.sandbox.phases import Phase
 from app.sandbox.problem import Problem
-from app.sandbox.script import Refusal, Verdict
+from app.sandbox.script import JobFailure, Refusal
 from app.sandbox.store import RemoteJob
 from app.sandbox.wire import json_reply, read_json
 
@@ -36,11 +36,11 @@ STATUS = {
     Phase.CANCELED: "failed",
 }
 FAILURES = {
-    Verdict.INPUT_MODERATION: "Failure to pass the risk control system",
-    Verdict.OUTPUT_MODERATION: "The generated content failed to pass the risk control system",
-    Verdict.INTERNAL: "Internal service error",
+    JobFailure.INPUT_MODERATION: "Failure to pass the risk control system",
+    JobFailure.OUTPUT_MODERATION: "The generated content failed to pass the risk control system",
+    JobFailure.INTERNAL: "Internal service error",
 }
-#: The envelope's code where a problem names none.
+#: The envelope's code for a problem without one, by HTTP status.
 CODES = {400: 1201, 401: 1002, 404: 1203, 405: 1202, 500: 5000, 503: 5001}
 LARGEST_PAGE = 500
 KIND = {"product_type": "video"}
@@ -53,7 +53,7 @@ OPTIONS = frozenset({"callback_url", "external_task_id", "watermark_info"})
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What one model takes. Prices are USD per second by resolution: silent, and with sound where it can be had."""
+    """What one model accepts. Prices are USD per second by resolution: silent, and with sound where offered."""
 
     durations: tuple[int, ...]
     prompt: int
@@ -78,8 +78,8 @@ MODELS: Mapping[str, Model] = {
 
 
 @dataclass(frozen=True, slots=True)
-class KlingOrder(Order):
-    """An order with what its price depends on."""
+class KlingCreateRequest(CreateRequest):
+    """A create with its price."""
 
     usd_per_second: Decimal = Decimal(0)
 
@@ -97,7 +97,7 @@ class Kling(Dialect):
             Route("/results/{remote_id}.mp4", self.result, methods=["GET"]),
         ]
 
-    async def read_order(self, request: Request) -> Order:
+    async def read_create(self, request: Request) -> CreateRequest:
         name = request.path_params["model"]
         model = MODELS.get(name)
         if model is None:
@@ -119,19 +119,19 @@ class Kling(Dialect):
         width, height = _pixels(resolution, ratio)
         prices = model.silent if audio == "off" else model.sound
         external_id, callback_url = self._external_id(options), _url(options)
-        return KlingOrder(
+        return KlingCreateRequest(
             prompt, name, width, height, seconds, external_id, callback_url, usd_per_second=Decimal(prices[resolution])
         )
 
-    def bill(self, order: Order) -> Bill:
-        assert isinstance(order, KlingOrder)
-        return Bill(order.usd_per_second * int(order.seconds), refunded=frozenset(Verdict))
+    def bill(self, create: CreateRequest) -> Bill:
+        assert isinstance(create, KlingCreateRequest)
+        return Bill(create.usd_per_second * int(create.seconds), refunded=frozenset(JobFailure))
 
     def new_remote_id(self) -> str:
         return str(10**17 + secrets.randbelow(9 * 10**17))
 
     def created(self, job: RemoteJob) -> dict[str, Any]:
-        # A fresh task is always submitted, even where it was finished before the reply could be written.
+        # A new task is always `submitted`, even if it finished before the reply was written.
         task = {"id": job.id, "status": "submitted", **_times(job)}
         return _envelope(task if job.external_id is None else task | {"external_id": job.external_id})
 
@@ -145,13 +145,15 @@ class Kling(Dialect):
             video = {"type": "video", "id": f"{job.id}0", "url": url, "duration": f"{job.shot.seconds:.3f}"}
             task["outputs"] = [video]
             cash = {"charge_type": "cash", "cash_type": "balance", "currency": "USD"}
-            task["billing"] = [cash | {"amount": str(job.purchase.bill.usd), "list_price": str(job.purchase.bill.usd)}]
+            task["billing"] = [
+                cash | {"amount": str(job.submission.bill.usd), "list_price": str(job.submission.bill.usd)}
+            ]
         elif job.phase is Phase.FAILED:
-            task["message"] = FAILURES[job.purchase.verdict or Verdict.INTERNAL]
+            task["message"] = FAILURES[job.submission.failure or JobFailure.INTERNAL]
         return task
 
     async def query(self, request: Request) -> Response:
-        """Tasks by their ids, as status reads that can be scripted, or by their callers' own names for them."""
+        """Tasks by id (a status read, which can be scripted) or by external id."""
         asked = request.query_params
         if ("task_ids" in asked) == ("external_task_ids" in asked):
             raise _invalid("task_ids", "or external_task_ids: exactly one must be given")
@@ -161,11 +163,11 @@ class Kling(Dialect):
             jobs = misbehavior.listed(named, self.sandbox.counts)
             return json_reply(_envelope([self._record(job, request) for job in jobs]))
         found = [self.find(name) for name in asked["task_ids"].split(",")]
-        tasks = [self._seen(job, request) for job in found if job is not None]
+        tasks = [self._status_record(job, request) for job in found if job is not None]
         return json_reply(_envelope([task for task in tasks if task is not None]))
 
     async def list_tasks(self, request: Request) -> Response:
-        """The tasks, newest first, in pages. A cursor is the id of the last task before it."""
+        """The tasks in pages, newest first. A cursor is the id of the last task of the previous page."""
         fields = _known(await read_json(request), "body", {"start_time", "end_time", "cursor", "limit", "filters"})
         limit, cursor = fields.get("limit", 100), fields.get("cursor", "")
         if type(limit) is not int or not 1 <= limit <= LARGEST_PAGE:
@@ -187,13 +189,13 @@ class Kling(Dialect):
         return json_reply(_envelope(listed))
 
     async def result(self, request: Request) -> Response:
-        """A finished film, for anybody."""
+        """A finished video; the URL needs no credential."""
         job = self.sandbox.store.find(self.name, request.path_params["remote_id"])
         return await self.deliver_stored(job, readable=job is not None and not job.script.has("expired"))
 
     def refused(self, refusal: Refusal) -> Problem:
         if refusal is Refusal.RATE_LIMIT:
-            # The header is the sandbox's own promise; Kling documents none.
+            # The header is the sandbox's addition; Kling documents none.
             headers = {"retry-after": "1"}
             return Problem(429, "parallel task over resource pack limit", code="1303", headers=headers)
         if refusal is Refusal.QUOTA:
@@ -208,16 +210,16 @@ class Kling(Dialect):
         body = {"code": code, "message": problem.message, "request_id": str(uuid.uuid4())}
         return json_reply(body, problem.status, problem.headers)
 
-    def _seen(self, job: RemoteJob, request: Request) -> dict[str, Any] | None:
-        """A task as this status read shows it; None when its script hides it."""
-        reading = self.sandbox.counts.reading(self.name, job.purchase.prompt, job.script)
+    def _status_record(self, job: RemoteJob, request: Request) -> dict[str, Any] | None:
+        """A task as this status read shows it; None if its script hides it."""
+        reading = self.sandbox.counts.reading(self.name, job.submission.prompt, job.script)
         if reading is Reading.UNAVAILABLE:
             raise Problem(503, "The service is temporarily unavailable, usually for maintenance")
         if reading is Reading.MISSING:
             return None
         odd = {"status": self.odd_status} if reading is Reading.ODD_STATUS else {}
         task = misbehavior.echoed(self.describe(job, request) | odd, job, request)
-        if job.doomed:
+        if job.lost_after_read:
             self.sandbox.store.lose(job)
         return task
 
@@ -283,7 +285,7 @@ def _times(job: RemoteJob) -> dict[str, int]:
 
 
 def _bound(fields: Mapping[str, Any], name: str) -> int | None:
-    """A time in milliseconds; the documentation has it as a number in one place and as a string in others."""
+    """A time in milliseconds; documented as a number in one place and as a string in others."""
     value = fields.get(name)
     if value is None:
         return None
@@ -293,7 +295,7 @@ def _bound(fields: Mapping[str, Any], name: str) -> int | None:
 
 
 def _filters(fields: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
-    """What a task must be to be listed: its field, and the values that will do."""
+    """The conditions for a task to be listed: a field and its allowed values."""
     filters = fields.get("filters", [])
     rules = [rule for rule in filters if isinstance(rule, dict)] if isinstance(filters, list) else [{}]
     if any(rule.get("key") not in FILTERS or not isinstance(rule.get("values"), list) for rule in rules):

@@ -1,4 +1,4 @@
-"""What the sandbox accepted and charged: the other half of an audit."""
+"""What the sandbox accepted and charged; audits compare it with the gateway's own ledger."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,21 +7,21 @@ from decimal import Decimal
 from typing import Any
 
 from app.sandbox.phases import Phase
-from app.sandbox.script import Verdict
+from app.sandbox.script import JobFailure
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a job costs when it is accepted, and which ends give the money back."""
+    """What a job costs on acceptance, and which failures are refunded."""
 
     usd: Decimal
     credits: int | None = None
-    refunded: frozenset[Verdict] = frozenset()
+    refunded: frozenset[JobFailure] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
-class Purchase:
-    """One accepted create: never forgotten, not even when the remote job is deleted."""
+class Submission:
+    """One accepted create. It stays in the ledger after the remote job is deleted."""
 
     dialect: str
     reference: str | None
@@ -31,7 +31,7 @@ class Purchase:
     bill: Bill
     accepted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     phase: Phase = Phase.WAITING
-    verdict: Verdict | None = None
+    failure: JobFailure | None = None
     canceled: bool = False
     final_cost: Decimal | None = None
     finished_at: datetime | None = None
@@ -48,7 +48,7 @@ class Purchase:
             "charged_usd": str(self.bill.usd),
             "charged_credits": self.bill.credits,
             "state": self.phase,
-            "verdict": self.verdict,
+            "verdict": self.failure,
             "canceled": self.canceled,
             "final_cost": None if self.final_cost is None else str(self.final_cost),
             "finished_at": None if self.finished_at is None else self.finished_at.isoformat(),
@@ -56,27 +56,27 @@ class Purchase:
 
 
 class Ledger:
-    """Every purchase of this process, in order."""
+    """All submissions of this process, in order of acceptance."""
 
     def __init__(self) -> None:
-        self._purchases: list[Purchase] = []
+        self._submissions: list[Submission] = []
 
-    def note(self, purchase: Purchase) -> None:
-        self._purchases.append(purchase)
+    def note(self, submission: Submission) -> None:
+        self._submissions.append(submission)
 
     def forget(self) -> None:
-        self._purchases.clear()
+        self._submissions.clear()
 
     def entries(self, reference: str | None = None) -> list[dict[str, Any]]:
-        """The purchases as JSON, oldest first; only those of one submission where a reference is given."""
-        return [item.as_json() for item in self._purchases if reference is None or item.reference == reference]
+        """The entries as JSON, oldest first; with a reference, only those that carry it."""
+        return [item.as_json() for item in self._submissions if reference is None or item.reference == reference]
 
     def summary(self) -> dict[str, Any]:
-        """How many creates were accepted and charged, and which submissions were charged more than once."""
-        counts = Counter(item.reference for item in self._purchases if item.reference is not None)
+        """How many creates were accepted and charged, and which references were charged more than once."""
+        counts = Counter(item.reference for item in self._submissions if item.reference is not None)
         return {
-            "accepted": len(self._purchases),
-            "charged": len(self._purchases),
+            "accepted": len(self._submissions),
+            "charged": len(self._submissions),
             "by_reference": dict(counts),
             "references_charged_twice": sorted(reference for reference, count in counts.items() if count > 1),
         }

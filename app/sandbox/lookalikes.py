@@ -1,14 +1,14 @@
-"""Gateways and servers that took over OpenAI's routes, but not its words; read in their sources in 2026-11.
+"""Gateways and servers with OpenAI's routes and other bodies. Source: their code, read in 2026-11.
 
-new-api: refusals ``{code, message, data}``, an unknown id is a 400, neither list nor DELETE. The object leaves out what
-is empty and has no prompt; the content route, a proxy, has errors like OpenAI's.
+new-api: refusals are ``{code, message, data}``, an unknown id is a 400, there is neither list nor DELETE. The video
+object omits empty fields and has no prompt; the content route is a proxy with errors like OpenAI's.
 
-TensorRT-LLM's visual generation: JSON only, answered 202; fields that it does not know are refused; a job has
-``duration`` instead of ``seconds``, and its ``error`` is text; the list is everything, oldest first, whatever is asked.
+TensorRT-LLM's visual generation: JSON only; a create returns 202; unknown fields are refused; a job has ``duration``
+instead of ``seconds``, and its ``error`` is text; the list ignores its parameters and returns everything, oldest first.
 
-LiteLLM 1.108: ids of 242 characters, an error's code is the HTTP status as text, an unknown id is a 500, the list is
-refused, there is no DELETE. The messages of its 500 and of the refused list are reconstructed: only their statuses and
-shapes were seen.
+LiteLLM 1.108: ids have 242 characters, an error's code is the HTTP status as text, an unknown id is a 500, the list is
+refused, there is no DELETE. The messages of the 500 and of the refused list are reconstructed: only their statuses and
+shapes were observed.
 """
 
 import base64
@@ -23,12 +23,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.sandbox import misbehavior
-from app.sandbox.dialect import Order
+from app.sandbox.dialect import CreateRequest
 from app.sandbox.ledger import Bill
 from app.sandbox.openai import ERRORS, NOT_READY, bill_by_second
 from app.sandbox.phases import Phase
 from app.sandbox.problem import Problem, check_seconds, check_size
-from app.sandbox.script import Verdict
+from app.sandbox.script import JobFailure
 from app.sandbox.selfhosted import FREE, MESSAGES, SERVED_MODEL
 from app.sandbox.store import RemoteJob
 from app.sandbox.videos import STATUS, ManagedVideosDialect, VideosDialect, read_fields, read_size
@@ -79,11 +79,11 @@ class NewAPI(VideosDialect):
         except Problem:
             raise Nested(401, "Invalid token", kind="new_api_error") from None
 
-    async def read_order(self, request: Request) -> Order:
-        return _read_order((await read_fields(request))[0])
+    async def read_create(self, request: Request) -> CreateRequest:
+        return _read_create((await read_fields(request))[0])
 
-    def bill(self, order: Order) -> Bill:
-        return bill_by_second(order)
+    def bill(self, create: CreateRequest) -> Bill:
+        return bill_by_second(create)
 
     def new_remote_id(self) -> str:
         return f"task_{secrets.token_hex(16)}"
@@ -125,7 +125,7 @@ class NewAPI(VideosDialect):
 
 
 class Nested(Problem):
-    """A problem that new-api tells as OpenAI would."""
+    """A problem that new-api writes in OpenAI's nested shape."""
 
 
 class TensorRT(ManagedVideosDialect):
@@ -135,7 +135,7 @@ class TensorRT(ManagedVideosDialect):
     created_status: ClassVar[int] = 202
     status_words: ClassVar[Mapping[Phase, str]] = {**STATUS, Phase.RENDERING: "generating"}
 
-    async def read_order(self, request: Request) -> Order:
+    async def read_create(self, request: Request) -> CreateRequest:
         if "application/json" not in request.headers.get("content-type", ""):
             raise Problem(400, "Unsupported content-type. Use 'application/json'")
         fields = await read_json(request)
@@ -145,10 +145,10 @@ class TensorRT(ManagedVideosDialect):
             raise Problem(
                 400, f"1 validation error for VideoGenerationRequest\n{field}\n  Extra inputs are not permitted"
             )
-        return _read_order({"model": SERVED_MODEL, **fields})
+        return _read_create({"model": SERVED_MODEL, **fields})
 
-    def bill(self, order: Order) -> Bill:
-        del order
+    def bill(self, create: CreateRequest) -> Bill:
+        del create
         return FREE
 
     def new_remote_id(self) -> str:
@@ -158,7 +158,7 @@ class TensorRT(ManagedVideosDialect):
         fields = super().video(job)
         del fields["seconds"], fields["remixed_from_video_id"]
         return fields | {
-            "prompt": job.purchase.prompt,
+            "prompt": job.submission.prompt,
             "progress": None,
             "completed_at": int(job.finished_at) if job.finished_at else None,
             "duration": float(job.shot.seconds),
@@ -167,7 +167,7 @@ class TensorRT(ManagedVideosDialect):
         }
 
     def job_error(self, job: RemoteJob) -> str:
-        return MESSAGES[job.purchase.verdict or Verdict.INTERNAL][1]
+        return MESSAGES[job.submission.failure or JobFailure.INTERNAL][1]
 
     async def list_jobs(self, request: Request) -> Response:
         jobs = misbehavior.listed(self.sandbox.store.listed(self.name), self.sandbox.counts)
@@ -218,14 +218,14 @@ class LiteLLM(VideosDialect):
         except Problem:
             raise Verbatim(400, "No connected db.", kind="no_db_connection") from None
 
-    async def read_order(self, request: Request) -> Order:
-        return _read_order((await read_fields(request))[0])
+    async def read_create(self, request: Request) -> CreateRequest:
+        return _read_create((await read_fields(request))[0])
 
-    def bill(self, order: Order) -> Bill:
-        return bill_by_second(order)
+    def bill(self, create: CreateRequest) -> Bill:
+        return bill_by_second(create)
 
     def new_remote_id(self) -> str:
-        # Real ones hide the provider, the model and the provider's id; 176 bytes make 236 characters.
+        # LiteLLM encodes the provider, the model and the provider's id; 176 bytes become 236 characters.
         return "video_" + base64.urlsafe_b64encode(secrets.token_bytes(176)).decode()
 
     def video(self, job: RemoteJob) -> dict[str, Any]:
@@ -260,14 +260,14 @@ class LiteLLM(VideosDialect):
 
 
 class Verbatim(Problem):
-    """A problem of LiteLLM's own: its message has no provider's error in it."""
+    """A problem of LiteLLM itself: its message does not wrap a provider's error."""
 
 
-def _read_order(fields: Mapping[str, Any] | None) -> Order:
-    """The order in a create whose ``seconds`` may be a number or its text.
+def _read_create(fields: Mapping[str, Any] | None) -> CreateRequest:
+    """Parse a create whose ``seconds`` may be a number or text.
 
     Raises:
-        Problem: it is not valid.
+        Problem: it is invalid.
     """
     if fields is None:
         raise Problem(400, "The body is not a JSON object.")
@@ -284,9 +284,9 @@ def _read_order(fields: Mapping[str, Any] | None) -> Order:
     if size is None:
         raise Problem(400, "size should be WIDTHxHEIGHT", field="size")
     check_size(*size)
-    return Order(prompt, model, *size, int(seconds))
+    return CreateRequest(prompt, model, *size, int(seconds))
 
 
 def _openai_error(job: RemoteJob) -> dict[str, Any]:
-    code, message = ERRORS[job.purchase.verdict or Verdict.INTERNAL]
+    code, message = ERRORS[job.submission.failure or JobFailure.INTERNAL]
     return {"code": code, "message": message}

@@ -1,11 +1,11 @@
-"""The sandbox upstream: a server that stands in for real providers and keeps its own books.
+"""The sandbox upstream: a server that imitates video providers and keeps a ledger of what it charged.
 
 /openai/v1/videos…    OpenAI's Videos API
-/sglang/v1/videos…    the same routes as SGLang Diffusion answers them
-/vllm/v1/videos…      … and as vLLM-Omni does
-/newapi/v1/videos…    … as new-api, a gateway, does
-/tensorrt/v1/videos…  … as TensorRT-LLM's visual generation does
-/litellm/v1/videos…   … and as LiteLLM's proxy does
+/sglang/v1/videos…    the same routes as implemented by SGLang Diffusion
+/vllm/v1/videos…      … by vLLM-Omni
+/newapi/v1/videos…    … by the new-api gateway
+/tensorrt/v1/videos…  … by TensorRT-LLM's visual generation
+/litellm/v1/videos…   … by LiteLLM's proxy
 /runway/v1/…          Runway's tasks
 /kling/…              Kling's tasks, with callbacks
 /ledger               what was accepted and charged, for an audit
@@ -34,7 +34,7 @@ from app.sandbox.script import BRACKETS
 from app.sandbox.selfhosted import VLLM, SGLang
 from app.sandbox.settings import SandboxSettings
 from app.sandbox.store import Store
-from app.sandbox.video_files import Films
+from app.sandbox.video_files import Videos
 from app.sandbox.wire import Severable, json_reply
 
 SHUTDOWN_SECONDS = 1
@@ -42,22 +42,22 @@ DIALECTS: Sequence[type[Dialect]] = (OpenAI, SGLang, VLLM, NewAPI, TensorRT, Lit
 
 
 def create_app(settings: SandboxSettings | None = None) -> ASGIApp:
-    """The sandbox as an ASGI application. Its state lives as long as the application does."""
+    """The sandbox as an ASGI application. Its state is kept in memory."""
     settings = settings or SandboxSettings()
-    films = Films(settings.data_dir)
+    videos = Videos(settings.data_dir)
     ledger = Ledger()
-    store, callbacks = Store(settings, films, ledger), Callbacks(settings.callback_secret)
+    store, callbacks = Store(settings, videos, ledger), Callbacks(settings.callback_secret)
     sandbox = Sandbox(settings, store, ledger, Counts(), callbacks)
     dialects: Sequence[Dialect] = [dialect(sandbox) for dialect in DIALECTS]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         if not settings.render:
-            _ = films.instant  # made before the first request waits for it
+            _ = videos.instant  # rendered at start-up, so that no request waits for it
         yield
         await sandbox.store.forget()
         await sandbox.callbacks.close()
-        films.close()
+        videos.close()
 
     app = Starlette(
         routes=[
@@ -71,7 +71,7 @@ def create_app(settings: SandboxSettings | None = None) -> ASGIApp:
 
 
 def serve(settings: SandboxSettings, host: str = "127.0.0.1", port: int = 8090) -> None:
-    """Run the sandbox until SIGINT or SIGTERM; open streams and renders are broken off within about a second."""
+    """Run the sandbox until SIGINT or SIGTERM; open streams and renders are aborted within about a second."""
     config = uvicorn.Config(
         create_app(settings),
         host=host,
@@ -84,7 +84,7 @@ def serve(settings: SandboxSettings, host: str = "127.0.0.1", port: int = 8090) 
 
 
 def _tools(sandbox: Sandbox) -> list[Route]:
-    """The loopback tools: no credential, no dialect."""
+    """Routes outside the dialects, without a credential: index, health and ledger."""
 
     async def index(_request: Request) -> Response:
         brackets = [{"bracket": bracket.example, "meaning": bracket.meaning} for bracket in BRACKETS.values()]
@@ -116,7 +116,7 @@ def _tools(sandbox: Sandbox) -> list[Route]:
 
 
 def _in_dialect(dialects: Mapping[str, Dialect]) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Unknown paths and methods, in the words of the dialect they lie under."""
+    """Handle unknown paths and methods in the error format of the dialect that they belong to."""
 
     async def handler(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -1,6 +1,6 @@
-"""How a server misbehaves with a job whose script asks for it: in its id, in its refusals, and in what lists show.
+"""Scripted misbehaviour of a server: odd ids, refusals in foreign shapes, incomplete lists, echoed headers.
 
-The dialects write records as their servers do; what is changed about them on demand is changed here.
+The dialects write remote jobs as their servers do; the changes that a script asks for are applied here.
 """
 
 import json
@@ -21,7 +21,7 @@ LONG_ID = 242
 CUT_AT = 100
 ENTITY_HEADERS = {"content-length", "content-type"}
 
-#: Refusals in the shapes of other servers, by the word of ``[refuse:…]``.
+#: Refusals in the shapes of other servers, by the argument of ``[refuse:…]``.
 REFUSALS: Mapping[str, Mapping[str, Any]] = {
     "flat": {"code": "invalid_request", "message": "the field seconds is invalid", "data": None},
     "object": {
@@ -37,7 +37,7 @@ REFUSALS: Mapping[str, Mapping[str, Any]] = {
 
 
 def accepted_id(remote_id: str, script: Script) -> str:
-    """The id that a job gets."""
+    """The id of a new job, as its script wants it."""
     form = script.asked.get("id")
     if form == "long":
         return (remote_id + secrets.token_hex(LONG_ID))[:LONG_ID]
@@ -47,7 +47,7 @@ def accepted_id(remote_id: str, script: Script) -> str:
 
 
 def listed(jobs: Iterable[RemoteJob], counts: Counts) -> list[RemoteJob]:
-    """The jobs that a list or a look-up by reference shows now, in its order."""
+    """The jobs that a list or a look-up by reference shows now, in the order given."""
     now = time.time()
     shown: list[RemoteJob] = []
     last: list[RemoteJob] = []
@@ -61,7 +61,7 @@ def listed(jobs: Iterable[RemoteJob], counts: Counts) -> list[RemoteJob]:
 
 
 def record(fields: dict[str, Any], job: RemoteJob, request: Request) -> dict[str, Any]:
-    """A job's record as a list shows it. A field that the dialect's record does not have is not added."""
+    """A remote job as a list shows it. Fields that the dialect does not have are not added."""
     form = job.script.asked.get("list", "")
     changes = CHANGES.get(form, {})
     fields |= {name: change(fields[name]) for name, change in changes.items() if name in fields}
@@ -71,17 +71,17 @@ def record(fields: dict[str, Any], job: RemoteJob, request: Request) -> dict[str
 
 
 def echoed(fields: dict[str, Any], job: RemoteJob, request: Request) -> dict[str, Any]:
-    """The fields, with the headers of the request where the job's script asks for it."""
+    """The fields, plus the headers of the request if the job's script contains ``[echo]``."""
     return fields | {"request_headers": dict(request.headers)} if job.script.asked.get("echo") == "" else fields
 
 
 def note_echo(request: Request, script: Script) -> None:
-    """Have the reply to this request carry its headers if the script asks for it."""
+    """Mark the request for :func:`echoed_reply` if the script contains ``[echo]``."""
     request.state.echo = script.asked.get("echo") == ""
 
 
 def echoed_reply(reply: Response, request: Request) -> Response:
-    """The reply, with the headers of its request where that was noted."""
+    """The reply, plus the headers of a request that :func:`note_echo` marked."""
     if not getattr(request.state, "echo", False) or reply.media_type != "application/json":
         return reply
     body = json.loads(bytes(reply.body)) | {"request_headers": dict(request.headers)}
@@ -90,7 +90,7 @@ def echoed_reply(reply: Response, request: Request) -> Response:
 
 
 def _is_listed(job: RemoteJob, counts: Counts, now: float) -> bool:
-    early = now - job.purchase.accepted_at.timestamp() < job.script.number("unlisted")
+    early = now - job.submission.accepted_at.timestamp() < job.script.number("unlisted")
     return not early and counts.reaches_home(job.id, job.script, "list")
 
 
@@ -98,7 +98,7 @@ def _cut(prompt: str) -> str:
     return prompt[: CUT_AT if len(prompt) > CUT_AT else len(prompt) // 2]
 
 
-#: What ``[list:…]`` makes of a record's fields, by its word.
+#: How ``[list:…]`` changes the fields of a remote job, by its argument.
 CHANGES: Mapping[str, Mapping[str, Callable[[Any], Any]]] = {
     "rename": {"model": lambda model: f"{model}-2025-12-08"},
     "round": {"seconds": lambda seconds: f"{float(seconds) + 1:g}", "duration": lambda seconds: seconds + 1},

@@ -1,7 +1,7 @@
-"""OpenAI's Videos API, as it was documented until its end in September 2026 (openapi 2.3.0, SDK 3.54).
+"""OpenAI's Videos API as documented until its shutdown in September 2026 (openapi 2.3.0, SDK 3.54).
 
-Create takes JSON or a form; ``seconds`` is a string; a number is refused. There is no cancel: DELETE is for finished
-videos. Failed jobs are not charged.
+Create takes JSON or a form; ``seconds`` must be a string, a number is refused. There is no cancel: DELETE accepts
+finished videos only. Failed jobs are not charged.
 """
 
 import uuid
@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.sandbox.dialect import Order
+from app.sandbox.dialect import CreateRequest
 from app.sandbox.ledger import Bill
 from app.sandbox.phases import Phase
 from app.sandbox.problem import Problem, check_seconds, check_size
-from app.sandbox.script import Verdict
+from app.sandbox.script import JobFailure
 from app.sandbox.store import RemoteJob
 from app.sandbox.videos import ManagedVideosDialect, read_fields, read_size
 from app.sandbox.wire import file_reply, json_reply
@@ -23,17 +23,17 @@ from app.sandbox.wire import file_reply, json_reply
 FIELDS = {"prompt", "model", "seconds", "size", "input_reference", "characters"}
 MAX_PROMPT = 32_000
 CONTENT_SECONDS = 3600
-POLL_AFTER_MS = 100, 1000  # least and most
+POLL_AFTER_MS = 100, 1000  # minimum and maximum
 
 NOT_READY = "Video is not ready yet, use GET /v1/videos/{video_id} to check its status."
 
 ERRORS = {
-    Verdict.INPUT_MODERATION: ("moderation_blocked", "Your request was blocked by our moderation system."),
-    Verdict.OUTPUT_MODERATION: (
+    JobFailure.INPUT_MODERATION: ("moderation_blocked", "Your request was blocked by our moderation system."),
+    JobFailure.OUTPUT_MODERATION: (
         "output_moderation_blocked",
         "The generated video was blocked by our moderation system.",
     ),
-    Verdict.INTERNAL: ("server_error", "Video generation failed. Please try again."),
+    JobFailure.INTERNAL: ("server_error", "Video generation failed. Please try again."),
 }
 
 
@@ -42,7 +42,7 @@ class OpenAI(ManagedVideosDialect):
 
     name: ClassVar[str] = "openai"
 
-    async def read_order(self, request: Request) -> Order:
+    async def read_create(self, request: Request) -> CreateRequest:
         fields, _ = await read_fields(request)
         if fields is None:
             raise Problem(400, "We could not parse the JSON body of your request.")
@@ -60,22 +60,22 @@ class OpenAI(ManagedVideosDialect):
             raise Problem(400, f"Invalid value: '{fields['size']}'.", code="invalid_value", field="size")
         check_size(*size)
         _check_reference(fields.get("input_reference"))
-        return Order(prompt, _text(fields, "model", "sora-2"), *size, int(seconds))
+        return CreateRequest(prompt, _text(fields, "model", "sora-2"), *size, int(seconds))
 
-    def bill(self, order: Order) -> Bill:
-        return bill_by_second(order)
+    def bill(self, create: CreateRequest) -> Bill:
+        return bill_by_second(create)
 
     def new_remote_id(self) -> str:
         return f"video_{uuid.uuid4().hex}"
 
     def video(self, job: RemoteJob) -> dict[str, Any]:
-        video = super().video(job) | {"prompt": job.purchase.prompt}
+        video = super().video(job) | {"prompt": job.submission.prompt}
         if job.phase is Phase.SUCCEEDED and job.finished_at:
             video["expires_at"] = int(job.finished_at) + CONTENT_SECONDS
         return video
 
     def job_error(self, job: RemoteJob) -> dict[str, Any]:
-        code, message = ERRORS[job.purchase.verdict or Verdict.INTERNAL]
+        code, message = ERRORS[job.submission.failure or JobFailure.INTERNAL]
         return {"code": code, "message": message}
 
     def status_reply(self, job: RemoteJob, body: dict[str, Any]) -> Response:
@@ -97,7 +97,7 @@ class OpenAI(ManagedVideosDialect):
         if variant not in {"video", "thumbnail"}:
             raise Problem(400, f"Invalid value: '{variant}'.", code="invalid_value", field="variant")
         video = await super().download(job, request)
-        return video if variant == "video" or job.film is None else file_reply(job.film.poster, "image/webp")
+        return video if variant == "video" or job.video is None else file_reply(job.video.poster, "image/webp")
 
     def not_ready(self, job: RemoteJob) -> Problem:
         del job
@@ -114,9 +114,9 @@ class OpenAI(ManagedVideosDialect):
         return json_reply({"error": body}, problem.status, problem.headers)
 
 
-def bill_by_second(order: Order) -> Bill:
-    """OpenAI's bill; failed jobs are not charged."""
-    return Bill(_price(order) * int(order.seconds), refunded=frozenset(Verdict))
+def bill_by_second(create: CreateRequest) -> Bill:
+    """The bill at OpenAI's price per second; failed jobs are refunded."""
+    return Bill(_price(create) * int(create.seconds), refunded=frozenset(JobFailure))
 
 
 def _text(fields: dict[str, Any], name: str, default: str | None) -> str:
@@ -131,7 +131,7 @@ def _text(fields: dict[str, Any], name: str, default: str | None) -> str:
 
 
 def _check_reference(value: object) -> None:
-    """An uploaded file, or an object with ``image_url`` or ``file_id``: not both."""
+    """Accept an uploaded file, or an object with either ``image_url`` or ``file_id``."""
     if value is None or isinstance(value, bytes):
         return
     if not isinstance(value, dict) or len(value.keys() & {"image_url", "file_id"}) != 1:
@@ -139,11 +139,11 @@ def _check_reference(value: object) -> None:
         raise Problem(400, message, code="invalid_value", field="input_reference")
 
 
-def _price(order: Order) -> Decimal:
+def _price(create: CreateRequest) -> Decimal:
     """USD per second, as last published."""
-    if order.model.startswith("sandbox"):
+    if create.model.startswith("sandbox"):
         return Decimal("0.01")
-    if not order.model.startswith("sora-2-pro"):
+    if not create.model.startswith("sora-2-pro"):
         return Decimal("0.10")
-    longest = max(order.width, order.height)
+    longest = max(create.width, create.height)
     return Decimal("0.70") if longest > 1792 else Decimal("0.50") if longest > 1280 else Decimal("0.30")

@@ -1,7 +1,7 @@
-"""The lettering of a film: the prompt, a small mark, the format and a running time code.
+"""The text on a video: the prompt, a small logo, the format and a running time code.
 
-What stands still is drawn once, as two maps for the luma plane (``new = old * keep / 256 + add``) and one for chroma;
-only the time code and the line of time are drawn anew on every frame.
+Static text is drawn once, as two maps for the luma plane (``new = old * keep / 256 + add``) and one for chroma. Only
+the time code and the progress bar are drawn on every frame.
 """
 
 import unicodedata
@@ -21,17 +21,17 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Face = Callable[[int], Font]
 
 WHITE = 235  # of limited-range luma
-SMALLEST = 8  # pixels; smaller letters cannot be read
+SMALLEST = 8  # pixels; smaller text is not legible
 MARK = "filmgate sandbox"
 MAX_LINES = 5
-MAX_LETTERS = 700  # more than five lines can hold
+MAX_LETTERS = 700  # more than MAX_LINES lines can hold
 WIDE_FONT = "DejaVuSans.ttf"
 PLAIN = str.maketrans("–—‘’“”", "--''\"\"")
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Rows of the frame that carry lettering; ``top`` and the height are even."""
+    """Rows of the frame that carry text; ``top`` and the height are even."""
 
     top: int
     keep: Words
@@ -40,7 +40,7 @@ class Strip:
 
 
 class Lettering:
-    """The lettering of one film."""
+    """The text on one video."""
 
     def __init__(self, text: str, width: int, height: int, seconds: float, fps: int) -> None:
         self._width, self._height, self._fps = width, height, fps
@@ -57,7 +57,7 @@ class Lettering:
         self._strips = self._strips_of(sheet)
 
     def draw(self, frame: VideoFrame, number: int, frames: int) -> None:
-        """Put everything on a yuv420p frame."""
+        """Draw all text and the progress bar on a yuv420p frame."""
         luma, *chroma = (_pixels(plane) for plane in frame.planes)
         for strip in self._strips:
             rows = slice(strip.top, strip.top + len(strip.keep))
@@ -105,7 +105,7 @@ class Lettering:
             pen.text((self._margin, bottom - index * size * 1.22), line, fill=252, font=face(size), anchor="ls")
 
     def _strips_of(self, sheet: Image.Image) -> list[Strip]:
-        """Cut the drawn sheet into the rows that have something on them, with a soft shade behind the letters."""
+        """Split the drawn sheet into its non-empty rows, with a soft shade behind the text."""
         ink = np.asarray(sheet, dtype=np.float32) / 255
         shade = np.asarray(sheet.filter(ImageFilter.GaussianBlur(self._small * 0.5)), dtype=np.float32) / 255
         fall = np.linspace(0, 1, self._height, dtype=np.float32)[:, None]
@@ -120,7 +120,7 @@ class Lettering:
             top, bottom = int(part[0]) // 2 * 2, min(self._height, (int(part[-1]) + 2) // 2 * 2)
             rows = slice(top, bottom)
             chroma = (1 - ink[rows]).reshape((bottom - top) // 2, 2, self._width // 2, 2).mean(axis=(1, 3))
-            # Luma's black is 16: darkening pulls towards it, not towards 0.
+            # Black is 16 in limited-range luma: darken towards 16, not 0.
             add = 16 * (1 - ink[rows] - keep[rows]) + WHITE * ink[rows]
             strips.append(Strip(top, _fixed(keep[rows] * 256), _fixed(add), _fixed(chroma * 256)))
         return strips
@@ -132,7 +132,7 @@ class Lettering:
         mask = Image.new("L", (round(len(code) * cell / 2) * 2, round(self._small * 0.65) * 2))
         pen = ImageDraw.Draw(mask)
         left = 0.0
-        for letter in code:  # the digits' own widths differ and would make the code tremble
+        for letter in code:  # fixed cells: proportional digits would make the time code jitter
             width = cell * (0.5 if letter == ":" else 1)
             pen.text((left + width / 2, mask.height / 2), letter, fill=235, font=self._digits, anchor="mm")
             left += width
@@ -169,10 +169,10 @@ def _fixed(values: NDArray[np.floating]) -> Words:
 
 
 def legible(text: str, wide_font: str = WIDE_FONT) -> tuple[str, Face]:
-    """The prompt as it can be shown, and the font for it.
+    """The prompt as it can be drawn, and the font for it.
 
-    Pillow's own font is the same on every machine, but has ASCII only. For more there is a common one, where it is
-    installed; otherwise accents are dropped.
+    Pillow's built-in font is the same on every machine but covers ASCII only. Other text needs ``wide_font``; if
+    that is not installed, accents are removed and other characters dropped.
     """
     if text.isascii():
         return text, ImageFont.load_default
@@ -185,7 +185,7 @@ def legible(text: str, wide_font: str = WIDE_FONT) -> tuple[str, Face]:
 
 
 def _wrap(text: str, font: Font, room: int) -> list[str]:
-    """Lines no wider than ``room``; a word that is wider than a line is broken."""
+    """Lines no wider than ``room``; a longer word is split."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

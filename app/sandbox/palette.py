@@ -1,4 +1,4 @@
-"""The colours of a film: from a word of the prompt where one is known, otherwise from its hash."""
+"""The colours of a video: chosen by a keyword in the prompt, otherwise by the prompt's hash."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-# Dark to light; the words that ask for each.
+# Colours from dark to light, and the keywords that select them.
 PALETTES: Mapping[str, tuple[str, str]] = {
     "lagoon": ("02111b 0a3d5c 0b8a93 6fd6c0 fdf3d8", "sea ocean water lake river rain wave boat fish whale island"),
     "dusk": ("0d0b26 3d2165 b2456e f4956a ffe4ad", "sunset dusk evening dawn sunrise horizon desert dune sky cloud"),
@@ -20,7 +20,7 @@ PALETTES: Mapping[str, tuple[str, str]] = {
 
 
 def palette_for(text: str, draw: int) -> NDArray[np.float32]:
-    """256 RGB colours, dark to light. ``draw`` chooses where the text does not."""
+    """256 RGB colours, dark to light. ``draw`` selects the palette if no keyword does."""
     words = set(re.findall(r"[a-z]+", text.lower()))
     words |= {word.removesuffix("s") for word in words}
     for colours, cues in PALETTES.values():
@@ -31,7 +31,7 @@ def palette_for(text: str, draw: int) -> NDArray[np.float32]:
 
 def _ramp(colours: str) -> NDArray[np.float32]:
     stops = np.array([list(bytes.fromhex(colour)) for colour in colours.split()], dtype=np.float64)
-    # Blended as light rather than as code values: the colours between two stops stay clear.
+    # Interpolated in linear light, so that the colours between two stops do not turn muddy.
     linear = (stops / 255) ** 2.2
     positions = np.linspace(0, 1, len(stops))
     at = np.linspace(0, 1, 256)

@@ -1,10 +1,10 @@
-"""The phases of a remote job, whatever its dialect calls them."""
+"""The phases of a remote job; each dialect has its own words for them."""
 
 from enum import StrEnum
 
 
 class Phase(StrEnum):
-    """Where a remote job is."""
+    """The phase of a remote job."""
 
     THROTTLED = "throttled"
     WAITING = "waiting"

@@ -1,8 +1,8 @@
-"""What a sandbox film shows: slow folds of coloured light, drifting lamps, and the prompt on top.
+"""What a sandbox video shows: an animated gradient of waves, soft light spots, and the prompt as text.
 
-Everything comes from the prompt: its hash draws the palette, the folds and the drift, so the same order always gives
-the same film. The light is painted on a small canvas and scaled up with the frame's conversion to YUV; the lettering
-is blended straight into the frame's planes, so one core makes several times more frames than it plays.
+The prompt's hash seeds the palette, the waves and the motion, so the same request always gives the same video. The
+background is computed on a small canvas and scaled up during the conversion to YUV; the text is blended directly into
+the frame's planes. One core renders several times faster than real time.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from app.sandbox.overlay import Lettering
 from app.sandbox.palette import palette_for
 
-VERSION = 1  # change it with the picture: kept films of another version are not used
+VERSION = 1  # part of the cache key: increase it whenever the picture changes
 FPS = 24
-CANVAS = 240  # pixels of the small canvas's longer side
+CANVAS = 240  # pixels on the longer side of the small canvas
 LAMPS = 6
 LAMP_EDGE = 38.0
 
@@ -27,7 +27,7 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """What is to be filmed: the prompt without its brackets, pixels, seconds."""
+    """The video to render: the prompt without its brackets, the size in pixels, the length in seconds."""
 
     text: str
     width: int
@@ -36,7 +36,7 @@ class Shot:
 
 
 class Picture:
-    """The frames of one shot."""
+    """The frames of one video."""
 
     def __init__(self, shot: Shot) -> None:
         seed = hashlib.sha256(shot.text.encode("utf-8", "surrogatepass")).digest()
@@ -51,7 +51,7 @@ class Picture:
         self._ramp = palette_for(shot.text, int(self._random.integers(1 << 30)))
         self._glow = self._ramp[165] / 255
         self._folds = self._draw_folds()
-        # Every film uses the whole palette, whatever part of the cloth it looks at.
+        # Normalise the heights, so that every video uses the whole palette.
         low, high = np.percentile(self._height(shot.seconds / 2), (2, 98))
         self._lowest, self._stretch = float(low), float(1 / max(high - low, 0.1))
         self._lamps = self._draw_lamps(columns / short, rows / short)
@@ -59,7 +59,7 @@ class Picture:
         self._vignette: Field = (1.08 - 1.1 * reach)[..., None].clip(0, 1)
 
     def background(self, number: int) -> NDArray[np.uint16]:
-        """The light of one frame, small, as RGB of 16 bits: scaled up, 8 bits would show their steps."""
+        """The small background of one frame as 16-bit RGB: 8 bits would show banding when scaled up."""
         time = number / FPS
         height = self._height(time)
         down, right = np.gradient(height)
@@ -77,7 +77,7 @@ class Picture:
         return np.asarray((light * self._vignette).clip(0, 255) * 257, dtype=np.uint16)
 
     def _height(self, time: float) -> Field:
-        """How high the folded cloth lies at every point."""
+        """The height of the wave surface at every point."""
         x, y = self._x, self._y
         for frequency, amount, phase, speed in self._folds:
             x, y = (
@@ -87,7 +87,7 @@ class Picture:
         return np.sin(1.9 * x + 1.3 * y + 0.21 * time) * np.cos(1.1 * y - 0.8 * x - 0.16 * time)
 
     def letter(self, frame: VideoFrame, number: int, frames: int) -> None:
-        """Put the prompt, the mark and the time code on a frame."""
+        """Draw the prompt, the logo and the time code on a frame."""
         self._lettering.draw(frame, number, frames)
 
     def _draw_folds(self) -> list[tuple[float, float, float, float]]:

@@ -1,4 +1,4 @@
-"""What is wrong with a request, and the bounds that every dialect has."""
+"""Errors of a request, and the limits that all dialects share."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ MAX_SECONDS = 60
 
 
 class Problem(Exception):
-    """A request that is answered with an error; each dialect has its own shape for it."""
+    """A request that fails with an HTTP error; each dialect has its own body format for it."""
 
     def __init__(
         self,
@@ -29,10 +29,10 @@ class Problem(Exception):
 
 
 def check_size(width: int, height: int, field: str = "size") -> None:
-    """Whether a video of this size can be made.
+    """Check that a video of this size can be rendered.
 
     Raises:
-        Problem: it cannot.
+        Problem: the size is out of range or odd.
     """
     if not (MIN_SIDE <= width <= MAX_SIDE and MIN_SIDE <= height <= MAX_SIDE) or width % 2 or height % 2:
         message = f"Invalid size: each side must be an even number from {MIN_SIDE} to {MAX_SIDE}."
@@ -40,10 +40,10 @@ def check_size(width: int, height: int, field: str = "size") -> None:
 
 
 def check_seconds(seconds: float, field: str = "seconds") -> None:
-    """Whether a video of this length can be made.
+    """Check that a video of this length can be rendered.
 
     Raises:
-        Problem: it cannot.
+        Problem: the length is out of range.
     """
     if not 1 <= seconds <= MAX_SECONDS:
         message = f"Invalid {field}: must be from 1 to {MAX_SECONDS}."

@@ -1,4 +1,4 @@
-"""A film file out of a picture: H.264 in MP4, exactly as many frames as the length asks for."""
+"""Renders a picture to a video file: H.264 in MP4, with the exact number of frames for its length."""
 
 import threading
 from collections.abc import Iterator
@@ -12,16 +12,16 @@ from PIL import Image
 from app.sandbox.picture import FPS, Picture, Shot
 
 BT709 = 1
-# No B-frames: the first frame is shown at 0, and the container's length is the film's. One thread: the same bytes.
+# No B-frames: the first frame has timestamp 0 and the container has the video's length. One thread: reproducible bytes.
 X264 = {"preset": "superfast", "crf": "22", "bf": "0", "threads": "1", "g": str(2 * FPS)}
 
 
 class Stopped(Exception):
-    """The making was broken off."""
+    """Rendering was stopped."""
 
 
-def render(shot: Shot, film: Path, poster: Path, stop: threading.Event) -> Iterator[float]:
-    """Write the film and its poster (WebP); yields the share that is done, from 0 to 1, frame by frame.
+def render(shot: Shot, video: Path, poster: Path, stop: threading.Event) -> Iterator[float]:
+    """Write the video and its poster (WebP); yields the progress, from 0 to 1, after each frame.
 
     Raises:
         Stopped: ``stop`` was set.
@@ -29,7 +29,7 @@ def render(shot: Shot, film: Path, poster: Path, stop: threading.Event) -> Itera
     """
     picture = Picture(shot)
     frames = max(1, round(shot.seconds * FPS))
-    with av.open(str(film), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with av.open(str(video), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=FPS, options=X264)
         stream.width, stream.height, stream.pix_fmt = shot.width, shot.height, "yuv420p"
         context = stream.codec_context

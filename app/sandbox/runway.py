@@ -1,7 +1,7 @@
 """Runway's task API, version 2024-11-06 (SDK 5.24): tasks, signed results, and strict validation per model.
 
-Over the concurrency a task is accepted and THROTTLED; it starts by itself. What ``estimatedCost`` names is charged on
-acceptance; a failure by ``INTERNAL`` is given back, a cancel only before the task runs.
+A task above the concurrency limit is accepted as THROTTLED and starts later. ``estimatedCost`` is charged on
+acceptance; an ``INTERNAL`` failure is refunded, a cancel only before the task runs.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox.dialect import Dialect, Order, Sandbox
+from app.sandbox.dialect import CreateRequest, Dialect, Sandbox
 from app.sandbox.ledger import Bill
 from app.sandbox.phases import Phase
 from app.sandbox.problem import Problem
-from app.sandbox.script import Refusal, Verdict
+from app.sandbox.script import JobFailure, Refusal
 from app.sandbox.store import RemoteJob
 from app.sandbox.wire import json_reply, read_json
 
@@ -44,15 +44,15 @@ STATUS = {
     Phase.CANCELED: "CANCELLED",
 }
 FAILURES = {
-    Verdict.INPUT_MODERATION: ("SAFETY.INPUT.TEXT", "The prompt was flagged by our content moderation."),
-    Verdict.OUTPUT_MODERATION: ("SAFETY.OUTPUT.VIDEO", "The generated video was flagged by our content moderation."),
-    Verdict.INTERNAL: ("INTERNAL", "An unexpected error occurred."),
+    JobFailure.INPUT_MODERATION: ("SAFETY.INPUT.TEXT", "The prompt was flagged by our content moderation."),
+    JobFailure.OUTPUT_MODERATION: ("SAFETY.OUTPUT.VIDEO", "The generated video was flagged by our content moderation."),
+    JobFailure.INTERNAL: ("INTERNAL", "An unexpected error occurred."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What one model takes. ``fields`` are those beside the common ones."""
+    """What one model accepts. ``fields`` are those in addition to the common ones."""
 
     credits_per_second: int
     durations: tuple[int, ...]
@@ -95,7 +95,7 @@ class Runway(Dialect):
         if version != API_VERSION:
             raise Problem(400, f"The X-Runway-Version header must be {API_VERSION}.")
 
-    async def read_order(self, request: Request) -> Order:
+    async def read_create(self, request: Request) -> CreateRequest:
         fields = await read_json(request)
         if not isinstance(fields, dict):
             raise Problem(400, "The body must be a JSON object.")
@@ -116,20 +116,20 @@ class Runway(Dialect):
             raise _invalid("ratio", "must be one of " + ", ".join(model.ratios))
         _check_extras(fields)
         width, height = map(int, ratio.split(":"))
-        return Order(prompt, name, width, height, duration)
+        return CreateRequest(prompt, name, width, height, duration)
 
-    def bill(self, order: Order) -> Bill:
-        amount = MODELS[order.model].credits_per_second * int(order.seconds)
-        return Bill(amount * USD_PER_CREDIT, amount, refunded=frozenset({Verdict.INTERNAL}))
+    def bill(self, create: CreateRequest) -> Bill:
+        amount = MODELS[create.model].credits_per_second * int(create.seconds)
+        return Bill(amount * USD_PER_CREDIT, amount, refunded=frozenset({JobFailure.INTERNAL}))
 
-    def lane(self, order: Order) -> str | None:
-        return order.model
+    def concurrency_key(self, create: CreateRequest) -> str | None:
+        return create.model
 
     def new_remote_id(self) -> str:
         return str(uuid.uuid4())
 
     def created(self, job: RemoteJob) -> dict[str, Any]:
-        return {"id": job.id, "estimatedCost": {"credits": job.purchase.bill.credits}}
+        return {"id": job.id, "estimatedCost": {"credits": job.submission.bill.credits}}
 
     def describe(self, job: RemoteJob, request: Request) -> dict[str, Any]:
         task: dict[str, Any] = {
@@ -140,17 +140,17 @@ class Runway(Dialect):
         if job.phase.final:
             task["cost"] = {"credits": _final_credits(job)}
         else:
-            task["estimatedCost"] = {"credits": job.purchase.bill.credits}
+            task["estimatedCost"] = {"credits": job.submission.bill.credits}
         if job.phase is Phase.RENDERING:
             task["progress"] = round(job.progress, 4)
         elif job.phase is Phase.SUCCEEDED:
             task["output"] = [self._signed_url(job, request)]
         elif job.phase is Phase.FAILED:
-            task["failureCode"], task["failure"] = FAILURES[job.purchase.verdict or Verdict.INTERNAL]
+            task["failureCode"], task["failure"] = FAILURES[job.submission.failure or JobFailure.INTERNAL]
         return task
 
     async def cancel(self, request: Request) -> Response:
-        """Cancel a task that is not finished, delete one that is."""
+        """Cancel an unfinished task; delete a finished one."""
         job = self.job(request)
         if job.script.has("no-cancel"):
             raise Problem(400, "This task can no longer be cancelled.")
@@ -161,7 +161,7 @@ class Runway(Dialect):
         return Response(status_code=204)
 
     async def organization(self, request: Request) -> Response:
-        """The account's limits, today's use, and what is left."""
+        """The account's credit balance, limits and usage."""
         del request
         settings, store = self.sandbox.settings, self.sandbox.store
         used = {name: store.accepted(self.name, name) for name in MODELS}
@@ -178,7 +178,7 @@ class Runway(Dialect):
         )
 
     async def result(self, request: Request) -> Response:
-        """A finished film, for whoever holds an unexpired signed URL."""
+        """A finished video, by a signed URL that has not expired."""
         remote_id, query = request.path_params["remote_id"], request.query_params
         expires, nonce = query.get("expires", ""), query.get("nonce", "")
         job = self.sandbox.store.find(self.name, remote_id)
@@ -234,4 +234,4 @@ def _check_extras(fields: dict[str, Any]) -> None:
 
 
 def _final_credits(job: RemoteJob) -> int:
-    return int((job.purchase.final_cost or Decimal(0)) / USD_PER_CREDIT)
+    return int((job.submission.final_cost or Decimal(0)) / USD_PER_CREDIT)

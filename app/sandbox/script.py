@@ -1,7 +1,7 @@
-"""Scripted behaviour: what the words in square brackets in a prompt make the sandbox do.
+"""The script: words in square brackets in a prompt that control the sandbox.
 
-``BRACKETS`` is the whole language. Several may be combined; anything else in brackets is just text. How often a
-bracket has been applied is counted in ``counts.py``.
+``BRACKETS`` lists them all. They can be combined; any other text in brackets is part of the prompt. ``counts.py``
+counts how often a bracket has been applied.
 """
 
 import re
@@ -14,10 +14,10 @@ from app.sandbox.phases import Phase
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
-    """One word of the language.
+    """One bracket.
 
-    ``words`` are the only arguments allowed (an empty one: it may go without); None means a number, ``default`` when
-    it is left out.
+    ``words`` are the allowed arguments (an empty string: the argument is optional). None means the argument is a
+    number, which defaults to ``default``.
     """
 
     example: str
@@ -29,97 +29,94 @@ class Bracket:
 BRACKETS: Mapping[str, Bracket] = {
     "fail": Bracket(
         "[fail:moderation]",
-        "`moderation`: the job fails, refused by the input check; `output`: by the check of the video; `internal`: "
-        "the job fails by the provider's fault; `prompt`: the create is refused (400) under the content policy; "
-        "`quota`: the create is refused (429), the account's quota is used up",
+        "the job fails: `moderation`: in the input check; `output`: in the check of the video; `internal`: by an "
+        "internal error; or the create is refused: `prompt`: 400, content policy; `quota`: 429, quota used up",
         words=("moderation", "output", "internal", "prompt", "quota"),
     ),
-    "slow": Bracket("[slow:5]", "the render takes 5 seconds more", default=5),
-    "late": Bracket("[late:20]", "stays in progress, all but finished, for 20 seconds more", default=20),
+    "slow": Bracket("[slow:5]", "the render takes 5 seconds longer", default=5),
+    "late": Bracket("[late:20]", "stays in progress, almost finished, for 20 more seconds", default=20),
     "never": Bracket("[never]", "never finishes", words=("",)),
     "lose-reply": Bracket(
         "[lose-reply]",
-        "the first create with this prompt and submission reference is accepted and charged, then the connection is "
-        "dropped without a reply; `[lose-reply:truncate]` cuts the reply in the middle",
+        "the first create with this prompt and submission reference is accepted and charged, then the connection "
+        "closes without a reply; `[lose-reply:truncate]` sends half of the reply",
         words=("", "truncate"),
     ),
     "html": Bracket("[html]", "the create is accepted and charged, but the reply is an HTML page (200)", words=("",)),
-    "500": Bracket("[500:2]", "the first 2 creates answer 500 and accept nothing", default=1),
-    "429": Bracket("[429:3]", "the first 3 creates answer 429 with `Retry-After: 1` and accept nothing", default=1),
-    "flaky": Bracket("[flaky:2]", "the first 2 status reads answer 503", default=1),
-    "gone": Bracket("[gone:2]", "the first 2 status reads answer as for an unknown id", default=1),
-    "odd-status": Bracket("[odd-status:2]", "the first 2 status reads say a status that nobody knows", default=2),
-    "no-cancel": Bracket("[no-cancel]", "a cancel is refused; the render goes on", words=("",)),
-    "garbage": Bracket("[garbage]", "the finished video is not one", words=("",)),
-    "truncated": Bracket("[truncated]", "the video breaks off before its content-length", words=("",)),
+    "500": Bracket("[500:2]", "the first 2 creates return 500 and accept nothing", default=1),
+    "429": Bracket("[429:3]", "the first 3 creates return 429 with `Retry-After: 1` and accept nothing", default=1),
+    "flaky": Bracket("[flaky:2]", "the first 2 status reads return 503", default=1),
+    "gone": Bracket("[gone:2]", "the first 2 status reads return the error for an unknown id", default=1),
+    "odd-status": Bracket("[odd-status:2]", "the first 2 status reads show an undocumented status", default=2),
+    "no-cancel": Bracket("[no-cancel]", "a cancel is refused; the render continues", words=("",)),
+    "garbage": Bracket("[garbage]", "the finished file is not a video", words=("",)),
+    "truncated": Bracket("[truncated]", "the download ends before its content-length", words=("",)),
     "huge": Bracket(
-        "[huge]", "the video never ends; `[huge:declared]` says so in its content-length", words=("", "declared")
+        "[huge]", "the download never ends; `[huge:declared]` declares a huge content-length", words=("", "declared")
     ),
     "callback": Bracket(
         "[callback:forged]",
-        "`forged`: before each callback comes another one, falsely signed, that says the job failed; `twice`: each "
-        "callback comes twice; `early`: the first one comes before the reply to the create",
+        "`forged`: each callback is preceded by one with a wrong signature that says the job failed; `twice`: each "
+        "callback is sent twice; `early`: the first callback is sent before the reply to the create",
         words=("forged", "twice", "early"),
     ),
-    "expired": Bracket("[expired]", "the result URL answers 403, the content route 404", words=("",)),
+    "expired": Bracket("[expired]", "the result URL returns 403, the content route 404", words=("",)),
     "refuse": Bracket(
         "[refuse:flat]",
         "the create is refused (400) in another server's shape: `flat`: `{code, message, data}`; `object`: `{object: "
         "error, message, type, code}`; `zod`: `{success, error: {issues}}`; `text`: `{error: true, message}`; "
-        "`timeout`: it is accepted and charged, and the reply is a flat 400 that says the request timed out",
+        "`timeout`: it is accepted and charged, but the reply is a flat 400 that says the request timed out",
         words=("flat", "object", "zod", "text", "timeout"),
     ),
     "api-servers": Bracket(
-        "[api-servers]", "vLLM-Omni runs several API servers: the create answers 409 and accepts nothing", words=("",)
+        "[api-servers]", "vLLM-Omni runs several API servers: the create returns 409 and accepts nothing", words=("",)
     ),
     "id": Bracket(
         "[id:long]",
-        "the remote id has 242 characters; `odd`: it contains a space. The job is known under that id",
+        "the remote id has 242 characters; `odd`: it contains a space",
         words=("long", "odd"),
     ),
     "echo": Bracket(
         "[echo]",
-        "replies and error bodies about the job, and its record in lists, carry the headers of the request "
-        "(`request_headers`), the key among them; `[echo:refuse]` refuses the create (400) with the key in the message",
+        "replies, errors and list entries about the job repeat the headers of the request (`request_headers`), "
+        "including the key; `[echo:refuse]` refuses the create (400) with the key in the message",
         words=("", "refuse"),
     ),
     "final": Bracket(
         "[final:succeeded]",
-        "a `/videos` server says how the job ended in another word: `succeeded`, `done`: it is completed; `error`: the "
-        "job fails by the provider's fault; `aborted`: the provider cancels it, and it costs nothing",
+        "a `/videos` server uses another final status: `succeeded`, `done`: the job succeeds; `error`: it fails by an "
+        "internal error; `aborted`: the provider cancels it, and it costs nothing",
         words=("succeeded", "done", "error", "aborted"),
     ),
     "list": Bracket(
         "[list:rename]",
-        "how lists show the record: `rename`: a dated model name; `round`: a second more; `decimal`: seconds as `2.0`; "
+        "how lists show the job: `rename`: a dated model name; `round`: one second more; `decimal`: seconds as `2.0`; "
         "`trim`: the prompt without outer spaces; `cut`: the first 100 characters of the prompt (half of a shorter "
         "one); `omit`: no prompt; `unsized`: no size; `rotate`: the sides of the size swapped; `double`: twice; "
         "`last`: at the end of the whole list",
         words=("rename", "round", "decimal", "trim", "cut", "omit", "unsized", "rotate", "double", "last"),
     ),
     "unlisted": Bracket(
-        "[unlisted:8]", "lists and look-ups by reference do not show the record in its first 8 seconds", default=8
+        "[unlisted:8]", "lists and look-ups by reference do not show the job in its first 8 seconds", default=8
     ),
-    "behind": Bracket("[behind:420]", "the server's clock is 420 seconds slow for this record", default=420),
-    "ahead": Bracket("[ahead:3600]", "the server's clock is 3600 seconds fast for this record", default=3600),
+    "behind": Bracket("[behind:420]", "the server's clock is 420 seconds slow for this job", default=420),
+    "ahead": Bracket("[ahead:3600]", "the server's clock is 3600 seconds fast for this job", default=3600),
     "replicas": Bracket(
         "[replicas:2]",
-        "one of 2 replicas behind a balancer has the record: every second request about it is answered as for an "
+        "one of 2 replicas behind a load balancer has the job: every second request for it returns the error for an "
         "unknown id, and every second list lacks it",
         default=2,
     ),
-    "elsewhere": Bracket(
-        "[elsewhere:2]", "the first 2 downloads of the finished video answer 404, though it is completed", default=1
-    ),
+    "elsewhere": Bracket("[elsewhere:2]", "the first 2 downloads of the finished video return 404", default=1),
     "forget": Bracket(
         "[forget]",
-        "the server restarts after the first status read of the first job with this prompt and loses the job, which "
-        "costs nothing; the ledger keeps its entry",
+        "the server loses the first job with this prompt after its first status read, as in a restart; the job costs "
+        "nothing, and its ledger entry stays",
         words=("",),
     ),
 }
 
-#: How a job ends whose end is told in one of the words of ``[final:…]``.
+#: The final phase for each argument of ``[final:…]``.
 FINAL_WORDS: Mapping[str, Phase] = {
     "succeeded": Phase.SUCCEEDED,
     "done": Phase.SUCCEEDED,
@@ -131,7 +128,7 @@ _BRACKET = re.compile(r"\[([a-z0-9-]+)(?::([a-z]+|\d{1,6}(?:\.\d{1,3})?))?\]")
 
 
 class Refusal(StrEnum):
-    """Why a create is turned down; nothing is accepted."""
+    """Why a create is refused; nothing is accepted."""
 
     SERVER_ERROR = "server_error"
     RATE_LIMIT = "rate_limit"
@@ -139,7 +136,7 @@ class Refusal(StrEnum):
     QUOTA = "quota"
 
 
-class Verdict(StrEnum):
+class JobFailure(StrEnum):
     """Why an accepted job ends without a video."""
 
     INPUT_MODERATION = "input_moderation"
@@ -147,17 +144,17 @@ class Verdict(StrEnum):
     INTERNAL = "internal"
 
 
-_VERDICTS = {
-    "moderation": Verdict.INPUT_MODERATION,
-    "output": Verdict.OUTPUT_MODERATION,
-    "internal": Verdict.INTERNAL,
+_FAILURES = {
+    "moderation": JobFailure.INPUT_MODERATION,
+    "output": JobFailure.OUTPUT_MODERATION,
+    "internal": JobFailure.INTERNAL,
 }
 _REFUSALS = {"prompt": Refusal.CONTENT_POLICY, "quota": Refusal.QUOTA}
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A prompt, read: ``text`` is what is left for the picture, ``asked`` the words of its brackets."""
+    """A parsed prompt: ``text`` without the brackets, and ``asked``, the bracket names with their arguments."""
 
     text: str
     asked: Mapping[str, str]
@@ -166,21 +163,21 @@ class Script:
         return name in self.asked
 
     def number(self, name: str) -> float:
-        """The number asked for, 0 where the bracket is absent."""
+        """The argument as a number; 0 if the bracket is absent."""
         argument = self.asked.get(name)
         if argument is None:
             return 0
         return float(argument or BRACKETS[name].default or 0)
 
     @property
-    def verdict(self) -> Verdict | None:
+    def failure(self) -> JobFailure | None:
         if self.end is Phase.FAILED:
-            return Verdict.INTERNAL
-        return _VERDICTS.get(self.asked.get("fail", ""))
+            return JobFailure.INTERNAL
+        return _FAILURES.get(self.asked.get("fail", ""))
 
     @property
     def end(self) -> Phase | None:
-        """The end that ``[final:…]`` asks for."""
+        """The final phase that ``[final:…]`` sets."""
         return FINAL_WORDS.get(self.asked.get("final", ""))
 
     @property
@@ -189,7 +186,7 @@ class Script:
 
 
 def read(prompt: str) -> Script:
-    """The script in a prompt. The last one of a bracket that is written twice counts."""
+    """Parse the script in a prompt. If a bracket appears twice, the last one counts."""
     if "[" not in prompt:
         return Script(prompt.strip(), {})
     asked: dict[str, str] = {}

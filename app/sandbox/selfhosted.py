@@ -1,13 +1,13 @@
-"""Two self-hosted servers with OpenAI's routes and manners of their own; both were run to see what they answer.
+"""Two self-hosted servers with OpenAI's routes. Source: the replies of both servers, run in 2026-11.
 
-SGLang Diffusion 0.5.23: ``{"detail": …}`` errors, no prompt in the object, any model name is echoed, DELETE only
-forgets (the render goes on), content is 404 until there is some, a failure has no code. ``seconds`` is what the frames
-come to after they are aligned to the GPUs: a second more than ordered where the model's name has "hunyuan" in it.
+SGLang Diffusion 0.5.23: errors are ``{"detail": …}``, the video object has no prompt, any model name is echoed, DELETE
+only removes the job (the render continues), content is 404 until the video exists, a failure has no code. ``seconds``
+is computed from the frames after alignment to the GPUs: here one second more if the model's name contains "hunyuan".
 
 vLLM-Omni 0.30.0: forms only, the model must be the served one, every error is ``{"error": {message, type, param,
-code}}``, a failed job is answered with the failure's own HTTP status and the job as body, DELETE cancels.
+code}}``, the status of a failed job has the failure's HTTP status and the job as body, DELETE cancels.
 
-Neither of them tells the seed, the negative prompt or any other option of a job.
+Neither server shows the seed, the negative prompt or any other option of a job.
 """
 
 import uuid
@@ -20,16 +20,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.sandbox import script as scripts
-from app.sandbox.dialect import Order
+from app.sandbox.dialect import CreateRequest
 from app.sandbox.ledger import Bill
 from app.sandbox.phases import Phase
 from app.sandbox.problem import Problem, check_seconds, check_size
-from app.sandbox.script import Verdict
+from app.sandbox.script import JobFailure
 from app.sandbox.store import RemoteJob
 from app.sandbox.videos import ManagedVideosDialect, read_fields, read_size
 from app.sandbox.wire import is_form, json_reply, read_form
 
-SERVED_MODEL = "sandbox-film"
+SERVED_MODEL = "sandbox-video"
 DEFAULT_SIZE = (1280, 720)
 FREE = Bill(Decimal(0))
 FPS = 24
@@ -40,9 +40,9 @@ SEVERAL_API_SERVERS = (
 )
 
 MESSAGES = {
-    Verdict.INPUT_MODERATION: (400, "The prompt was rejected by the safety checker."),
-    Verdict.OUTPUT_MODERATION: (400, "Output moderation: the video was rejected by the safety checker."),
-    Verdict.INTERNAL: (500, "CUDA error: an illegal memory access was encountered"),
+    JobFailure.INPUT_MODERATION: (400, "The prompt was rejected by the safety checker."),
+    JobFailure.OUTPUT_MODERATION: (400, "Output moderation: the video was rejected by the safety checker."),
+    JobFailure.INTERNAL: (500, "CUDA error: an illegal memory access was encountered"),
 }
 
 
@@ -53,8 +53,8 @@ class SGLang(ManagedVideosDialect):
     least_limit: ClassVar[int] = 1
     no_file: ClassVar[str] = "Video file not found"
 
-    async def read_order(self, request: Request) -> Order:
-        fields = (await read_fields(request))[0] or {}  # an unreadable body counts as an empty one
+    async def read_create(self, request: Request) -> CreateRequest:
+        fields = (await read_fields(request))[0] or {}  # an unreadable body is treated as empty
         prompt = fields.get("prompt")
         if not isinstance(prompt, str):
             raise Problem(400, "prompt is required")
@@ -65,10 +65,10 @@ class SGLang(ManagedVideosDialect):
         check_seconds(seconds)
         width, height = _dimensions(fields)
         check_size(width, height)
-        return Order(prompt, str(fields.get("model") or "sora-2"), width, height, seconds)
+        return CreateRequest(prompt, str(fields.get("model") or "sora-2"), width, height, seconds)
 
-    def bill(self, order: Order) -> Bill:
-        del order
+    def bill(self, create: CreateRequest) -> Bill:
+        del create
         return FREE
 
     def new_remote_id(self) -> str:
@@ -93,7 +93,7 @@ class SGLang(ManagedVideosDialect):
         }
 
     def job_error(self, job: RemoteJob) -> dict[str, Any]:
-        return {"message": MESSAGES[job.purchase.verdict or Verdict.INTERNAL][1]}
+        return {"message": MESSAGES[job.submission.failure or JobFailure.INTERNAL][1]}
 
     async def delete(self, request: Request) -> Response:
         job = self.job(request)
@@ -104,7 +104,7 @@ class SGLang(ManagedVideosDialect):
         return json_reply(body)
 
     async def download(self, job: RemoteJob, request: Request) -> Response:
-        if request.query_params.get("variant", "0") != "0":  # an index of outputs, and there is one
+        if request.query_params.get("variant", "0") != "0":  # the index of an output, of which there is one
             raise Problem(404, "Video not found")
         return await super().download(job, request)
 
@@ -132,7 +132,7 @@ class VLLM(ManagedVideosDialect):
     name: ClassVar[str] = "vllm"
     default_limit: ClassVar[int | None] = None
 
-    async def read_order(self, request: Request) -> Order:
+    async def read_create(self, request: Request) -> CreateRequest:
         fields = await read_form(request) if is_form(request) else {}
         prompt = fields.get("prompt")
         if not isinstance(prompt, str) or not prompt:
@@ -152,10 +152,10 @@ class VLLM(ManagedVideosDialect):
             raise _invalid("size", "String should match pattern '^\\d+x\\d+$'")
         check_seconds(int(seconds[:9]))
         check_size(*size)
-        return Order(prompt, SERVED_MODEL, *size, int(seconds))
+        return CreateRequest(prompt, SERVED_MODEL, *size, int(seconds))
 
-    def bill(self, order: Order) -> Bill:
-        del order
+    def bill(self, create: CreateRequest) -> Bill:
+        del create
         return FREE
 
     def new_remote_id(self) -> str:
@@ -164,7 +164,7 @@ class VLLM(ManagedVideosDialect):
     def video(self, job: RemoteJob) -> dict[str, Any]:
         done = job.phase is Phase.SUCCEEDED
         return super().video(job) | {
-            "prompt": job.purchase.prompt,
+            "prompt": job.submission.prompt,
             "progress": 100 if done else 0,
             "completed_at": int(job.finished_at) if job.finished_at else None,
             "quality": "default",
@@ -181,11 +181,11 @@ class VLLM(ManagedVideosDialect):
         }
 
     def job_error(self, job: RemoteJob) -> dict[str, Any]:
-        status, message = MESSAGES[job.purchase.verdict or Verdict.INTERNAL]
+        status, message = MESSAGES[job.submission.failure or JobFailure.INTERNAL]
         return {"code": status, "message": message}
 
     def status_reply(self, job: RemoteJob, body: dict[str, Any]) -> Response:
-        # The server's own trap: a verdict looks like a transport error.
+        # As vLLM-Omni does: a failed job looks like an HTTP error.
         return json_reply(body, body["error"]["code"] if job.phase is Phase.FAILED else 200)
 
     async def delete(self, request: Request) -> Response:
@@ -228,7 +228,7 @@ def _is_integer(value: object) -> bool:
 
 
 def _check_seeds(fields: Mapping[str, Any]) -> None:
-    """A seed, or one for each output."""
+    """Accept one seed, or a list with one for each output."""
     seeds = fields.get("seed")
     if not all(map(_is_integer, seeds if isinstance(seeds, list) else [0 if seeds is None else seeds])):
         raise Problem(400, "Invalid request body: seed should be a valid integer")

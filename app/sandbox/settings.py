@@ -1,4 +1,4 @@
-"""What the sandbox upstream can be told."""
+"""Settings of the sandbox upstream."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ from pathlib import Path
 class SandboxSettings:
     """How the sandbox behaves.
 
-    render: make real films; False finishes every job at once with one small film, for benchmarks.
-    data_dir: where films are kept and found again; a temporary directory by default.
-    api_key: the Bearer key that every dialect asks for; None asks for none.
-    callback_secret: what callbacks are signed with (``whsec_…``); None signs none.
-    render_seconds: from acceptance to finished, at least.
-    runway_concurrency: Runway tasks of one model that run at once; the others are THROTTLED.
-    result_url_seconds: how long a signed result URL lives.
-    clocks: by dialect, seconds that its clock is ahead of ours; the ``Date`` of its replies is right, as of a proxy.
-    fingerprint: hand out a video of its own for every job, small and quickly made, whose picture names the job.
+    render: render real videos; False finishes every job at once with one small video, for benchmarks.
+    data_dir: the cache directory for videos; a temporary directory by default.
+    api_key: the Bearer key that every dialect requires; None requires none.
+    callback_secret: the secret that signs callbacks (``whsec_…``); None leaves them unsigned.
+    render_seconds: the least time from acceptance to the end of a job.
+    runway_concurrency: how many Runway tasks of one model run at once; the others are THROTTLED.
+    result_url_seconds: how long a signed result URL is valid.
+    clocks: by dialect, how many seconds its clock is fast; the ``Date`` header stays correct, as behind a proxy.
+    fingerprint: give every job a distinct small video whose picture encodes the job's id.
     """
 
     render: bool = True

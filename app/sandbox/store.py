@@ -1,8 +1,8 @@
-"""Remote jobs: the sandbox's own records, and the life that each of them leads.
+"""Remote jobs and their lifecycle.
 
-A job waits (a tenth of its time), renders, and ends. Where a dialect limits how many run at once, it is throttled
-first. The film is made meanwhile by :mod:`app.sandbox.video_files`; a job ends when its time is over and the film
-is there.
+A job waits (a tenth of its duration), renders, and ends. Where a dialect limits concurrency, it may be throttled first.
+:mod:`app.sandbox.video_files` renders the video meanwhile; the job ends once its duration has passed and the video
+exists.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from app.sandbox.ledger import Ledger, Purchase
+from app.sandbox.ledger import Ledger, Submission
 from app.sandbox.phases import Phase
 from app.sandbox.picture import Shot
-from app.sandbox.script import Script, Verdict
+from app.sandbox.script import JobFailure, Script
 from app.sandbox.settings import SandboxSettings
-from app.sandbox.video_files import Film, Films, FilmsClosed, Making
+from app.sandbox.video_files import PendingVideo, Video, Videos, VideosClosed
 
 WAITING_SHARE = 0.1
 NOTHING = Decimal(0)
@@ -29,128 +29,130 @@ NOTHING = Decimal(0)
 class RemoteJob:
     """One remote job. Times are Unix seconds.
 
-    ``external_id`` is the caller's name for it, where the dialect keeps one. ``watch`` is called at every change of the
-    phase, the first one included. ``clock_error`` is how many seconds the server's clock, by which the job's own times
-    are, is fast. A ``doomed`` job is lost after its first status read.
+    ``external_id`` is the caller's id for the job, where the dialect keeps one. ``on_change`` is called on every phase
+    change, the first phase included. ``clock_error`` is how many seconds the server's clock is fast; the job's own
+    times follow that clock. ``lost_after_read`` makes the server lose the job after its first status read.
     """
 
-    purchase: Purchase
+    submission: Submission
     shot: Shot
     script: Script
     duration: float
     external_id: str | None = None
-    watch: Callable[["RemoteJob"], None] | None = None
+    on_change: Callable[["RemoteJob"], None] | None = None
     clock_error: float = 0.0
-    doomed: bool = False
+    lost_after_read: bool = False
     created_at: float = 0.0
     rendering_since: float | None = None
     finished_at: float | None = None
-    making: Making | None = None
-    film: Film | None = None
-    life: asyncio.Task[None] | None = None
+    pending_video: PendingVideo | None = None
+    video: Video | None = None
+    task: asyncio.Task[None] | None = None
 
     @property
     def id(self) -> str:
-        return self.purchase.remote_id
+        return self.submission.remote_id
 
     @property
     def phase(self) -> Phase:
-        return self.purchase.phase
+        return self.submission.phase
 
     @property
     def progress(self) -> float:
-        """From 0 to 1; 1 only when finished well. Never falls."""
+        """From 0 to 1; 1 only after success. Never decreases."""
         if self.phase is Phase.SUCCEEDED:
             return 1.0
         if self.rendering_since is None:
             return 0.0
         share = (time.monotonic() - self.rendering_since) / max(self.duration, 0.001)
-        made = self.making.progress if self.making else 1.0
+        made = self.pending_video.progress if self.pending_video else 1.0
         return max(0.0, min(share, made, 0.99))
 
     @property
     def remaining(self) -> float:
-        """Seconds until it can be finished, as far as one can tell."""
+        """Estimated seconds until the job can finish."""
         since = self.rendering_since
         return self.duration if since is None else max(0.0, self.duration - (time.monotonic() - since))
 
     def enter(self, phase: Phase) -> None:
-        """Go on to a phase."""
+        """Set the phase and report the change."""
         changed = phase is not self.phase
-        self.purchase.phase = phase
+        self.submission.phase = phase
         if changed:
-            self.tell()
+            self.notify()
 
     def finish(self, phase: Phase) -> None:
-        """Come to an end, in the books too."""
+        """Enter a final phase and record the time in the ledger."""
         now = datetime.now(UTC)
         self.finished_at = now.timestamp() + self.clock_error
-        self.purchase.finished_at = now
+        self.submission.finished_at = now
         self.enter(phase)
 
     def as_accepted(self) -> "RemoteJob":
-        """The job as it was when it was accepted, even where it was finished before the reply could be written."""
-        purchase = replace(self.purchase, phase=Phase.WAITING, verdict=None)
-        return replace(self, purchase=purchase, rendering_since=None, finished_at=None, film=None)
+        """The job as accepted, even if it finished before the reply was written."""
+        submission = replace(self.submission, phase=Phase.WAITING, failure=None)
+        return replace(self, submission=submission, rendering_since=None, finished_at=None, video=None)
 
-    def tell(self) -> None:
-        if self.watch is not None:
-            self.watch(self)
+    def notify(self) -> None:
+        if self.on_change is not None:
+            self.on_change(self)
 
 
 class Store:
-    """Every remote job of this process, by dialect."""
+    """All remote jobs of this process, by dialect."""
 
-    def __init__(self, settings: SandboxSettings, films: Films, ledger: Ledger) -> None:
+    def __init__(self, settings: SandboxSettings, videos: Videos, ledger: Ledger) -> None:
         self._settings = settings
-        self._films = films
+        self._videos = videos
         self._ledger = ledger
         self._jobs: dict[str, dict[str, RemoteJob]] = defaultdict(dict)
-        self._lives: set[asyncio.Task[None]] = set()
-        self._lanes: dict[str, asyncio.Semaphore] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._slots: dict[str, asyncio.Semaphore] = {}
 
     def accept(
         self,
-        purchase: Purchase,
+        submission: Submission,
         shot: Shot,
         script: Script,
         *,
-        lane: str | None = None,
+        concurrency_key: str | None = None,
         external_id: str | None = None,
-        watch: Callable[[RemoteJob], None] | None = None,
-        doomed: bool = False,
+        on_change: Callable[[RemoteJob], None] | None = None,
+        lost_after_read: bool = False,
     ) -> RemoteJob:
-        """Take a job in, and charge for it. ``lane`` names what limits how many run at once."""
-        self._ledger.note(purchase)
+        """Accept a job and charge for it. Jobs with one ``concurrency_key`` share a concurrency limit."""
+        self._ledger.note(submission)
         seconds = self._settings.render_seconds if self._settings.render else 0.0
-        clock_error = script.number("ahead") - script.number("behind") + self._settings.clocks.get(purchase.dialect, 0)
+        clock_error = (
+            script.number("ahead") - script.number("behind") + self._settings.clocks.get(submission.dialect, 0)
+        )
         job = RemoteJob(
-            purchase,
+            submission,
             shot,
             script,
             seconds + script.number("slow"),
             external_id,
-            watch,
+            on_change,
             clock_error,
-            doomed,
+            lost_after_read,
             created_at=time.time() + clock_error,
         )
-        self._jobs[purchase.dialect][job.id] = job
-        job.tell()
+        self._jobs[submission.dialect][job.id] = job
+        job.notify()
         if job.duration == 0 and not (script.has("never") or script.has("late")):
-            job.film = self._films.instant
+            job.video = self._videos.instant
             self._end(job)
             return job
-        job.life = asyncio.create_task(self._live(job, self._lane(lane)))
-        self._lives.add(job.life)
-        job.life.add_done_callback(self._lives.discard)
+        job.task = asyncio.create_task(self._run(job, self._slot(concurrency_key)))
+        self._tasks.add(job.task)
+        job.task.add_done_callback(self._tasks.discard)
         return job
 
     def find(self, dialect: str, remote_id: str) -> RemoteJob | None:
         return self._jobs[dialect].get(remote_id)
 
     def named(self, dialect: str, external_id: str) -> list[RemoteJob]:
-        """The jobs that callers know by this name of their own."""
+        """The jobs with this external id."""
         return [job for job in self._jobs[dialect].values() if job.external_id == external_id]
 
     def listed(self, dialect: str) -> list[RemoteJob]:
@@ -158,51 +160,51 @@ class Store:
         return list(self._jobs[dialect].values())
 
     def accepted(self, dialect: str, model: str) -> int:
-        """How many jobs of a model the dialect holds."""
-        return sum(job.purchase.model == model for job in self._jobs[dialect].values())
+        """How many jobs of a model the dialect has."""
+        return sum(job.submission.model == model for job in self._jobs[dialect].values())
 
     def cancel(self, job: RemoteJob, *, refund: bool) -> None:
-        """Stop a job that is not finished."""
-        assert job.life is not None  # only a finished job has none
-        job.life.cancel()
-        job.purchase.canceled = True
-        job.purchase.final_cost = NOTHING if refund else job.purchase.bill.usd
+        """Stop an unfinished job."""
+        assert job.task is not None  # only a finished job has no task
+        job.task.cancel()
+        job.submission.canceled = True
+        job.submission.final_cost = NOTHING if refund else job.submission.bill.usd
         job.finish(Phase.CANCELED)
 
     def delete(self, job: RemoteJob) -> None:
-        """Forget the record; a render that is under way goes on."""
-        self._jobs[job.purchase.dialect].pop(job.id, None)
+        """Remove the job from the store; a running render continues."""
+        self._jobs[job.submission.dialect].pop(job.id, None)
 
     def lose(self, job: RemoteJob) -> None:
-        """Forget the record and its render, as a server does that restarts: nothing is told, nothing is charged."""
+        """Drop the job and its render as a restarting server does: no callback and no charge."""
         self.delete(job)
-        job.watch = None
-        if job.life is not None:
-            job.life.cancel()
-        job.purchase.final_cost = NOTHING
+        job.on_change = None
+        if job.task is not None:
+            job.task.cancel()
+        job.submission.final_cost = NOTHING
         job.finish(Phase.CANCELED)
 
     async def forget(self) -> None:
-        """End every life and forget every record."""
-        lives = tuple(self._lives)
-        for life in lives:
-            life.cancel()
-        await asyncio.gather(*lives, return_exceptions=True)
+        """Cancel all job tasks and drop all jobs."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._jobs.clear()
-        self._lanes.clear()
+        self._slots.clear()
 
-    def _lane(self, name: str | None) -> AbstractAsyncContextManager[object]:
+    def _slot(self, name: str | None) -> AbstractAsyncContextManager[object]:
         if name is None:
             return nullcontext()
-        return self._lanes.setdefault(name, asyncio.Semaphore(self._settings.runway_concurrency))
+        return self._slots.setdefault(name, asyncio.Semaphore(self._settings.runway_concurrency))
 
-    async def _live(self, job: RemoteJob, lane: AbstractAsyncContextManager[object]) -> None:
+    async def _run(self, job: RemoteJob, slot: AbstractAsyncContextManager[object]) -> None:
         script = job.script
-        if self._settings.render and script.verdict is None:
-            job.making = self._films.order(job.shot)
-        if isinstance(lane, asyncio.Semaphore) and lane.locked():
+        if self._settings.render and script.failure is None:
+            job.pending_video = self._videos.order(job.shot)
+        if isinstance(slot, asyncio.Semaphore) and slot.locked():
             job.enter(Phase.THROTTLED)
-        async with lane:
+        async with slot:
             job.enter(Phase.WAITING)
             await asyncio.sleep(job.duration * WAITING_SHARE)
             job.rendering_since = time.monotonic()
@@ -215,18 +217,18 @@ class Store:
 
     async def _collect(self, job: RemoteJob) -> None:
         try:
-            job.film = await job.making.film() if job.making else self._films.instant
-        except (OSError, FilmsClosed):
-            job.purchase.verdict = Verdict.INTERNAL
+            job.video = await job.pending_video.video() if job.pending_video else self._videos.instant
+        except (OSError, VideosClosed):
+            job.submission.failure = JobFailure.INTERNAL
 
     @staticmethod
     def _end(job: RemoteJob) -> None:
-        purchase = job.purchase
-        purchase.verdict = purchase.verdict or job.script.verdict
-        purchase.canceled = job.script.end is Phase.CANCELED
-        refunded = purchase.canceled or purchase.verdict in purchase.bill.refunded
-        purchase.final_cost = NOTHING if refunded else purchase.bill.usd
-        if purchase.canceled:
+        submission = job.submission
+        submission.failure = submission.failure or job.script.failure
+        submission.canceled = job.script.end is Phase.CANCELED
+        refunded = submission.canceled or submission.failure in submission.bill.refunded
+        submission.final_cost = NOTHING if refunded else submission.bill.usd
+        if submission.canceled:
             job.finish(Phase.CANCELED)
         else:
-            job.finish(Phase.FAILED if purchase.verdict else Phase.SUCCEEDED)
+            job.finish(Phase.FAILED if submission.failure else Phase.SUCCEEDED)

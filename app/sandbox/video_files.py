@@ -1,4 +1,4 @@
-"""The films that exist, and those being made: a cache in a directory, filled by one or two threads."""
+"""A cache of video files in a directory, filled by one or two rendering threads."""
 
 import asyncio
 import hashlib
@@ -17,13 +17,13 @@ THREADS = min(2, os.cpu_count() or 1)
 INSTANT = Shot("filmgate", 160, 96, 1)
 
 
-class FilmsClosed(Exception):
-    """The process is going down; no film is made any more."""
+class VideosClosed(Exception):
+    """The process is shutting down and renders no more videos."""
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
-    """A finished film and its poster. ``content`` is set where it is served from memory."""
+class Video:
+    """A finished video and its poster. ``content`` is set if it is served from memory."""
 
     path: Path
     poster: Path
@@ -31,51 +31,52 @@ class Film:
 
 
 @dataclass(slots=True)
-class Making:
-    """A film on its way; ``progress`` is from 0 to 1."""
+class PendingVideo:
+    """A video being rendered; ``progress`` is from 0 to 1."""
 
     progress: float = 0.0
-    done: Future[Film] = field(default_factory=Future)
+    done: Future[Video] = field(default_factory=Future)
 
-    async def film(self) -> Film:
-        """Wait for it.
+    async def video(self) -> Video:
+        """Wait for the video.
 
         Raises:
-            FilmsClosed, OSError: it will not come.
+            VideosClosed: the process is shutting down.
+            OSError: the file cannot be written.
         """
         return await asyncio.shield(asyncio.wrap_future(self.done))
 
 
-class Films:
-    """Makes each film once. Use :meth:`close` at the end: it waits no longer than one frame takes."""
+class Videos:
+    """Renders each video once. Call :meth:`close` at shutdown: it waits for at most one frame per thread."""
 
     def __init__(self, directory: Path | None) -> None:
         self._named = directory
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
-        self._makings: dict[Shot, Making] = {}
+        self._pending: dict[Shot, PendingVideo] = {}
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="film")
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="video")
 
-    def order(self, shot: Shot) -> Making:
-        """Begin to make a film, or join the making of an equal one."""
-        making = self._makings.get(shot)
-        if making is None or (making.done.done() and making.done.exception() is not None):
-            making = self._makings[shot] = Making()
-            self._pool.submit(self._make, shot, making)
-        return making
+    def order(self, shot: Shot) -> PendingVideo:
+        """Start rendering a video, or return the pending or finished render of the same one."""
+        pending = self._pending.get(shot)
+        if pending is None or (pending.done.done() and pending.done.exception() is not None):
+            pending = self._pending[shot] = PendingVideo()
+            self._pool.submit(self._make, shot, pending)
+        return pending
 
     @cached_property
-    def instant(self) -> Film:
-        """One small film, kept in memory."""
-        film = self._film(INSTANT, Making())
-        return Film(film.path, film.poster, film.path.read_bytes())
+    def instant(self) -> Video:
+        """A small video kept in memory."""
+        video = self._video(INSTANT, PendingVideo())
+        return Video(video.path, video.poster, video.path.read_bytes())
 
     def close(self) -> None:
         self._stop.set()
         self._pool.shutdown(cancel_futures=True)
-        for making in self._makings.values():
-            if not making.done.done():
-                making.done.set_exception(FilmsClosed())
+        for pending in self._pending.values():
+            if not pending.done.done():
+                pending.done.set_exception(VideosClosed())
         if self._temporary is not None:
             self._temporary.cleanup()
 
@@ -87,24 +88,24 @@ class Films:
         self._named.mkdir(parents=True, exist_ok=True)
         return self._named
 
-    def _make(self, shot: Shot, making: Making) -> None:
+    def _make(self, shot: Shot, pending: PendingVideo) -> None:
         try:
-            making.done.set_result(self._film(shot, making))
+            pending.done.set_result(self._video(shot, pending))
         except Stopped:
-            making.done.set_exception(FilmsClosed())
-        except Exception as error:  # noqa: BLE001  # whoever waits for the film gets to see it
-            making.done.set_exception(error)
+            pending.done.set_exception(VideosClosed())
+        except Exception as error:  # noqa: BLE001  # re-raised where the video is awaited
+            pending.done.set_exception(error)
 
-    def _film(self, shot: Shot, making: Making) -> Film:
+    def _video(self, shot: Shot, pending: PendingVideo) -> Video:
         key = f"{VERSION}\0{shot.text}".encode("utf-8", "surrogatepass")
         name = f"{hashlib.sha256(key).hexdigest()[:24]}-{shot.width}x{shot.height}-{shot.seconds:g}s"
-        film = Film(self._directory / f"{name}.mp4", self._directory / f"{name}.webp")
-        if film.path.exists() and film.poster.exists():
-            making.progress = 1.0
-            return film
-        unfinished = Film(self._directory / f"{name}.mp4.part", self._directory / f"{name}.webp.part")
+        video = Video(self._directory / f"{name}.mp4", self._directory / f"{name}.webp")
+        if video.path.exists() and video.poster.exists():
+            pending.progress = 1.0
+            return video
+        unfinished = Video(self._directory / f"{name}.mp4.part", self._directory / f"{name}.webp.part")
         for share in render(shot, unfinished.path, unfinished.poster, self._stop):
-            making.progress = share
-        unfinished.poster.replace(film.poster)
-        unfinished.path.replace(film.path)
-        return film
+            pending.progress = share
+        unfinished.poster.replace(video.poster)
+        unfinished.path.replace(video.path)
+        return video

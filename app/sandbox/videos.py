@@ -1,4 +1,4 @@
-"""The ``/videos`` shape that OpenAI defined and self-hosted servers took over: what they have in common."""
+"""The ``/videos`` API that OpenAI defined and other servers adopted: what their dialects share."""
 
 import re
 from abc import abstractmethod
@@ -29,7 +29,7 @@ _SIZE = re.compile(r"^([1-9]\d{0,4})x([1-9]\d{0,4})$")
 
 
 class VideosDialect(Dialect):
-    """A server with ``/videos``: create, status and content."""
+    """A server with create, status and content routes under ``/videos``."""
 
     status_words: ClassVar[Mapping[Phase, str]] = STATUS
     no_file: ClassVar[str] = "Video content not found"
@@ -42,7 +42,7 @@ class VideosDialect(Dialect):
         ]
 
     async def content(self, request: Request) -> Response:
-        """The finished video, unless it is on another server's disk."""
+        """The content route; 404 if the script puts the file on another server's disk."""
         job = self.job(request)
         if job.phase is Phase.SUCCEEDED and self.sandbox.counts.downloads_elsewhere(job.id, job.script):
             raise self.missing_file()
@@ -52,21 +52,21 @@ class VideosDialect(Dialect):
         """The finished video.
 
         Raises:
-            Problem: there is none.
+            Problem: there is no video.
         """
         del request
-        if job.film is None or job.phase is not Phase.SUCCEEDED:
+        if job.video is None or job.phase is not Phase.SUCCEEDED:
             raise self.not_ready(job)
         if job.script.has("expired"):
             raise self.missing_file()
-        return await self.deliver(job, job.film)
+        return await self.deliver(job, job.video)
 
     @abstractmethod
     def not_ready(self, job: RemoteJob) -> Problem:
-        """There is no video yet, or there will be none."""
+        """The error for a job without a video: unfinished or failed."""
 
     def missing_file(self) -> Problem:
-        """There should be a video, and there is none."""
+        """The error for a succeeded job whose file is missing."""
         return Problem(404, self.no_file)
 
     def created(self, job: RemoteJob) -> dict[str, Any]:
@@ -77,12 +77,12 @@ class VideosDialect(Dialect):
         return self.video(job)
 
     def video(self, job: RemoteJob) -> dict[str, Any]:
-        """The Video object, as far as all servers agree on it."""
-        purchase, shot = job.purchase, job.shot
+        """The fields of the Video object that all servers share."""
+        submission, shot = job.submission, job.shot
         return {
             "id": job.id,
             "object": "video",
-            "model": purchase.model,
+            "model": submission.model,
             "status": self.status_word(job),
             "progress": int(job.progress * 100),
             "created_at": int(job.created_at),
@@ -100,11 +100,11 @@ class VideosDialect(Dialect):
 
     @abstractmethod
     def job_error(self, job: RemoteJob) -> dict[str, Any] | str:
-        """The verdict on a failed job."""
+        """The ``error`` of a failed job."""
 
 
 class ManagedVideosDialect(VideosDialect):
-    """A server that also lists and deletes."""
+    """A server that also has list and delete routes."""
 
     default_limit: ClassVar[int | None] = 20
     least_limit: ClassVar[int] = 0
@@ -120,7 +120,7 @@ class ManagedVideosDialect(VideosDialect):
     async def delete(self, request: Request) -> Response: ...
 
     async def list_jobs(self, request: Request) -> Response:
-        """The jobs, newest first, in pages."""
+        """The jobs in pages, newest first by default."""
         query = request.query_params
         limit, order = self._limit(query.get("limit")), query.get("order", "desc")
         if order not in {"asc", "desc"}:
@@ -141,12 +141,12 @@ class ManagedVideosDialect(VideosDialect):
         )
 
     def unknown_after(self, after: str) -> Problem | None:
-        """What is wrong with a page after an unknown job; None: it is empty."""
+        """The error for a page after an unknown job; None returns an empty page."""
         del after
         return None
 
     def bad_query(self, field: str, value: str) -> Problem:
-        """A list was asked for wrongly."""
+        """The error for an invalid query parameter of a list."""
         return Problem(400, f"Invalid '{field}': {value!r}.", code="invalid_value", field=field)
 
     def _limit(self, text: str | None) -> int | None:
@@ -167,7 +167,7 @@ class ManagedVideosDialect(VideosDialect):
 
 
 async def read_fields(request: Request) -> tuple[dict[str, Any] | None, bool]:
-    """The body's fields, whether JSON or a form, and whether it was a form; no fields when it is neither."""
+    """The fields of a JSON or form body, and whether it is a form; no fields if it is neither."""
     if is_form(request):
         return await read_form(request), True
     fields = await read_json(request)

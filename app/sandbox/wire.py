@@ -1,7 +1,7 @@
-"""HTTP below the dialects: forms in, ordinary and broken replies out.
+"""HTTP below the dialects: parsing of bodies, ordinary replies and broken ones.
 
-The only file that knows the server underneath: a reply can be *lost* only by closing the connection, for which ASGI
-has no word. :class:`Severable` puts one into the scope's ``extensions``.
+The only file that depends on the HTTP server: a reply is *lost* by closing the connection, which ASGI cannot express.
+:class:`Severable` adds a function for it to the scope's ``extensions``.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ HTML_PAGE = "<!doctype html><title>Please wait</title><h1>Checking your browser<
 
 
 class Severable:
-    """The outermost application: lets those inside close the connection under a reply."""
+    """ASGI middleware that lets the application close the connection in the middle of a reply."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -44,7 +44,7 @@ def json_reply(content: Any, status: int = 200, headers: Mapping[str, str] | Non
 
 
 class LostReply(Response):
-    """No reply at all, or only the beginning of one."""
+    """No reply, or only its first half."""
 
     def __init__(self, beginning: Response | None = None) -> None:
         super().__init__()
@@ -58,30 +58,30 @@ class LostReply(Response):
         await _sever(scope, receive)
 
 
-class TruncatedFilm(Response):
-    """A film that breaks off half-way to its content-length."""
+class TruncatedVideo(Response):
+    """A video that ends at half of its content-length."""
 
-    def __init__(self, film: Path) -> None:
+    def __init__(self, video: Path) -> None:
         super().__init__()
-        self._film = film
+        self._video = video
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        whole = await asyncio.to_thread(self._film.read_bytes)
+        whole = await asyncio.to_thread(self._video.read_bytes)
         await _start(send, 200, "video/mp4", len(whole))
         await send({"type": "http.response.body", "body": whole[: len(whole) // 2], "more_body": True})
         await _sever(scope, receive)
 
 
-class EndlessFilm(Response):
-    """A film that begins well and never ends, whether or not its length is declared."""
+class EndlessVideo(Response):
+    """A video that starts valid and never ends, with or without a declared length."""
 
-    def __init__(self, film: Path, *, declared: bool) -> None:
+    def __init__(self, video: Path, *, declared: bool) -> None:
         super().__init__()
-        self._film = film
+        self._video = video
         self._declared = declared
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        chunk = await asyncio.to_thread(self._film.read_bytes)
+        chunk = await asyncio.to_thread(self._video.read_bytes)
         await _start(send, 200, "video/mp4", DECLARED_HUGE if self._declared else None)
         gone = asyncio.create_task(_disconnected(receive))
         left = DECLARED_HUGE
@@ -96,7 +96,7 @@ class EndlessFilm(Response):
 
 
 def file_reply(path: Path, media_type: str) -> Response:
-    """A file, whole or by Range."""
+    """A file; supports Range requests."""
     return FileResponse(path, media_type=media_type)
 
 

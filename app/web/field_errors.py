@@ -1,6 +1,6 @@
-"""What pydantic found wrong with a request, in words for the person who sent it.
+"""Translates pydantic's validation errors into messages for API callers.
 
-Nothing of the request's values is repeated; only the names of its fields are.
+The messages repeat names of the request's fields, never their values.
 """
 
 import difflib
@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from app.errors import FieldError
 
-MOST_ERRORS = 50
-LONGEST_FIELD = 120
+MAX_ERRORS = 50
+MAX_FIELD_CHARS = 120
 SEND_JSON = "must be a JSON object, sent with `Content-Type: application/json`"
 
 # pydantic's error type → (our code, message). Braces are filled from the error's context.
@@ -73,14 +73,14 @@ _MESSAGES: dict[str, tuple[str, str]] = {
 
 
 def explain(error: RequestValidationError, route: object = None) -> list[FieldError]:
-    """One entry per field that is wrong, at most fifty.
+    """One entry per invalid field, at most fifty.
 
-    ``route`` is the route that refused the request: its models know the names that a misspelt field may have meant.
+    ``route`` is the route of the request: its models supply suggestions for misspelt fields.
     """
     found: dict[str, FieldError] = {}
-    for item in error.errors()[:MOST_ERRORS]:
+    for item in error.errors()[:MAX_ERRORS]:
         new = _explain(item, error.body, route)
-        # A field of several types has an error for each: it may become any of them.
+        # A field of a union type has one error per member; their messages are joined.
         old = found.get(new.field)
         if old is None:
             found[new.field] = new
@@ -113,9 +113,9 @@ def _json_message(text: str, where: Sequence[Any], context: dict[str, Any]) -> s
 
 
 def _path(where: Sequence[Any], body: Any, *, missing: bool) -> Iterator[str | int]:
-    """The parts of a location that exist in the request.
+    """The parts of an error's location that exist in the request.
 
-    Pydantic also names the member of a union and the key of a mapping that it was looking at: not our caller's words.
+    Pydantic's locations also contain members of unions and ``[key]`` markers of mappings; they are skipped.
     """
     if where[0] != "body" or not isinstance(body, dict | list):
         yield from where[1:]
@@ -137,11 +137,11 @@ def _text(source: Sequence[Any], path: Sequence[str | int]) -> str:
     text = "" if source == ("body",) else str(source[0])
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".")[:LONGEST_FIELD] or "body"
+    return text.lstrip(".")[:MAX_FIELD_CHARS] or "body"
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name[:LONGEST_FIELD], known, n=1)
+    close = difflib.get_close_matches(name[:MAX_FIELD_CHARS], known, n=1)
     if close:
         return f"is not a known field (did you mean `{close[0]}`?)"
     if known:

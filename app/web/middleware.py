@@ -1,11 +1,11 @@
-"""What happens to every request, around FastAPI: pure ASGI, because it is on the path of everything.
+"""Middleware around FastAPI. Pure ASGI, because every request passes through it.
 
-``Observed`` (outside) gives the request an id, logs and counts its end, adds the headers that every answer has, and has
-the last word when something fails. ``BoundedBody`` (inside) reads the body before anything else is done, within a size
-and a time, so that a slow client holds nothing but its own socket.
+``Observed`` (outer) assigns the request id, logs and measures each request, adds the common response headers, and turns
+uncaught exceptions into problems. ``BoundedBody`` (inner) reads the body before anything else runs, within a size and a
+time limit, so that a slow client occupies nothing but its own socket.
 
-FastAPI's ``max_body_size`` is not used: it stands outside all middleware and answers a declared length that is too
-large in plain text, past every handler.
+FastAPI's ``max_body_size`` is not used: it is applied outside all middleware, and rejects a declared length that is too
+large with a plain-text response that no exception handler can change.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ log = structlog.get_logger()
 UNROUTED = "unrouted"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Asked for every few seconds by machines: worth counting, not worth a line.
+# Requested every few seconds by probes and scrapers: measured, but logged at debug level only.
 _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics"})
-# An answer keeps what its route decided about these.
+# Defaults: a route may set its own.
 _DEFAULT_HEADERS = (
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
@@ -42,13 +42,13 @@ _DEFAULT_HEADERS = (
 
 
 def install(app: FastAPI, settings: ApiSettings) -> None:
-    """Puts both around an app."""
+    """Add both middlewares to an app."""
     app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     app.add_middleware(Observed)
 
 
 class Observed:
-    """Request id, access log, metrics, headers, and a problem for whatever nobody caught."""
+    """Request id, access log, metrics, common headers, and a problem for every uncaught exception."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -60,22 +60,22 @@ class Observed:
         started = perf_counter()
         request_id = _accepted(Headers(scope=scope).get("x-request-id")) or uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        # A connection's tasks may hand their context on to the next request's.
+        # Requests of one connection may share a context: drop values bound by an earlier one.
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
-        answer = _Sender(send, request_id)
+        sender = _Sender(send, request_id)
         try:
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, receive, sender.send)
         except Exception as error:
-            if answer.status is not None:
-                raise  # the server breaks the connection off, which is all that the client can still be told
-            await problems.respond(scope, error)(scope, receive, answer.send)
+            if sender.status is not None:
+                raise  # the response has started: the server can only close the connection
+            await problems.respond(scope, error)(scope, receive, sender.send)
         finally:
-            _record(scope, answer.status, perf_counter() - started)
+            _record(scope, sender.status, perf_counter() - started)
 
 
 class _Sender:
-    """Sends an answer on, with our headers; ``status`` is None until it has begun."""
+    """Forwards a response with the common headers; ``status`` is None until it has started."""
 
     __slots__ = ("_request_id", "_send", "status")
 
@@ -87,13 +87,13 @@ class _Sender:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message = {**message, "headers": self._with_ours(message.get("headers", ()))}
+            message = {**message, "headers": self._with_defaults(message.get("headers", ()))}
         await self._send(message)
 
-    def _with_ours(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    def _with_defaults(self, headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         present = {name.lower() for name, _ in headers}
-        ours = [header for header in _DEFAULT_HEADERS if header[0] not in present]
-        return [*headers, *ours, (b"x-request-id", self._request_id.encode())]
+        missing = [header for header in _DEFAULT_HEADERS if header[0] not in present]
+        return [*headers, *missing, (b"x-request-id", self._request_id.encode())]
 
 
 def _accepted(text: str | None) -> str | None:
@@ -107,7 +107,7 @@ def _record(scope: Scope, status: int | None, seconds: float) -> None:
     write = log.debug if route in _QUIET_ROUTES else log.info
     client = scope.get("client")
     write(
-        "request answered" if status else "request dropped",
+        "request completed" if status else "request dropped",
         method=method,
         route=route,
         status=status,
@@ -117,14 +117,14 @@ def _record(scope: Scope, status: int | None, seconds: float) -> None:
 
 
 def _template(scope: Scope) -> str:
-    """The path of the route with its parameters unfilled: few values, and no secrets that a path may hold."""
-    # An included router's routes do not know their prefix; FastAPI keeps the whole path beside them.
+    """The path template of the route: few distinct values, and no secrets from the actual path."""
+    # Routes of an included router lack its prefix; FastAPI puts the full path in the scope.
     route: Any = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
     return getattr(route, "path_format", None) or getattr(route, "path", None) or UNROUTED
 
 
 class BoundedBody:
-    """Hands the app a request whose body has arrived; answers 413 or 408 itself when it does not, and hangs up."""
+    """Buffers the request body before calling the app; responds 413 or 408 and closes the connection if it cannot."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, timeout: float) -> None:
         self._app = app
@@ -138,13 +138,13 @@ class BoundedBody:
         try:
             body = await self._read(headers, receive)
         except (TooLarge, TooSlow) as error:
-            await self._refuse(error, scope, receive, send)
+            await self._reject(error, scope, receive, send)
         else:
             if body is not None:
-                await self._app(scope, _Arrived(body, receive).receive, send)
+                await self._app(scope, _Buffered(body, receive).receive, send)
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
-        """The whole body; None when the client went away.
+        """The whole body; None if the client disconnected.
 
         Raises:
             TooLarge, TooSlow
@@ -165,7 +165,7 @@ class BoundedBody:
             raise TooSlow(f"The body of the request did not arrive within {self._timeout:g} seconds.") from None
         return None
 
-    async def _refuse(self, error: TooLarge | TooSlow, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _reject(self, error: TooLarge | TooSlow, scope: Scope, receive: Receive, send: Send) -> None:
         response = problems.respond(scope, error)
         response.headers["Connection"] = "close"
         await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
@@ -175,8 +175,11 @@ class BoundedBody:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _discard(self, receive: Receive) -> None:
-        """Reads on for a while after the answer: many clients send all before they listen, and a connection that is
-        closed with bytes unread is reset, which takes the answer away from them."""
+        """Read and discard the rest of the body, for at most the body time limit.
+
+        Many clients send the whole body before they read. Closing a connection with unread bytes resets it, and the
+        client may lose the response.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(self._timeout):
                 while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
@@ -190,8 +193,8 @@ def _has_body(headers: Headers) -> bool:
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
-class _Arrived:
-    """``receive`` of a request whose body has been read already."""
+class _Buffered:
+    """``receive`` of a request whose body is already read."""
 
     __slots__ = ("_body", "_receive")
 

@@ -1,7 +1,7 @@
-"""Long lists, page by page.
+"""Cursor pagination.
 
-A cursor names the last thing on a page and is opaque to callers: base64url of its UUID. It is not signed, because a
-made-up one shows nothing but the caller's own rows from another place on.
+A cursor is opaque to callers: the base64url of the UUID of the last item on a page. It is not signed, because a forged
+one only shows the caller's own rows from another position.
 """
 
 import base64
@@ -24,7 +24,7 @@ Row = TypeVar("Row")
 
 
 class Page(BaseModel, Generic[Item]):
-    """A part of a list."""
+    """One page of a list."""
 
     data: list[Item]
     next_cursor: str | None = Field(description="Pass it as `cursor` to get the next page; null on the last one.")
@@ -33,18 +33,18 @@ class Page(BaseModel, Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class Paging:
-    """Which part of a list is asked for: at most ``limit`` things that come after the one with the id ``after``."""
+    """The requested part of a list: at most ``limit`` items after the one with the id ``after``."""
 
     limit: int
     after: UUID | None
 
     @property
     def fetch(self) -> int:
-        """How many rows to select: one more than is shown tells whether there is a next page."""
+        """The number of rows to select: one more than shown, to tell whether there is a next page."""
         return self.limit + 1
 
     def page(self, rows: Sequence[Row], id_of: Callable[[Row], UUID], show: Callable[[Row], Item]) -> Page[Item]:
-        """The page out of at most ``fetch`` rows in their order."""
+        """The page made of at most ``fetch`` rows, in their order."""
         shown = rows[: self.limit]
         has_more = len(rows) > self.limit
         return Page(
@@ -55,13 +55,13 @@ class Paging:
 
 
 async def paging(
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="The most things on one page.")] = DEFAULT_LIMIT,
-    cursor: Annotated[str | None, Query(description="`next_cursor` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="The most items on one page.")] = DEFAULT_LIMIT,
+    cursor: Annotated[str | None, Query(description="`next_cursor` of the previous page.")] = None,
 ) -> Paging:
-    """The dependency of a route that lists: ``Annotated[Paging, Depends(paging)]``.
+    """The dependency of a route that returns a list: ``Annotated[Paging, Depends(paging)]``.
 
     Raises:
-        InvalidRequest: the cursor is none of ours.
+        InvalidRequest: the cursor is malformed.
     """
     return Paging(limit=limit, after=None if cursor is None else decode_cursor(cursor))
 
@@ -73,7 +73,7 @@ def encode_cursor(value: UUID) -> str:
 def decode_cursor(text: str) -> UUID:
     """
     Raises:
-        InvalidRequest: the text is not what ``encode_cursor`` makes, to the letter.
+        InvalidRequest: the text is not exactly what ``encode_cursor`` returns.
     """
     try:
         value = UUID(bytes=base64.urlsafe_b64decode(text.encode("ascii") + b"=="))

@@ -1,6 +1,6 @@
-"""Errors on their way out: RFC 9457 problems, written in one place.
+"""Maps errors to HTTP responses: RFC 9457 problems.
 
-Whatever goes wrong in a request becomes an :class:`Answer` in :func:`answer_to`; nothing else knows a status code.
+Every error of a request becomes a :class:`ProblemResponse` in :func:`problem_of`; no other module knows a status code.
 """
 
 import json
@@ -32,7 +32,7 @@ RETRY_AFTER = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One entry of the list of error codes: stable, and documented from here."""
+    """One entry of the list of error codes. Codes are stable; the OpenAPI document lists them."""
 
     code: str
     status: int
@@ -47,20 +47,20 @@ def _of(error: type[FilmgateError], status: int, example: str) -> tuple[type[Fil
 _BY_ERROR: Final = dict(
     [
         _of(errors.InvalidRequest, 422, "`seconds` must be 60 or less."),
-        _of(errors.UnknownModel, 422, "There is no model `acme/films`; GET /v1/models lists them."),
-        _of(errors.ModelRetired, 422, "`acme/films` was retired on 2026-09-24; GET /v1/models lists the others."),
+        _of(errors.UnknownModel, 422, "There is no model `acme/videos`; GET /v1/models lists them."),
+        _of(errors.ModelRetired, 422, "`acme/videos` was retired on 2026-09-24; GET /v1/models lists the others."),
         _of(errors.IdempotencyMismatch, 422, "This Idempotency-Key was used before, with another body."),
         _of(errors.Unauthenticated, 401, "The API key is unknown, revoked or expired."),
         _of(errors.Forbidden, 403, "The API key lacks the scope `jobs:write`."),
         _of(errors.NotFound, 404, "There is nothing with this id."),
         _of(errors.Conflict, 409, "The job has ended already."),
-        _of(errors.Gone, 410, "The film was deleted when its retention ended."),
+        _of(errors.Gone, 410, "The video was deleted when its retention ended."),
         _of(errors.RangeNotSatisfiable, 416, "The file has 1048576 bytes."),
         _of(errors.TooLarge, 413, "The body of a request may have at most 1048576 bytes."),
         _of(errors.TooSlow, 408, "The body of the request did not arrive within 10 seconds."),
         _of(errors.RateLimited, 429, "Too many requests; slow down."),
         _of(errors.Unavailable, 503, "A part of the gateway is not available just now; try again."),
-        _of(FilmgateError, 500, "The gateway failed; the request id helps its operator to find out why."),
+        _of(FilmgateError, 500, "The gateway failed; report the request id to its operator."),
     ]
 )
 _METHOD_NOT_ALLOWED = Code(
@@ -68,7 +68,7 @@ _METHOD_NOT_ALLOWED = Code(
 )
 CODES: Final = tuple(sorted([*_BY_ERROR.values(), _METHOD_NOT_ALLOWED], key=lambda code: (code.status, code.code)))
 _BY_NAME: Final = {code.code: code for code in CODES}
-# What the framework itself raises, and what we call it.
+# Errors raised by the framework itself, by status.
 _BY_STATUS: Final = {
     400: errors.InvalidRequest("The body of the request could not be read; check its Content-Type and its syntax."),
     401: errors.Unauthenticated("The request was not authenticated."),
@@ -82,28 +82,28 @@ _BY_STATUS: Final = {
 
 
 class ProblemField(BaseModel):
-    """One thing wrong with one field."""
+    """An error of one field."""
 
-    field: str = Field(description="Where it is: `inputs[0].url`, `query.limit`, `header.idempotency-key`.")
-    code: str = Field(description="What it is, for programs.")
-    message: str = Field(description="What it is, for people.")
+    field: str = Field(description="Path of the field: `inputs[0].url`, `query.limit`, `header.idempotency-key`.")
+    code: str = Field(description="The error code, for programs.")
+    message: str = Field(description="The error message, for people.")
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457). Decide by `code`; show `detail`; quote `request_id`."""
+    """An error (RFC 9457). Branch on `code`; show `detail`; quote `request_id` to the operator."""
 
     type: str = Field(description="A URI reference of the kind of problem: `/problems/` and the code.")
-    title: str = Field(description="The kind of problem in words; the same for each code.")
+    title: str = Field(description="A summary of the kind of problem; the same for each code.")
     status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What went wrong this time, and what to do about it.")
+    detail: str = Field(description="The cause of this error, and how to correct it.")
     code: str = Field(description="The kind of problem, for programs; stable.")
-    request_id: str = Field(description="The X-Request-Id of this answer.")
-    errors: list[ProblemField] = Field(default_factory=list, description="Which fields are wrong, where some are.")
+    request_id: str = Field(description="The X-Request-Id of this response.")
+    errors: list[ProblemField] = Field(default_factory=list, description="The invalid fields, if any.")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An error as a caller gets to see it."""
+class ProblemResponse:
+    """The public form of an error."""
 
     status: int
     code: str
@@ -113,20 +113,20 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def answer_to(error: Exception, route: object = None) -> Answer:
-    """What to tell a caller about any error. Of those that are not ours nothing but their kind is told."""
+def problem_of(error: Exception, route: object = None) -> ProblemResponse:
+    """The public form of any error. Of errors that are not a FilmgateError, only the kind is shown."""
     if isinstance(error, RequestValidationError):
         error = _invalid(error, route)
     elif isinstance(error, HTTPException):
         if error.status_code == _METHOD_NOT_ALLOWED.status:
             known = _METHOD_NOT_ALLOWED
-            return Answer(known.status, known.code, known.title, known.example)
+            return ProblemResponse(known.status, known.code, known.title, known.example)
         error = _BY_STATUS.get(error.status_code) or _BY_STATUS[400 if error.status_code < 500 else 500]
     elif not isinstance(error, FilmgateError):
         kind = errors.Unavailable if is_outage(error) else FilmgateError
         error = kind(_BY_ERROR[kind].example)
     assert isinstance(error, FilmgateError)
-    return Answer(
+    return ProblemResponse(
         status=next(_BY_ERROR[kind].status for kind in type(error).__mro__ if kind in _BY_ERROR),
         code=error.code,
         title=error.title,
@@ -158,23 +158,23 @@ def _headers(error: FilmgateError) -> dict[str, str]:
     return headers
 
 
-def render(answer: Answer, request_id: str) -> Response:
-    """The response that carries an answer."""
+def render(problem: ProblemResponse, request_id: str) -> Response:
+    """The HTTP response of a problem."""
     content: dict[str, Any] = {
-        "type": f"/problems/{answer.code}",
-        "title": answer.title,
-        "status": answer.status,
-        "detail": answer.detail,
-        "code": answer.code,
+        "type": f"/problems/{problem.code}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
         "request_id": request_id,
     }
-    if answer.fields:
+    if problem.fields:
         content["errors"] = [
-            {"field": item.field, "code": item.code, "message": item.message} for item in answer.fields
+            {"field": item.field, "code": item.code, "message": item.message} for item in problem.fields
         ]
-    # A field's name is the caller's own text and may hold half a surrogate pair.
+    # A field's name comes from the request and may contain a lone surrogate.
     body = json.dumps(content, ensure_ascii=False).encode(errors="replace")
-    return Response(body, answer.status, dict(answer.headers), MEDIA_TYPE)
+    return Response(body, problem.status, dict(problem.headers), MEDIA_TYPE)
 
 
 def request_id(scope: Mapping[str, Any]) -> str:
@@ -183,26 +183,26 @@ def request_id(scope: Mapping[str, Any]) -> str:
 
 
 def respond(scope: Mapping[str, Any], error: Exception) -> Response:
-    """The answer to an error in a request; what is not the caller's fault is logged here, once."""
-    answer = answer_to(error, scope.get("route"))
-    if answer.code == _METHOD_NOT_ALLOWED.code:
-        answer = replace(answer, headers={"Allow": ", ".join(_allowed(scope))})
-    if answer.code == FilmgateError.code:
+    """The response to an error of a request. Logs errors that are not the caller's fault."""
+    problem = problem_of(error, scope.get("route"))
+    if problem.code == _METHOD_NOT_ALLOWED.code:
+        problem = replace(problem, headers={"Allow": ", ".join(_allowed(scope))})
+    if problem.code == FilmgateError.code:
         log.error("request failed", exc_info=error)
     elif isinstance(error, OSError | SQLAlchemyError):
-        log.warning("dependency away", error=f"{type(error).__name__}: {error}".partition("\n")[0])
-    return render(answer, request_id(scope))
+        log.warning("dependency unavailable", error=f"{type(error).__name__}: {error}".partition("\n")[0])
+    return render(problem, request_id(scope))
 
 
 def _allowed(scope: Mapping[str, Any]) -> list[str]:
-    """The methods of a path. The framework names only those of the first route that has it."""
+    """The methods of a path, of all its routes; the framework considers only the first matching route."""
     path = scope["path"].removeprefix(scope.get("root_path", ""))
     contexts = [route for route in iter_route_contexts(scope["app"].routes) if route.methods]
     return sorted({method for route in contexts if route.path_regex.match(path) for method in route.methods or ()})
 
 
 def install(app: FastAPI) -> None:
-    """Makes every error of an app a problem, in its answers and in its OpenAPI document."""
+    """Make every error of an app a problem, in its responses and in its OpenAPI document."""
 
     async def handle(request: Request, error: Exception) -> Response:
         return respond(request.scope, error)
@@ -225,7 +225,7 @@ def install(app: FastAPI) -> None:
 
 
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The ``responses=`` of a route: the problems that it may answer with, by code, each with an example."""
+    """The ``responses=`` of a route: the problems that it may return, by code, each with an example."""
     described: dict[int | str, dict[str, Any]] = {}
     for known in (_BY_NAME[code] for code in codes):
         example = {
@@ -247,13 +247,13 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def _described(schema: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI's document knows one media type per route and its own shape of a 422; ours are different."""
+    """Replace FastAPI's own 422 schema with ours, and set the media type of problems, which FastAPI cannot express."""
     schemas = schema.get("components", {}).get("schemas", {})
-    for answers in _answers(schema.get("paths", {})):
-        for answer in answers.values():
-            _move(answer.get("content", {}))
-    for answers in _answers(schema.get("webhooks", {})):
-        answers.pop("422", None)  # what a receiver answers is its own affair
+    for by_status in _responses(schema.get("paths", {})):
+        for response in by_status.values():
+            _move(response.get("content", {}))
+    for by_status in _responses(schema.get("webhooks", {})):
+        by_status.pop("422", None)  # FastAPI adds it; the receiver decides about its responses
     if "HTTPValidationError" in schemas:
         schemas.setdefault("ProblemField", ProblemField.model_json_schema())
         problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -264,7 +264,7 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _answers(paths: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _responses(paths: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for item in paths.values():
         for operation in item.values():
             yield operation["responses"]

@@ -1,21 +1,21 @@
-"""The two time-outs that uvicorn does not have: for the head of a request, and for a client that stops reading."""
+"""Two timeouts that uvicorn lacks: for the head of a request, and for a client that stops reading."""
 
 import asyncio
 from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-#: Of a request's line and headers. What comes in one packet with them counts too, so it is more than headers need.
+#: Limit of the request line and headers. Body bytes in the same read count too, so it exceeds what headers need.
 MAX_HEAD_BYTES = 512 * 1024
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 def bounded(*, head_timeout: float, write_timeout: float) -> type[HttpToolsProtocol]:
-    """The class to run uvicorn with: ``uvicorn.Config(app, http=bounded(…))``.
+    """The protocol class for uvicorn: ``uvicorn.Config(app, http=bounded(…))``.
 
-    A connection that has not brought the whole head of a request ``head_timeout`` seconds after it was opened (or after
-    the first byte that followed an answer) is closed. One that does not take what was written to it within
-    ``write_timeout`` seconds is cut; the answer being streamed to it then ends as for any client that went away.
+    A connection is closed if the whole head of a request does not arrive within ``head_timeout`` seconds after it was
+    opened, or after the first byte that follows a response. It is aborted if the client does not read within
+    ``write_timeout`` seconds; a response being streamed then ends as for any client that disconnects.
     """
 
     class Configured(_Bounded):
@@ -50,7 +50,7 @@ class _Bounded(HttpToolsProtocol):
                 self.transport.close()
                 return
         super().data_received(data)
-        # Bytes after an answer stop uvicorn's keep-alive clock, even if they never become a request.
+        # Bytes after a response stop uvicorn's keep-alive timer, even if they never become a request.
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and cycle.response_complete and not self.transport.is_closing():
             self._await_head()

@@ -1,0 +1,1 @@
+"""Webhooks to callers: secrets, deliveries, and whatever configures them."""

@@ -1,4 +1,4 @@
-"""SQL of the doctor: what receivers did not get. It only reads."""
+"""SQL of the doctor: overdue and failed deliveries. Read-only."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """Deliveries to one host. ``oldest`` is seconds."""
+    """Deliveries to one host. ``oldest`` is the age of the oldest one in seconds."""
 
     host: str
     count: int
@@ -35,13 +35,13 @@ GIVEN_UP = text(
 )
 
 
-async def overdue(connection: AsyncConnection, seconds: float) -> list[Undelivered]:
-    """By host, most first: deliveries whose next attempt has been due for more than so many seconds."""
-    rows = await connection.execute(OVERDUE, {"seconds": float(seconds)})
+async def overdue(conn: AsyncConnection, seconds: float) -> list[Undelivered]:
+    """By host, most first: deliveries whose next attempt is overdue by more than ``seconds``."""
+    rows = await conn.execute(OVERDUE, {"seconds": float(seconds)})
     return [Undelivered(host, count, float(age)) for host, count, age in rows]
 
 
-async def given_up(connection: AsyncConnection, seconds: float, since: UUID) -> list[Undelivered]:
-    """By host, most first: deliveries published since then and given up within the last so many seconds."""
-    rows = await connection.execute(GIVEN_UP, {"seconds": float(seconds), "since": since})
+async def given_up(conn: AsyncConnection, seconds: float, since: UUID) -> list[Undelivered]:
+    """By host, most first: deliveries created since ``since`` and given up within the last ``seconds``."""
+    rows = await conn.execute(GIVEN_UP, {"seconds": float(seconds), "since": since})
     return [Undelivered(host, count, float(age)) for host, count, age in rows]

@@ -1,4 +1,4 @@
-"""SQL of the delivery lane: claim what is due, write down what came of it. Callers own the transaction."""
+"""SQL of the delivery lane: claims due deliveries and records attempts. Callers own the transaction."""
 
 from collections.abc import Collection, Sequence
 from uuid import UUID
@@ -6,19 +6,20 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.claims import TAKE
 from app.webhooks.concurrency import FIRST_SHARE, Shares
 from app.webhooks.records import Attempted, Due, State
 from app.webhooks.retry import Decision, Delivered, RetryIn
 
-#: The next ones are chosen of so many due deliveries.
+#: The number of most overdue deliveries among which a claim chooses.
 WINDOW = 512
 
-# From a window of the most overdue rows, no more of one host than its share, and no more of silent hosts than theirs:
-# hosts that hang must not fill every slot. The conditions are repeated where rows are locked, because another worker
-# may have claimed them meanwhile. The time is statement_timestamp(), which is the same throughout a statement, so that
-# the index on next_at can be used.
+# Chooses from a window of the most overdue rows: no more of one host than its share, and no more of silent hosts than
+# theirs, so that hosts that hang cannot take every slot. The conditions are repeated where rows are locked, because
+# another worker may have claimed them meanwhile. statement_timestamp() is the same throughout a statement, so the index
+# on next_at can be used.
 _CLAIM = text(
-    """
+    f"""
     WITH known AS (
         SELECT * FROM unnest(cast(:hosts AS text[]), cast(:free AS integer[]), cast(:silent AS boolean[]))
             AS known (host, free, silent)
@@ -41,15 +42,15 @@ _CLAIM = text(
         FOR UPDATE OF delivery SKIP LOCKED
     )
     UPDATE webhook_deliveries AS delivery
-    SET fence = delivery.fence + 1, next_at = clock_timestamp() + make_interval(secs => :lease)
+    SET {TAKE}
     FROM mine WHERE delivery.id = mine.id
     RETURNING delivery.id, delivery.account_id, delivery.event_id, delivery.event_type, delivery.url, delivery.host,
         delivery.body, delivery.attempts, delivery.fence,
-        (SELECT sealed FROM webhook_secrets WHERE account_id = delivery.account_id) AS sealed_secret
-    """
+        (SELECT sealed FROM webhook_secrets WHERE account_id = delivery.account_id) AS encrypted_secret
+    """  # noqa: S608  # a constant
 )
 
-# The fence keeps out whoever lost the lease. An attempt that leads to another one has no state and a pause.
+# The fence excludes attempts whose lease was lost. A pause means that another attempt follows.
 _RECORD = text(
     """
     WITH made AS (
@@ -74,8 +75,8 @@ _RECORD = text(
 )
 
 
-# What is due and could be claimed has just been claimed, but for what lay behind the window: so a look at the first due
-# ones will do, and what is due later is one step in the index. Looking through all that full hosts are owed would not.
+# Due deliveries that could be claimed have just been claimed, except those beyond the window: reading the window again
+# is enough, and the next due time is one index step. Scanning all deliveries of full hosts would be slow.
 _NEXT_DUE = text(
     """
     SELECT CASE
@@ -94,18 +95,18 @@ _NEXT_DUE = text(
 )
 
 
-async def next_due(connection: AsyncConnection, full: Collection[str]) -> float | None:
-    """Seconds until the next attempt is due, by the database's clock; None for none.
+async def next_due(conn: AsyncConnection, full: Collection[str]) -> float | None:
+    """Seconds until the next attempt is due, by the database's clock; None if there is none.
 
-    What is due already does not count when its host is ``full``: a slot there has to become free first.
+    Due deliveries to hosts in ``full`` do not count: a slot must become free first.
     """
-    value = await connection.scalar(_NEXT_DUE, {"full": list(full), "window": WINDOW})
+    value = await conn.scalar(_NEXT_DUE, {"full": list(full), "window": WINDOW})
     return None if value is None else float(value)
 
 
-async def claim(connection: AsyncConnection, limit: int, *, lease: float, shares: Shares) -> list[Due]:
+async def claim(conn: AsyncConnection, limit: int, *, lease: float, shares: Shares) -> list[Due]:
     """Take up to ``limit`` due deliveries for ``lease`` seconds, by the database's clock, within ``shares``."""
-    rows = await connection.execute(
+    rows = await conn.execute(
         _CLAIM,
         {
             "limit": limit,
@@ -122,9 +123,9 @@ async def claim(connection: AsyncConnection, limit: int, *, lease: float, shares
     return [Due(**row) for row in rows.mappings()]
 
 
-async def record(connection: AsyncConnection, made: Sequence[Attempted]) -> set[tuple[UUID, int]]:
-    """Write down attempts and what follows from them; the keys of those written: the others had lost their lease."""
-    rows = await connection.execute(
+async def record(conn: AsyncConnection, made: Sequence[Attempted]) -> set[tuple[UUID, int]]:
+    """Record attempts and their decisions. Returns the keys of those recorded: the others had lost their lease."""
+    rows = await conn.execute(
         _RECORD,
         {
             "ids": [one.due.id for one in made],

@@ -1,7 +1,7 @@
-"""How many attempts one host may have under way: what it has earned, so that receivers that hang hold up no other.
+"""Limits concurrent attempts per host, so that receivers that hang do not delay deliveries to others.
 
-A host begins with one slot, and one that answers quickly gets its share. One that does not falls back to a single slot,
-and all such hosts together get a quarter of the lane: however many they are, the rest is for those that answer.
+A host starts with one slot; one that responds quickly gets a full share. A host that responds slowly or not at all is
+limited to one slot, and all such hosts together get a quarter of the lane: the rest stays free for responsive hosts.
 """
 
 from collections import Counter, OrderedDict
@@ -9,21 +9,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-#: The most for one host that answers.
+#: The most slots of a host that responds quickly.
 HOST_SHARE = 32
-#: For a host that nobody has heard of yet, or that was silent the last time.
+#: The slots of a host that is new, or was silent at its last attempt.
 FIRST_SHARE = 1
-#: One part in so many of the lane: the most for one host, and the most for all silent ones.
+#: The lane is divided by this: the most slots of one host, and the most of all silent hosts together.
 PART = 4
-#: A later answer is as good as none.
+#: A slower response counts as silence.
 QUICK_SECONDS = 5.0
-#: Hosts of each kind that are remembered, those heard of last.
+#: How many hosts of each kind are remembered, the most recent ones.
 MEMORY = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many deliveries to a host may be claimed now; ``silent``: they count among those to silent hosts."""
+    """How many deliveries to a host may be claimed now; ``silent``: they count against the limit for silent hosts."""
 
     host: str
     free: int
@@ -32,9 +32,9 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What may be claimed now: of any host but those in ``hosts`` one, of silent ones ``silent`` in all.
+    """What may be claimed now: for silent hosts at most ``silent`` deliveries in total, for hosts in ``full`` none.
 
-    None of those in ``full``.
+    A host that is not in ``hosts`` may get one delivery.
     """
 
     hosts: Sequence[Share]
@@ -42,8 +42,8 @@ class Shares:
     full: Sequence[str]
 
 
-class Slots:
-    """The slots of one process, and what is known there of hosts."""
+class HostConcurrency:
+    """The slots in use in one process, and how its hosts responded."""
 
     def __init__(self) -> None:
         self._under_way: Counter[str] = Counter()
@@ -52,7 +52,7 @@ class Slots:
 
     @contextmanager
     def taken(self, host: str) -> Iterator[None]:
-        """One attempt is under way for as long as the block runs."""
+        """Occupy a slot of the host while the block runs."""
         self._under_way[host] += 1
         try:
             yield
@@ -61,24 +61,24 @@ class Slots:
             if not self._under_way[host]:
                 del self._under_way[host]
 
-    def answered(self, host: str, seconds: float) -> None:
-        """An attempt ended with an answer after so many seconds."""
+    def responded(self, host: str, seconds: float) -> None:
+        """Record that an attempt ended with a response after ``seconds``."""
         if seconds <= QUICK_SECONDS:
             _remember(host, self._quick, self._silent)
         else:
-            self.unanswered(host)
+            self.silent(host)
 
-    def unanswered(self, host: str) -> None:
-        """An attempt ended without an answer."""
+    def silent(self, host: str) -> None:
+        """Record that an attempt ended without a response."""
         _remember(host, self._silent, self._quick)
 
     @property
     def under_way(self) -> int:
-        """Attempts under way in all."""
+        """The number of attempts under way."""
         return self._under_way.total()
 
     def shares(self, limit: int) -> Shares:
-        """What each host may get now in a lane of ``limit`` slots."""
+        """The shares of all known hosts in a lane of ``limit`` slots."""
         part, silent = self._parts(limit)
         hosts = [
             Share(host, self._most(host, part) - self._under_way[host], host in self._silent)
@@ -87,13 +87,13 @@ class Slots:
         return Shares(hosts, silent, self.full(limit))
 
     def full(self, limit: int) -> Sequence[str]:
-        """The hosts of which none may be claimed now."""
+        """The hosts for which no delivery may be claimed now."""
         part, silent = self._parts(limit)
         full = {host for host, number in self._under_way.items() if number >= self._most(host, part)}
         return list(full if silent > 0 else full.union(self._silent))
 
     def _parts(self, limit: int) -> tuple[int, int]:
-        """The most for one host, and what is left for silent ones."""
+        """The most slots for one host, and the slots left for silent hosts."""
         part = max(1, limit // PART)
         return part, part - sum(number for host, number in self._under_way.items() if host in self._silent)
 
@@ -101,9 +101,9 @@ class Slots:
         return min(HOST_SHARE, part) if host in self._quick else FIRST_SHARE
 
 
-def _remember(host: str, here: OrderedDict[str, None], not_there: OrderedDict[str, None]) -> None:
-    not_there.pop(host, None)
-    here[host] = None
-    here.move_to_end(host)
-    if len(here) > MEMORY:
-        here.popitem(last=False)
+def _remember(host: str, add_to: OrderedDict[str, None], remove_from: OrderedDict[str, None]) -> None:
+    remove_from.pop(host, None)
+    add_to[host] = None
+    add_to.move_to_end(host)
+    if len(add_to) > MEMORY:
+        add_to.popitem(last=False)

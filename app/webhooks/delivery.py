@@ -1,33 +1,35 @@
-"""Webhooks out: claim what is due, POST it signed, write down what came of it.
+"""Webhook delivery: claims due deliveries, POSTs them signed, and records each attempt.
 
-At least once: a row stays pending until an attempt is recorded, so when a worker dies the lease runs out and the next
-worker sends the same bytes under the same ``webhook-id``.
+Delivery is at least once: a row stays pending until an attempt is recorded, so when a worker dies the lease ends and
+the next worker sends the same bytes under the same ``webhook-id``.
 """
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from importlib.metadata import version
 
 import structlog
 
 from app.clock import Clock, utc_now
-from app.failpoints import Checkpoint, checkpoint
+from app.failpoints import Failpoint, failpoint
 from app.ids import Prefix, encode
 from app.infra.db import Database
 from app.infra.egress import GuardedClient, GuardedReply, GuardError, InvalidUrl
+from app.infra.metrics import WEBHOOK_ATTEMPTS
+from app.infra.queue import Lane
 from app.settings import WebhookSettings
 from app.webhooks import claims
-from app.webhooks.attempts import AttemptRecorder
-from app.webhooks.concurrency import Slots
+from app.webhooks.attempts import AttemptWriter
+from app.webhooks.concurrency import HostConcurrency
 from app.webhooks.records import Attempt, Attempted, Due
 from app.webhooks.retry import Decision, Delivered, GiveUp, RetryIn, decide, read_retry_after
 from app.webhooks.service import WebhookService
 from app.webhooks.signing import signed_headers
 
 USER_AGENT = f"Filmgate/{version('filmgate')}"
-#: What an attempt needs beside its POST: perhaps a first secret, and recording the outcome.
+#: Time of an attempt beside its POST: creating a first secret and recording the result.
 LEASE_MARGIN_SECONDS = 30.0
 REPLY_CHARACTERS = 1000
 
@@ -35,17 +37,19 @@ log = structlog.get_logger()
 
 
 class Outcome(StrEnum):
-    """What one attempt came to, for the metric."""
+    """The result of one attempt, for the metric."""
 
     DELIVERED = "delivered"
     RETRY = "retry"
     FAILED = "failed"
-    LOST_LEASE = "lost_lease"  # it took too long: another worker has the delivery now
-    BROKEN = "broken"  # our own fault; nothing is recorded, and the delivery comes back when its lease is over
+    LOST_LEASE = "lost_lease"  # it took too long: another worker has the delivery
+    BROKEN = "broken"  # a fault of the gateway: nothing is recorded, and the delivery is claimed again
 
 
 class Deliverer:
-    """The delivery lane's work. One per worker process."""
+    """Delivers webhooks in the `deliver` lane. One per worker process."""
+
+    lane = Lane.DELIVER
 
     def __init__(
         self,
@@ -54,45 +58,57 @@ class Deliverer:
         webhooks: WebhookService,
         settings: WebhookSettings,
         clock: Clock = utc_now,
+        *,
+        limit: int,
     ) -> None:
+        self.limit = limit
         self._database = database
         self._client = client
         self._webhooks = webhooks
         self._settings = settings
         self._clock = clock
-        self._recorder = AttemptRecorder(database)
-        self._slots = Slots()
-        self._limit = 1  # of the lane, as the last claim told
+        self._attempts = AttemptWriter(database)
+        self._hosts = HostConcurrency()
 
-    async def claim(self, limit: int) -> list[Due]:
-        """Take up to ``limit`` due deliveries; each must be given to :meth:`attempt` at once, in a task of its own.
+    async def claim(self, limit: int) -> AsyncIterator[Due]:
+        """Claim up to ``limit`` due deliveries; each must be passed to :meth:`advance` at once, in a separate task.
 
-        Fewer than ``limit`` does not mean that nothing else is due: no host gets more than its share of the slots.
+        Fewer than ``limit`` does not mean that nothing else is due: a host gets no more than its share.
         """
-        await asyncio.sleep(0)  # what was claimed a moment ago begins, and counts
-        self._limit = limit + self._slots.under_way
+        await asyncio.sleep(0)  # let deliveries that were just claimed start, so that they count
         lease = self._settings.timeout + LEASE_MARGIN_SECONDS
-        async with self._database.single() as connection:
-            return await claims.claim(connection, limit, lease=lease, shares=self._slots.shares(self._limit))
+        async with self._database.single() as conn:
+            due = await claims.claim(conn, limit, lease=lease, shares=self._hosts.shares(self.limit))
+        for delivery in due:
+            yield delivery
 
     async def next_due(self) -> float | None:
-        """Seconds until the next attempt that may be claimed is due; None when none is owed."""
+        """Seconds until the next attempt that may be claimed is due; None if there is none."""
         await asyncio.sleep(0)
-        async with self._database.read() as connection:
-            return await claims.next_due(connection, self._slots.full(self._limit))
+        async with self._database.read() as conn:
+            return await claims.next_due(conn, self._hosts.full(self.limit))
 
-    async def attempt(self, due: Due) -> Outcome:
-        """Make one attempt and record it. Never raises but for cancellation."""
+    def weight(self, item: Due) -> int:
+        del item
+        return 1
+
+    async def advance(self, due: Due) -> Outcome:
+        """Make one attempt and record it. Raises only when canceled."""
+        outcome = await self._guarded(due)
+        WEBHOOK_ATTEMPTS.labels(outcome=outcome.value).inc()
+        return outcome
+
+    async def _guarded(self, due: Due) -> Outcome:
         try:
-            with self._slots.taken(due.host):
+            with self._hosts.taken(due.host):
                 return await self._attempt(due)
         except Exception:
-            # One delivery must not take the lane down, and its lease brings it back.
-            log.exception("webhook attempt broken off", delivery=encode(Prefix.DELIVERY, due.id))
+            # The delivery is claimed again when its lease ends.
+            log.exception("webhook attempt failed", delivery=encode(Prefix.DELIVERY, due.id))
             return Outcome.BROKEN
 
     async def _attempt(self, due: Due) -> Outcome:
-        await checkpoint(Checkpoint.DELIVER_CLAIMED)
+        await failpoint(Failpoint.DELIVER_CLAIMED)
         headers = await self._headers(due)
         started_at, started = self._clock(), time.monotonic()
         reply: GuardedReply | GuardError
@@ -102,7 +118,7 @@ class Deliverer:
             reply = error
         seconds = time.monotonic() - started
         self._note(due.host, reply, seconds)
-        await checkpoint(Checkpoint.DELIVER_SENT)
+        await failpoint(Failpoint.DELIVER_SENT)
         milliseconds = round(seconds * 1000)
         number = due.attempts + 1
         if isinstance(reply, GuardedReply):
@@ -112,22 +128,22 @@ class Deliverer:
             attempt = Attempt(number, started_at, milliseconds, status_code=reply.status, reply=excerpt)
         else:
             decision = decide(None, None, number, self._settings.delays)
-            attempt = Attempt(number, started_at, milliseconds, error=_said(reply))
+            attempt = Attempt(number, started_at, milliseconds, error=_text_of(reply))
         return await self._record(Attempted(due, attempt, decision))
 
     def _note(self, host: str, reply: GuardedReply | GuardError, seconds: float) -> None:
         if isinstance(reply, GuardedReply):
-            self._slots.answered(host, seconds)
+            self._hosts.responded(host, seconds)
         else:
-            self._slots.unanswered(host)
+            self._hosts.silent(host)
 
     async def _headers(self, due: Due) -> Mapping[str, str]:
-        secret = await self._webhooks.unsealed(due.account_id, due.sealed_secret)
+        secret = await self._webhooks.decrypted(due.account_id, due.encrypted_secret)
         signed = signed_headers([secret], encode(Prefix.EVENT, due.event_id), self._clock(), due.body)
         return {**signed, "content-type": "application/json", "user-agent": USER_AGENT}
 
     async def _record(self, made: Attempted) -> Outcome:
-        recorded = await self._recorder.record(made)
+        recorded = await self._attempts.record(made)
         due, attempt = made.due, made.attempt
         outcome = _OUTCOMES[type(made.decision)] if recorded else Outcome.LOST_LEASE
         log.info(
@@ -157,5 +173,5 @@ def _readable(body: bytes) -> str:
     )
 
 
-def _said(error: GuardError) -> str:
+def _text_of(error: GuardError) -> str:
     return f"the URL {error}" if isinstance(error, InvalidUrl) else str(error)

@@ -1,4 +1,4 @@
-"""The values that the webhook code works with: rows read once, never changed in memory."""
+"""Value types of webhooks: immutable snapshots of rows."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,10 +12,10 @@ State = Literal["pending", "delivered", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A claimed delivery: the right to make its next attempt until the lease is over.
+    """A claimed delivery: the right to make its next attempt until the lease expires.
 
-    ``attempts`` counts those already made; ``host`` is the receiver's host and port; ``body`` is sent as it stands.
-    ``sealed_secret`` is the account's signing secret, None when it has none yet.
+    ``attempts`` counts those already made; ``host`` is the receiver's host and port; ``body`` is sent unchanged.
+    ``encrypted_secret`` is the account's signing secret, None when it has none yet.
     """
 
     id: UUID
@@ -27,14 +27,14 @@ class Due:
     body: str = field(repr=False)
     attempts: int
     fence: int
-    sealed_secret: bytes | None = field(repr=False)
+    encrypted_secret: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One POST. Either it was answered, with ``status_code``, or ``error`` says why not.
+    """One POST. ``status_code`` is set if there was a response, else ``error`` is the reason.
 
-    ``reply`` is the beginning of an answer that was no success, as text.
+    ``reply`` is the beginning of the body of an unsuccessful response, as text.
     """
 
     number: int
@@ -47,7 +47,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """An attempt that was made, and what follows from it."""
+    """A finished attempt and the decision that follows."""
 
     due: Due
     attempt: Attempt
@@ -55,13 +55,13 @@ class Attempted:
 
     @property
     def key(self) -> tuple[UUID, int]:
-        """Which claim it was made under."""
+        """The claim it was made under: delivery id and fence."""
         return self.due.id, self.due.fence
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event on its way to one URL, with the attempts made so far."""
+    """The delivery of one event to one URL, with the attempts made so far."""
 
     id: UUID
     event_id: UUID

@@ -1,9 +1,9 @@
-"""SQL of webhooks. Callers own the transaction; a query for callers carries the account."""
+"""SQL of webhooks. The caller owns the transaction; queries on behalf of an API caller filter by account."""
 
 from collections import defaultdict
 from uuid import UUID
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,17 +14,33 @@ from app.webhooks.tables import attempts, deliveries, webhook_secrets
 # Secrets -----------------------------------------------------------------------------------------------------------
 
 
-async def sealed_secret(connection: AsyncConnection, account_id: UUID) -> bytes | None:
-    """The account's signing secret, still sealed."""
-    return await connection.scalar(
+async def encrypted_secret(conn: AsyncConnection, account_id: UUID) -> bytes | None:
+    """The account's signing secret, encrypted."""
+    return await conn.scalar(
         select(webhook_secrets.c.sealed).where(webhook_secrets.c.account_id == account_id),
     )
 
 
-async def keep_secret(connection: AsyncConnection, account_id: UUID, sealed: bytes) -> None:
-    """Store the account's first secret; a secret that is there already stays."""
-    await connection.execute(
-        postgres_insert(webhook_secrets).values(account_id=account_id, sealed=sealed).on_conflict_do_nothing()
+async def keep_secret(conn: AsyncConnection, account_id: UUID, encrypted: bytes) -> None:
+    """Store the account's secret unless it already has one."""
+    await conn.execute(
+        postgres_insert(webhook_secrets).values(account_id=account_id, sealed=encrypted).on_conflict_do_nothing()
+    )
+
+
+async def lock_secrets(conn: AsyncConnection, after: UUID | None, limit: int) -> list[tuple[UUID, bytes]]:
+    """The next accounts after an id, with their encrypted secrets; the rows stay locked until the commit."""
+    wanted = select(webhook_secrets.c.account_id, webhook_secrets.c.sealed).order_by(webhook_secrets.c.account_id)
+    if after is not None:
+        wanted = wanted.where(webhook_secrets.c.account_id > after)
+    rows = await conn.execute(wanted.limit(limit).with_for_update())
+    return [(account_id, encrypted) for account_id, encrypted in rows]
+
+
+async def replace_secret(conn: AsyncConnection, account_id: UUID, encrypted: bytes) -> None:
+    """Store the same secret in another encryption."""
+    await conn.execute(
+        update(webhook_secrets).where(webhook_secrets.c.account_id == account_id).values(sealed=encrypted)
     )
 
 
@@ -32,7 +48,7 @@ async def keep_secret(connection: AsyncConnection, account_id: UUID, sealed: byt
 
 
 async def create(
-    connection: AsyncConnection,
+    conn: AsyncConnection,
     *,
     delivery_id: UUID,
     account_id: UUID,
@@ -44,8 +60,8 @@ async def create(
     body: str,
     first_in: float,
 ) -> None:
-    """Owe an event to a URL; its first attempt is due in ``first_in`` seconds."""
-    await connection.execute(
+    """Create the delivery of an event to a URL; its first attempt is due in ``first_in`` seconds."""
+    await conn.execute(
         insert(deliveries).values(
             id=delivery_id,
             account_id=account_id,
@@ -60,15 +76,15 @@ async def create(
     )
 
 
-async def of_subject(connection: AsyncConnection, account_id: UUID, subject_id: UUID) -> list[Delivery]:
+async def of_subject(conn: AsyncConnection, account_id: UUID, subject_id: UUID) -> list[Delivery]:
     """The deliveries of a subject's events with their attempts, oldest first."""
-    found = await connection.execute(
+    found = await conn.execute(
         select(deliveries)
         .where(deliveries.c.account_id == account_id, deliveries.c.subject_id == subject_id)
         .order_by(deliveries.c.id)
     )
     rows = found.mappings().all()
-    made = await connection.execute(
+    made = await conn.execute(
         select(attempts).where(attempts.c.delivery_id.in_([row["id"] for row in rows])).order_by(attempts.c.number)
     )
     by_delivery: defaultdict[UUID, list[Attempt]] = defaultdict(list)

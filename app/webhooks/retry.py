@@ -1,4 +1,4 @@
-"""What follows from one attempt: a value, decided without HTTP and without a database."""
+"""The retry policy: decides what follows an attempt. Pure functions, without HTTP or a database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,36 +7,36 @@ from email.utils import parsedate_to_datetime
 
 from app.backoff import jittered
 
-#: A receiver may ask us to wait, but not for ever.
+#: The longest ``Retry-After`` of a receiver that is respected.
 LONGEST_RETRY_AFTER = 86_400.0
 GONE = 410
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The receiver has it."""
+    """The receiver accepted the webhook."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryIn:
-    """Try again in so many seconds."""
+    """Make another attempt after ``seconds``."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The receiver wants no more, or the schedule is over."""
+    """Make no more attempts: the receiver responded 410 Gone, or the schedule is exhausted."""
 
 
 Decision = Delivered | RetryIn | GiveUp
 
 
 def decide(status: int | None, retry_after: float | None, number: int, delays: Sequence[float]) -> Decision:
-    """What attempt ``number`` (from 1) leads to. ``status`` is None when there was no answer.
+    """Decide what follows attempt ``number`` (from 1). ``status`` is None when there was no response.
 
-    ``delays[n]`` is the wait before attempt ``n + 1``, ± 20 %; the receiver's ``retry_after`` may make it longer, up to
-    a day, and never shorter.
+    ``delays[n]`` is the delay before attempt ``n + 1``, ± 20 %. The receiver's ``retry_after`` may extend it, up to a
+    day, but not shorten it.
     """
     if status is not None and 200 <= status < 300:
         return Delivered()

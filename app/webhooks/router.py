@@ -1,4 +1,4 @@
-"""The webhook secret of an account."""
+"""HTTP route of the webhook secret."""
 
 from typing import Annotated
 
@@ -28,6 +28,6 @@ async def get_webhook_secret(
     webhooks: Annotated[WebhookService, Depends(_webhooks)],
     response: Response,
 ) -> WebhookSecret:
-    """The signing secret of your account; it is made when it is first asked for."""
+    """The signing secret of your account; created on the first request."""
     response.headers["Cache-Control"] = "no-store"
     return WebhookSecret(secret=await webhooks.secret(caller.account_id))

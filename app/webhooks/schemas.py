@@ -1,4 +1,4 @@
-"""What callers and receivers see of webhooks."""
+"""The public schema of webhooks."""
 
 from datetime import datetime
 from typing import Generic, Self, TypeVar
@@ -12,28 +12,28 @@ Data = TypeVar("Data")
 
 
 class WebhookEnvelope(BaseModel, Generic[Data]):
-    """The body of every webhook, as Standard Webhooks recommends it."""
+    """The body of every webhook, as recommended by Standard Webhooks."""
 
-    type: str = Field(description="what happened", examples=["job.succeeded"])
-    timestamp: datetime = Field(description="when it happened; attempts made later carry the same time")
+    type: str = Field(description="the event type", examples=["job.succeeded"])
+    timestamp: datetime = Field(description="time of the event; the same on every attempt")
     data: Data
 
 
 class WebhookSecret(BaseModel):
-    """What a receiver needs to verify our signatures (Standard Webhooks 1.0.0)."""
+    """The secret to verify webhook signatures with (Standard Webhooks 1.0.0)."""
 
-    secret: str = Field(description="`whsec_` and base64: hand it to any Standard Webhooks library")
+    secret: str = Field(description="`whsec_` and base64: pass it to any Standard Webhooks library")
 
 
 class Attempt(BaseModel):
     """One POST to the receiver."""
 
-    number: int = Field(description="1 for the first")
+    number: int = Field(description="1 for the first attempt")
     started_at: datetime
     duration_ms: int
-    status_code: int | None = Field(description="the receiver's answer; null when there was none")
-    error: str | None = Field(description="why there was no answer")
-    reply: str | None = Field(description="the beginning of an answer that was no success")
+    status_code: int | None = Field(description="status of the receiver's response; null when there was none")
+    error: str | None = Field(description="why there was no response")
+    reply: str | None = Field(description="the beginning of the body of an unsuccessful response")
 
     @classmethod
     def of(cls, attempt: records.Attempt) -> Self:
@@ -48,7 +48,7 @@ class Attempt(BaseModel):
 
 
 class Delivery(BaseModel):
-    """One event on its way to one URL."""
+    """The delivery of one event to one URL."""
 
     id: str = Field(examples=["whd_01h455vb4pex5vsknk084sn02q"])
     event_id: str = Field(

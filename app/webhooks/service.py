@@ -1,4 +1,4 @@
-"""Webhooks for callers: what may be called, what is owed, and what became of it."""
+"""Webhooks for callers: URL checks, signing secrets, and deliveries."""
 
 import json
 from collections.abc import Mapping
@@ -15,29 +15,32 @@ from app.errors import FieldError, InvalidRequest
 from app.ids import new_id
 from app.infra.db import Database
 from app.infra.egress import InvalidUrl, check_url
-from app.infra.encryption import Sealer
+from app.infra.encryption import Encryptor
 from app.settings import WebhookSettings
 from app.webhooks import repository
 from app.webhooks.records import Delivery
 from app.webhooks.signing import new_secret
 
 SECRET_PURPOSE = "webhook secret"
-#: Secrets of accounts that are kept unsealed in memory.
-OPENED_SECRETS = 1024
+#: Decrypted secrets of accounts that are kept in memory.
+DECRYPTED_SECRETS = 1024
+ROTATION_BATCH = 500
 CHECKED_URLS = 1024
 
 
 class WebhookService:
-    """Accepts URLs, keeps the signing secrets, writes down what is owed to receivers."""
+    """Checks URLs, keeps the signing secrets, and creates deliveries."""
 
-    def __init__(self, database: Database, sealer: Sealer, settings: WebhookSettings, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, database: Database, encryptor: Encryptor, settings: WebhookSettings, clock: Clock = utc_now
+    ) -> None:
         self._database = database
-        self._sealer = sealer
+        self._encryptor = encryptor
         self._settings = settings
         self._clock = clock
-        # A sealed value never changes its meaning, so this can never be out of date.
-        self._open = lru_cache(OPENED_SECRETS)(self._unseal)
-        # Most orders of an account name the same URL. What is refused is not kept.
+        # An encrypted value always decrypts to the same secret, so an entry is never stale.
+        self._decrypted = lru_cache(DECRYPTED_SECRETS)(self._decrypt)
+        # Most jobs of an account name the same URL. Refusals are not cached.
         self._check = lru_cache(CHECKED_URLS)(partial(check_url, settings=settings))
 
     def check_url(self, url: str) -> None:
@@ -53,40 +56,59 @@ class WebhookService:
             raise InvalidRequest(f"`{fault.field}` {fault.message}.", [fault]) from None
 
     async def secret(self, account_id: UUID) -> str:
-        """The account's signing secret (``whsec_…``), made when it is first asked for.
+        """The account's signing secret (``whsec_…``), created on first use.
 
         Raises:
-            SealingError: it was stored with another ``secret_key``.
+            DecryptionError: it was stored with another ``secret_key``.
         """
-        async with self._database.read() as connection:
-            sealed = await repository.sealed_secret(connection, account_id)
-        return await self.unsealed(account_id, sealed)
+        async with self._database.read() as conn:
+            encrypted = await repository.encrypted_secret(conn, account_id)
+        return await self.decrypted(account_id, encrypted)
 
-    async def unsealed(self, account_id: UUID, sealed: bytes | None) -> str:
-        """The account's signing secret, where its row has just been read; None: it has none yet, so one is made.
+    async def decrypted(self, account_id: UUID, encrypted: bytes | None) -> str:
+        """The account's signing secret, given its encrypted column; None creates and stores the first secret.
 
         Raises:
-            SealingError: it was stored with another ``secret_key``.
+            DecryptionError: it was stored with another ``secret_key``.
         """
-        if sealed is None:
-            sealed = await self._first_secret(account_id)
-        return self._open(account_id, sealed)
+        if encrypted is None:
+            encrypted = await self._first_secret(account_id)
+        return self._decrypted(account_id, encrypted)
 
-    def _unseal(self, account_id: UUID, sealed: bytes) -> str:
-        return self._sealer.open(SECRET_PURPOSE, sealed, account_id.bytes).decode()
+    async def rotate(self) -> int:
+        """Encrypt every stored secret again with the current secret key. Returns how many; safe while serving.
+
+        Raises:
+            DecryptionError: a secret was stored with a key that is not configured; those before it are rotated.
+        """
+        rotated, after = 0, None
+        while True:
+            async with self._database.begin() as conn:
+                batch = await repository.lock_secrets(conn, after, ROTATION_BATCH)
+                for account_id, encrypted in batch:
+                    fresh = self._encrypt(account_id, self._decrypt(account_id, encrypted))
+                    await repository.replace_secret(conn, account_id, fresh)
+            if not batch:
+                return rotated
+            rotated, after = rotated + len(batch), batch[-1][0]
+
+    def _encrypt(self, account_id: UUID, secret: str) -> bytes:
+        return self._encryptor.encrypt(SECRET_PURPOSE, secret.encode(), account_id.bytes)
+
+    def _decrypt(self, account_id: UUID, encrypted: bytes) -> str:
+        return self._encryptor.decrypt(SECRET_PURPOSE, encrypted, account_id.bytes).decode()
 
     async def _first_secret(self, account_id: UUID) -> bytes:
-        fresh = self._sealer.seal(SECRET_PURPOSE, new_secret().encode(), account_id.bytes)
-        async with self._database.begin() as connection:
-            await repository.keep_secret(connection, account_id, fresh)
-            # Not `fresh`: somebody else may have been first.
-            sealed = await repository.sealed_secret(connection, account_id)
-        assert sealed is not None
-        return sealed
+        async with self._database.begin() as conn:
+            await repository.keep_secret(conn, account_id, self._encrypt(account_id, new_secret()))
+            # Read again: a concurrent call may have stored its secret first.
+            encrypted = await repository.encrypted_secret(conn, account_id)
+        assert encrypted is not None
+        return encrypted
 
     async def publish(
         self,
-        connection: AsyncConnection,
+        conn: AsyncConnection,
         *,
         account_id: UUID,
         subject_id: UUID,
@@ -95,13 +117,13 @@ class WebhookService:
         url: str,
         payload: Mapping[str, Any],
     ) -> None:
-        """Owe an event to a URL, in the caller's transaction; ring the delivery lane after the commit.
+        """Create the delivery of an event, in the caller's transaction; ring the delivery lane after the commit.
 
         ``payload`` is the event's ``data``, ready for JSON. It is serialised here, once: every attempt sends the same
         bytes.
         """
         await repository.create(
-            connection,
+            conn,
             delivery_id=new_id(),
             account_id=account_id,
             subject_id=subject_id,
@@ -115,8 +137,8 @@ class WebhookService:
 
     async def deliveries(self, account_id: UUID, subject_id: UUID) -> list[Delivery]:
         """The deliveries of a subject's events with their attempts, oldest first."""
-        async with self._database.read() as connection:
-            return await repository.of_subject(connection, account_id, subject_id)
+        async with self._database.read() as conn:
+            return await repository.of_subject(conn, account_id, subject_id)
 
 
 def envelope(event_type: str, timestamp: datetime, data: Mapping[str, Any]) -> str:

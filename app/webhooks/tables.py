@@ -1,4 +1,4 @@
-"""What we owe to receivers, and what we tried."""
+"""The tables of webhook secrets, deliveries and attempts."""
 
 from sqlalchemy import (
     BigInteger,
@@ -37,8 +37,8 @@ deliveries = Table(
     Column("event_id", Uuid, nullable=False),  # the `webhook-id`: the same on every attempt
     Column("event_type", Text, nullable=False),
     Column("url", Text, nullable=False),
-    Column("host", Text, nullable=False),  # of the URL, with its port: slots are shared between hosts
-    Column("body", Text, nullable=False),  # signed and sent as it stands
+    Column("host", Text, nullable=False),  # of the URL, with its port: concurrency is limited per host
+    Column("body", Text, nullable=False),  # signed and sent unchanged
     Column("state", Text, nullable=False, server_default="pending"),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("next_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
@@ -61,7 +61,7 @@ attempts = Table(
     Column("started_at", DateTime(timezone=True), nullable=False),
     Column("duration_ms", Integer, nullable=False),
     Column("status_code", Integer),
-    Column("error", Text),  # why there was no answer
-    Column("reply", Text),  # the beginning of an answer that was no success
+    Column("error", Text),  # why there was no response
+    Column("reply", Text),  # the beginning of the body of an unsuccessful response
     UniqueConstraint("delivery_id", "number"),
 )

@@ -1,4 +1,4 @@
-"""Health and metrics of a worker, on the operator's own network: no key is asked for."""
+"""Health and metrics of a worker, without authentication: for the operator's network only."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ def routes(resources: Resources) -> list[Route]:
 
 
 class HealthServer(uvicorn.Server):
-    """Serves them beside the lanes, in the same event loop."""
+    """Serves the health routes in the event loop of the lanes."""
 
     def __init__(self, resources: Resources, settings: Settings) -> None:
         config = uvicorn.Config(
@@ -48,5 +48,5 @@ class HealthServer(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the worker's: it drains first."""
+        """Leave signals to the worker, which drains first."""
         yield

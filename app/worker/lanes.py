@@ -1,19 +1,18 @@
-"""A lane: claim what is due, work on it, never more at once than allowed, and wake up in time for what comes next."""
+"""Runs the steps of a worker: claims due items within the limit, then waits for the next due time or a ring."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import structlog
 
 from app.backoff import jittered
-from app.claims import Overtaken
+from app.claims import ClaimLost
 from app.infra.metrics import STEP_SECONDS
+from app.infra.queue import Step
 
-#: Something is due and could not be claimed: somebody else has it in hand.
+#: Seconds until the next claim if a due item could not be claimed because another worker has it locked.
 SHORTEST_PAUSE = 0.02
 
 Item = TypeVar("Item")
@@ -21,40 +20,18 @@ Item = TypeVar("Item")
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Work(Generic[Item]):
-    """What a lane does. All four may raise: the lane logs it and goes on; leases bring back what was dropped."""
-
-    name: str
-    claim: Callable[[int], AsyncIterator[Item]]  # at most that many; each is started before the next is claimed
-    advance: Callable[[Item], Awaitable[object]]
-    next_due: Callable[[], Awaitable[float | None]]  # seconds
-    limit: int
-    weigh: Callable[[Item], int] = lambda _: 1  # how much of the limit an item takes
-
-
-def at_once(claim: Callable[[int], Awaitable[Sequence[Item]]]) -> Callable[[int], AsyncIterator[Item]]:
-    """A claim that takes all of its items in one go."""
-
-    async def one_by_one(limit: int) -> AsyncIterator[Item]:
-        for item in await claim(limit):
-            yield item
-
-    return one_by_one
-
-
 class LaneRunner(Generic[Item]):
-    """Runs one kind of work in a worker process."""
+    """Runs the step of one lane in a worker process."""
 
-    def __init__(self, work: Work[Item], sweep_interval: float) -> None:
-        self._work = work
+    def __init__(self, step: Step[Item], sweep_interval: float) -> None:
+        self._step = step
         self._sweep_interval = sweep_interval
         self._wanted = asyncio.Event()
-        self._steps: dict[asyncio.Task[None], int] = {}
+        self._running: dict[asyncio.Task[None], int] = {}
         self._stopping = False
 
     def ring(self) -> None:
-        """There may be something to do. Returns at once."""
+        """Claim soon. Does not wait."""
         self._wanted.set()
 
     async def run(self) -> None:
@@ -64,60 +41,60 @@ class LaneRunner(Generic[Item]):
             try:
                 pause = await self._fill()
             except Exception:
-                log.exception("lane cannot claim", lane=self._work.name)
+                log.exception("claim failed", lane=self._step.lane.value)
                 pause = jittered(self._sweep_interval)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wanted.wait()
 
     async def _fill(self) -> float:
-        """Start as many steps as there is room for; seconds until the next look."""
-        while free := max(0, self._work.limit - sum(self._steps.values())):
+        """Start as many items as there is room for. Returns the seconds until the next claim."""
+        while free := max(0, self._step.limit - sum(self._running.values())):
             claimed = 0
-            async for item in self._work.claim(free):
+            async for item in self._step.claim(free):
                 self._start(item)
-                claimed += self._work.weigh(item)
+                claimed += self._step.weight(item)
             if claimed < free:
-                due = await self._work.next_due()
+                due = await self._step.next_due()
                 return self._sweep_interval if due is None else min(self._sweep_interval, max(SHORTEST_PAUSE, due))
         return self._sweep_interval
 
     def stop(self) -> None:
-        """Claim nothing more; the steps under way go on."""
+        """Claim nothing more; items in progress continue."""
         self._stopping = True
         self._wanted.set()
 
     async def drain(self) -> None:
-        """Wait for the steps under way."""
-        while self._steps:
-            await asyncio.wait(self._steps)
+        """Wait for the items in progress."""
+        while self._running:
+            await asyncio.wait(self._running)
 
     def abandon(self) -> None:
-        """Cancel the steps under way; their leases run out and somebody else goes on."""
-        for step in self._steps:
-            step.cancel()
+        """Cancel the items in progress; their leases end and another worker claims them."""
+        for task in self._running:
+            task.cancel()
 
     def _start(self, item: Item) -> None:
-        step = asyncio.create_task(self._step(item), name=f"{self._work.name} step")
-        self._steps[step] = self._work.weigh(item)
-        step.add_done_callback(self._ended)
+        task = asyncio.create_task(self._advance(item), name=f"{self._step.lane.value} step")
+        self._running[task] = self._step.weight(item)
+        task.add_done_callback(self._ended)
 
-    def _ended(self, step: asyncio.Task[None]) -> None:
-        self._steps.pop(step, None)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
         self._wanted.set()
 
-    async def _step(self, item: Item) -> None:
+    async def _advance(self, item: Item) -> None:
         began = time.perf_counter()
-        outcome = "done"
+        result = "done"
         try:
-            await self._work.advance(item)
-        except Overtaken:
-            outcome = "overtaken"
+            await self._step.advance(item)
+        except ClaimLost:
+            result = "claim_lost"
         except asyncio.CancelledError:
-            outcome = "abandoned"
+            result = "abandoned"
             raise
         except Exception:
-            outcome = "broken"
-            log.exception("step broke off; its lease will run out", lane=self._work.name)
+            result = "broken"
+            log.exception("step failed; its lease will end", lane=self._step.lane.value)
         finally:
-            STEP_SECONDS.labels(step=self._work.name, outcome=outcome).observe(time.perf_counter() - began)
+            STEP_SECONDS.labels(step=self._step.lane.value, outcome=result).observe(time.perf_counter() - began)

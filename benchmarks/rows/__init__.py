@@ -1,4 +1,4 @@
-"""One module for each figure: it measures, and gives back its sections of the report."""
+"""One module per figure, each of which measures and returns its sections of the report."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -24,10 +24,10 @@ OPTIONAL = ("rivals",)
 APART: dict[str, tuple[str, Measure]] = {
     "p3": ("P3: growth", growth.measure),
     "p4": ("P4: create to upstream", latency.measure),
-    "p5": ("P5: end upstream to webhook", completion_lag.measure),
+    "p5": ("P5: upstream finished to webhook", completion_lag.measure),
     "p6": ("P6: jobs in flight", renders_in_flight.measure),
     "p7": ("P7: webhooks", webhooks.measure),
-    "p8": ("P8: films of 1 GB", large_files.measure),
+    "p8": ("P8: videos of 1 GB", large_files.measure),
     "p9": ("P9 and P10: idle, and start", idle.measure),
     "whole": ("Whole jobs", whole_jobs.measure),
 }
@@ -35,7 +35,7 @@ FIGURES = tuple(figure for figure in (*TOGETHER, *APART) if figure not in OPTION
 
 
 def sections(figures: Sequence[str]) -> list[tuple[str, Measure]]:
-    """What to run for these figures, in order, by title."""
+    """The measurements for these figures in order, each with its title."""
     chosen: list[tuple[str, Measure]] = []
     if both := [figure for figure in TOGETHER if figure in figures]:
         chosen.append(("Creates and reads", partial(throughput.measure, figures=both)))

@@ -1,4 +1,4 @@
-"""What the parts of the stack can do at most, in the same rounds: no figure of ours can be better than these."""
+"""Ceilings: the maximum throughput of the parts of the stack, measured in the same rounds."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from benchmarks.stats import Measured
 
 CALLERS = 16
 BARE = "bare ASGI on uvicorn"
-FRAMEWORK = "FastAPI, pydantic body and answer, no I/O"
+FRAMEWORK = "FastAPI, pydantic body and response, no I/O"
 INSERTS = "asyncpg: insert + commit"
 SANDBOX_READ = "sandbox alone: status of a job"
 SANDBOX_CREATE = "sandbox alone: create"
@@ -25,7 +25,7 @@ Windows = dict[str, Callable[[], Awaitable[Measured]]]
 
 
 def server(bench: Bench, name: str) -> Part:
-    """One of :mod:`benchmarks.ceiling_apps` on uvicorn, not started."""
+    """An application of :mod:`benchmarks.ceiling_apps` on uvicorn, not started."""
     port = free_port()
     options = (
         "--loop",
@@ -47,24 +47,24 @@ def server(bench: Bench, name: str) -> Part:
 
 @asynccontextmanager
 async def windows(bench: Bench, site: Site, body: str) -> AsyncIterator[Windows]:
-    """A window of each ceiling; their servers run until the block ends. ``body`` is what our own creates send."""
+    """One window per ceiling; their servers run until the block ends. ``body`` is the body of a create."""
     async with AsyncExitStack() as stack:
         bare, framework = server(bench, "bare"), server(bench, "framework")
         for part in (bare, framework):
             await part.start()
             stack.push_async_callback(part.stop)
         inserts = await stack.enter_async_context(Peer.running("insert_ceiling"))
-        remote = await _remote(bench)
+        remote = await _remote_job_path(bench)
         seconds, key = bench.options.seconds, {"Authorization": f"Bearer {SANDBOX_KEY}"}
         sandbox = bench.stack.sandbox
-        order = json.dumps({"model": "sandbox-film", "prompt": f"a fox {MARK}", "seconds": "4", "size": "1280x720"})
+        request = json.dumps({"model": "sandbox-video", "prompt": f"a fox {MARK}", "seconds": "4", "size": "1280x720"})
         plans = {
             BARE: (bare, Plan(bare.port, ["/"], callers=CALLERS, seconds=seconds)),
             FRAMEWORK: (framework, Plan(framework.port, ["/"], "POST", {}, body, 202, CALLERS, seconds)),
             SANDBOX_READ: (sandbox, Plan(sandbox.port, [remote], headers=key, callers=CALLERS, seconds=seconds)),
             SANDBOX_CREATE: (
                 sandbox,
-                Plan(sandbox.port, ["/openai/v1/videos"], "POST", key, order, callers=CALLERS, seconds=seconds),
+                Plan(sandbox.port, ["/openai/v1/videos"], "POST", key, request, callers=CALLERS, seconds=seconds),
             ),
         }
         found: Windows = {name: _window(bench, *planned) for name, planned in plans.items()}
@@ -79,8 +79,8 @@ def _window(bench: Bench, part: Part, plan: Plan) -> Callable[[], Awaitable[Meas
     return lambda: bench.window(plan, bench.meter(api=part.process))
 
 
-async def _remote(bench: Bench) -> str:
-    """The path of a job that the sandbox has finished."""
+async def _remote_job_path(bench: Bench) -> str:
+    """Create a job; returns the path of its finished remote job in the sandbox."""
     async with Client.of(bench.site) as client:
         await bench.site.worker.start()
         await client.reached((await client.create())["id"], "succeeded")

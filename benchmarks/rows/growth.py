@@ -1,4 +1,4 @@
-"""P3: what creates and reads cost with many finished jobs, beside an empty database in the same rounds."""
+"""P3: cost of creates and reads with many finished jobs, compared with an empty database in the same rounds."""
 
 import asyncio
 import statistics
@@ -7,20 +7,20 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from app.ids import earliest
-from benchmarks.bulk_jobs import Spread, copy, settle
+from benchmarks.bulk_jobs import Spread, copy, vacuum
 from benchmarks.child_processes import Peer
 from benchmarks.report import Section
 from benchmarks.rows import renders_in_flight
-from benchmarks.rows.throughput import as_uuid, creating, reading, shelve
+from benchmarks.rows.throughput import as_uuid, creating, reading, store_jobs
 from benchmarks.rows.whole_jobs import clean
 from benchmarks.session import Bench, Client
 from benchmarks.stack import Site
-from benchmarks.stats import Measured, Typical, Verdict
+from benchmarks.stats import Measured, TargetResult, Typical
 
 STEPS = (10_000, 100_000, 1_000_000)
-FIRST_COPY = 10_000_000  # their numbers are apart from those of the jobs that are read
+FIRST_COPY = 10_000_000  # distinct from the numbers of the jobs that are read
 CALLERS = 16
-LIVE = timedelta(hours=6)  # copies of live jobs are younger, those of finished ones older
+LIVE = timedelta(hours=6)  # copies of live jobs are younger than this, those of finished jobs older
 HEADINGS = (
     "finished jobs",
     "database",
@@ -35,21 +35,21 @@ HEADINGS = (
 
 
 async def measure(bench: Bench) -> list[Section]:
-    """Grow a second database step by step; at each, windows in turns with the empty one."""
+    """Grow a second database in steps, and measure it alternately with the empty one at each step."""
     full = await bench.stack.site("full", bench.options.code)
     await full.api.start()
     original = await _original(full)
-    ids = {site.name: (await shelve(site, states=["running"])).ids["running"] for site in (bench.site, full)}
+    ids = {site.name: (await store_jobs(site, states=["running"])).ids["running"] for site in (bench.site, full)}
     rows: list[list[str]] = []
     ratios: dict[str, float] = {}
-    there = 0
+    current = 0
     for step in [step for step in STEPS if step <= bench.options.most_jobs]:
-        await _grow(bench, full, original, there, step)
-        there = step
+        await _grow(bench, full, original, current, step)
+        current = step
         measured = await _windows(bench, [bench.site, full], ids)
         for path in ("POST", "GET"):
             empty, filled = (Typical.of(measured[f"{path} {site.name}"]) for site in (bench.site, full))
-            # The middle of the rounds' own ratios: what disturbs the machine disturbs both.
+            # The median of the ratios within rounds, since disturbances of the machine affect both.
             ratios[path] = statistics.median(
                 one.count.rate / other.count.rate
                 for one, other in zip(
@@ -58,11 +58,11 @@ async def measure(bench: Bench) -> list[Section]:
             )
             rows.append(_row(step, await _size(full), path, empty=empty, filled=filled, ratio=ratios[path]))
         bench.say(f"{step:,} finished jobs: creates {ratios['POST']:.0%}, reads {ratios['GET']:.0%} of empty")
-    sections = [_section(rows, ratios, there)]
+    sections = [_section(rows, ratios, current)]
     await clean(bench.site)
     await clean(full, earliest(datetime.now(UTC) - LIVE))
     flown = await renders_in_flight.fly(bench, full, bench.options.in_flight, since=earliest(datetime.now(UTC) - LIVE))
-    name = f"{flown.jobs:,}, with {there:,} finished"
+    name = f"{flown.jobs:,}, with {current:,} finished"
     sections.append(
         Section("P6 with finished jobs in the tables", "As P6.", renders_in_flight.HEADINGS, [flown.row(name)])
     )
@@ -71,7 +71,7 @@ async def measure(bench: Bench) -> list[Section]:
 
 
 async def _original(site: Site) -> str:
-    """A job that ended well, with a webhook that was delivered."""
+    """Create a job that succeeds and whose webhook is delivered; returns its id."""
     async with Peer.running("receiver") as receiver, Client.of(site) as client:
         port = await receiver.ask({"listen": "127.0.0.1", "mode": "well"})
         await site.worker.start()
@@ -83,9 +83,9 @@ async def _original(site: Site) -> str:
         return str(job["id"])
 
 
-async def _grow(bench: Bench, site: Site, original: str, there: int, to: int) -> None:
+async def _grow(bench: Bench, site: Site, original: str, current: int, target: int) -> None:
     began = time.perf_counter()
-    spread, middle = Spread.past(STEPS[-1], FIRST_COPY), (there + to) // 2
+    spread, middle = Spread.past(STEPS[-1], FIRST_COPY), (current + target) // 2
 
     async def load(numbers: range) -> None:
         connection = await site.connect()
@@ -94,12 +94,12 @@ async def _grow(bench: Bench, site: Site, original: str, there: int, to: int) ->
         finally:
             await connection.close()
 
-    halves = ((there, middle), (middle, to))
+    halves = ((current, middle), (middle, target))
     await asyncio.gather(*(load(range(FIRST_COPY + start, FIRST_COPY + end)) for start, end in halves))
     connection = await site.connect()
-    await settle(connection)
+    await vacuum(connection)
     await connection.close()
-    bench.say(f"{to - there:,} finished jobs more, in {time.perf_counter() - began:.0f} s")
+    bench.say(f"added {target - current:,} finished jobs in {time.perf_counter() - began:.0f} s")
 
 
 async def _windows(bench: Bench, sites: Sequence[Site], ids: dict[str, Sequence[str]]) -> dict[str, list[Measured]]:
@@ -136,21 +136,20 @@ def _row(step: int, size: str, path: str, *, empty: Typical, filled: Typical, ra
     ]
 
 
-def _section(rows: list[list[str]], ratios: dict[str, float], there: int) -> Section:
+def _section(rows: list[list[str]], ratios: dict[str, float], jobs: int) -> Section:
     intro = (
-        f"Two databases in one cluster, each with an API process of its own; creates (with a key) and reads of running "
-        f"jobs, c = {CALLERS}, in turns. The finished jobs are copies of a real one with its submission, "
-        f"events, files, "
-        "webhook delivery and key, spread over 19 days. In brackets the empty one's CPU in the same rounds; the last "
-        "column is the median of the rounds' own ratios of the rates."
+        f"Two databases in one cluster, each with its own API process; creates (with an idempotency key) and reads of "
+        f"running jobs, c = {CALLERS}, measured alternately. The finished jobs are copies of a real one with its "
+        "submission, events, files, webhook delivery and key, spread over 19 days. CPU of the empty database in "
+        "parentheses; the last column is the median of the ratios of the rates within rounds."
     )
     return Section(
         "P3: growth",
         intro,
         HEADINGS,
         rows,
-        verdicts=[
-            Verdict("P3", f"creates with {there:,} finished jobs, of empty", ratios["POST"] * 100, 90, None, " %"),
-            Verdict("P3", "… reads", ratios["GET"] * 100, 90, None, " %"),
+        targets=[
+            TargetResult("P3", f"creates with {jobs:,} finished jobs, of empty", ratios["POST"] * 100, 90, None, " %"),
+            TargetResult("P3", "… reads", ratios["GET"] * 100, 90, None, " %"),
         ],
     )

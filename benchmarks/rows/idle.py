@@ -1,4 +1,4 @@
-"""P9 and P10: what a stack costs that does nothing, and how long it takes to start."""
+"""P9 and P10: resource usage of an idle stack, and time to start."""
 
 import asyncio
 import statistics
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from benchmarks.report import Section
 from benchmarks.resource_meter import Memory
 from benchmarks.session import Bench
-from benchmarks.stats import Verdict
+from benchmarks.stats import TargetResult
 
 WATCH_SECONDS = 30.0
 SETTLE_SECONDS = 3.0
@@ -15,7 +15,7 @@ STARTS = 5
 
 
 async def measure(bench: Bench) -> list[Section]:
-    """Both, on processes that were just started."""
+    """Measure both on newly started processes."""
     api, worker = bench.site.api, bench.site.worker
     starts: dict[str, list[float]] = {"api": [], "worker": []}
     for _ in range(STARTS):
@@ -47,16 +47,16 @@ def _idle(share: Callable[[str], float], memory: dict[str, Memory]) -> Section:
         for name in names
     ]
     both = sum(map(share, names))
-    intro = f"{WATCH_SECONDS:g} s without a request, just after the start; resident, proportional and own memory."
+    intro = f"{WATCH_SECONDS:g} s without requests, right after the start; resident, proportional and unique memory."
     return Section(
         "P9: idle stack",
         intro,
         ["process", "of a core", "RSS MB", "PSS MB", "USS MB"],
         rows,
-        verdicts=[
-            Verdict("P9", "idle API, worker, Postgres and Valkey together", both * 100, 3, None, " %", "less", 1),
-            Verdict("P9", "… API's memory", memory["api"].rss, 120, None, " MB", "less"),
-            Verdict("P9", "… worker's memory", memory["worker"].rss, 120, None, " MB", "less"),
+        targets=[
+            TargetResult("P9", "idle API, worker, Postgres and Valkey together", both * 100, 3, None, " %", "less", 1),
+            TargetResult("P9", "… API's memory", memory["api"].rss, 120, None, " MB", "less"),
+            TargetResult("P9", "… worker's memory", memory["worker"].rss, 120, None, " MB", "less"),
         ],
     )
 
@@ -66,11 +66,11 @@ def _starts(starts: dict[str, list[float]]) -> Section:
     rows = [[name, f"{middle[name]:.2f}", f"{min(times):.2f}", f"{max(times):.2f}"] for name, times in starts.items()]
     return Section(
         "P10: start to ready",
-        f"From the start of the process until `/readyz` says yes, {STARTS} starts each, in turns; asked every 20 ms.",
+        f"From the process start until `/readyz` succeeds, requested every 20 ms; {STARTS} alternating starts each.",
         ["process", "median s", "shortest", "longest"],
         rows,
-        verdicts=[
-            Verdict("P10", "API: start to ready", middle["api"], 2, 1, " s", "less", 2),
-            Verdict("P10", "worker: start to ready", middle["worker"], 2, 1, " s", "less", 2),
+        targets=[
+            TargetResult("P10", "API: start to ready", middle["api"], 2, 1, " s", "less", 2),
+            TargetResult("P10", "worker: start to ready", middle["worker"], 2, 1, " s", "less", 2),
         ],
     )

@@ -6,25 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from benchmarks.bulk_jobs import forget
+from benchmarks.bulk_jobs import delete_jobs
 from benchmarks.load_generator import percentile
 from benchmarks.report import Section
 from benchmarks.resource_meter import Memory
-from benchmarks.rows.throughput import shelve
+from benchmarks.rows.throughput import store_jobs
 from benchmarks.session import Bench
 from benchmarks.stack import Site
-from benchmarks.stats import Verdict
+from benchmarks.stats import TargetResult
 
 INTERVAL = 10.0
 JITTER = 0.2  # of the product's poll intervals
-SETTLE_SECONDS = 15.0  # longer than an interval with its jitter: every job was polled once
+SETTLE_SECONDS = 15.0  # longer than an interval with jitter, so that every job is polled once
 WATCH_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """What a worker needs for so many jobs in flight. ``worker`` and ``postgres`` are shares of a core; ``overdue`` are
-    the seconds by which the most overdue job was late, looked at once a second; ``gaps`` lie between two polls."""
+    """Usage with ``jobs`` jobs in flight. ``worker`` and ``postgres`` are shares of a core; ``overdue`` is the delay of
+    the most overdue job in seconds, sampled once a second; ``gaps`` are the seconds between two polls of a job."""
 
     jobs: int
     worker: float
@@ -37,7 +37,7 @@ class Flight:
 
     @property
     def due(self) -> float:
-        """Polls per second that the interval asks for."""
+        """Polls per second by the configured interval."""
         return self.jobs / INTERVAL
 
     def row(self, name: str) -> list[str]:
@@ -64,40 +64,37 @@ HEADINGS = (
 
 
 async def measure(bench: Bench) -> list[Section]:
-    """One flight on the site with an empty database."""
+    """Measure on the site with an empty database."""
     flight = await fly(bench, bench.site, bench.options.in_flight)
     intro = (
-        f"One worker; each render is polled every {INTERVAL:g} s (± {JITTER:.0%}) at an upstream where "
-        f"nothing ever ends, "
-        "over kept-alive connections. The jobs are copies of a real one in `running`, all due at once at first; "
-        f"{SETTLE_SECONDS:g} s later, {WATCH_SECONDS:g} s are measured."
+        f"One worker; each render is polled every {INTERVAL:g} s (± {JITTER:.0%}) over keep-alive connections at an "
+        "upstream whose jobs never end. The jobs are copies of a real one in `running`, initially all due at once; "
+        f"after {SETTLE_SECONDS:g} s, {WATCH_SECONDS:g} s are measured."
     )
     late = percentile(flight.gaps, 0.99) - INTERVAL * (1 + JITTER)
-    outro = f"99 % of the polls came at most {max(0.0, late):.1f} s after the latest moment that the interval allows."
+    outro = f"99 % of the polls were at most {max(0.0, late):.1f} s later than the interval allows."
     return [
-        Section(
-            "P6: jobs in flight", intro, HEADINGS, [flight.row(f"{flight.jobs:,}")], outro, verdicts=verdicts(flight)
-        )
+        Section("P6: jobs in flight", intro, HEADINGS, [flight.row(f"{flight.jobs:,}")], outro, targets=targets(flight))
     ]
 
 
-def verdicts(flight: Flight) -> list[Verdict]:
+def targets(flight: Flight) -> list[TargetResult]:
     name = f"{flight.jobs:,} jobs in flight"
     return [
-        Verdict("P6", f"{name}: worker's CPU", flight.worker * 100, 50, None, " %", "less"),
-        Verdict("P6", "… worker's memory", flight.loaded.rss, 250, None, " MB", "less"),
-        Verdict("P6", "… polls done of those due", flight.polls / flight.due * 100, 97, None, " %"),
+        TargetResult("P6", f"{name}: worker's CPU", flight.worker * 100, 50, None, " %", "less"),
+        TargetResult("P6", "… worker's memory", flight.loaded.rss, 250, None, " MB", "less"),
+        TargetResult("P6", "… polls done of those due", flight.polls / flight.due * 100, 97, None, " %"),
     ]
 
 
 async def fly(bench: Bench, site: Site, jobs: int, *, since: UUID | None = None) -> Flight:
-    """Put so many jobs in flight, watch, and take them away again: all jobs, or those with ids from ``since`` on."""
-    await shelve(site, states=["running"], number=jobs)
+    """Put ``jobs`` jobs in flight, measure, and delete all jobs; with ``since``, only those with ids from it on."""
+    await store_jobs(site, states=["running"], number=jobs)
     bench.say(f"{jobs:,} jobs are in flight")
     await site.worker.start()
     try:
         idle = Memory.of(site.worker.process)
-        await bench.upstream.ask({"polls": "forget"})
+        await bench.upstream.ask({"polls": "reset"})
         await asyncio.sleep(SETTLE_SECONDS)
         await bench.upstream.ask({"polls": True})
         meter = bench.meter(worker=site.worker.process)
@@ -109,7 +106,7 @@ async def fly(bench: Bench, site: Site, jobs: int, *, since: UUID | None = None)
     finally:
         await site.worker.stop()
     connection = await site.connect()
-    await forget(connection, since)
+    await delete_jobs(connection, since)
     await connection.close()
     return Flight(
         jobs,

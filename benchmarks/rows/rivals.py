@@ -1,6 +1,7 @@
-"""LiteLLM's proxy beside us, its best case: one process, no database, the same upstream, the same rounds.
+"""LiteLLM's proxy in its best case: one process, no database, the same upstream, the same rounds.
 
-It relays: nothing is stored, and every read asks the upstream. Its environment is made by ``make bench-rivals``.
+It is a relay: it stores nothing, and every read is a request to the upstream. ``make bench-rivals`` creates its
+environment.
 """
 
 import json
@@ -19,16 +20,16 @@ from benchmarks.session import PROMPT, Bench
 from benchmarks.stack import ROOT, SANDBOX_KEY, Part
 from benchmarks.stats import Measured
 
-ENVIRONMENT = ROOT / ".rivals"
+ENVIRONMENT = ROOT / ".peers"
 NAME = "LiteLLM"
 CALLERS = (1, 16, 64)
-#: Its answers take more than a second at c = 64; a window must see several of each caller.
+#: Its responses take more than a second at c = 64; a window must include several per caller.
 SHORTEST_SECONDS, WARMUP_SECONDS = 5.0, 1.5
 CONFIGURATION = """
 model_list:
-  - model_name: sandbox-film
+  - model_name: sandbox-video
     litellm_params:
-      model: openai/sandbox-film
+      model: openai/sandbox-video
       api_base: http://127.0.0.1:{port}/openai/v1
       api_key: {key}
 """
@@ -37,25 +38,25 @@ Windows = dict[tuple[str, str, int], Callable[[], Awaitable[Measured]]]
 
 
 def version() -> str:
-    """What is installed there.
+    """The installed version.
 
     Raises:
-        RuntimeError: nothing is.
+        RuntimeError: it is not installed.
     """
     found = sorted(ENVIRONMENT.glob("lib/python*/site-packages/litellm-*.dist-info"))
     if not found:
-        raise RuntimeError("the rival is not installed; run: make bench-rivals")
+        raise RuntimeError(f"{NAME} is not installed; run: make bench-rivals")
     return found[-1].name.removeprefix("litellm-").removesuffix(".dist-info")
 
 
 @asynccontextmanager
 async def windows(bench: Bench) -> AsyncIterator[Windows]:
-    """Its windows, by figure, name and callers; it runs until the block ends."""
+    """Start the proxy until the block ends; yields its windows by figure, name and callers."""
     version()
     key, port = f"sk-{secrets.token_hex(24)}", free_port()
     file = bench.stack.directory / "rival.yaml"
     file.write_text(CONFIGURATION.format(port=bench.stack.sandbox.port, key=SANDBOX_KEY))
-    # The price list of its package: it would look for a newer one in the internet and start later.
+    # Use the bundled price list: downloading a newer one would delay the start.
     environment = {**os.environ, "LITELLM_MASTER_KEY": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     command: list[str | Path] = [ENVIRONMENT / "bin" / "litellm", "--config", file, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--num_workers", "1"]
@@ -70,10 +71,10 @@ async def windows(bench: Bench) -> AsyncIterator[Windows]:
 
 
 async def _windows(bench: Bench, part: Part, headers: dict[str, str]) -> Windows:
-    order = {"model": "sandbox-film", "prompt": f"{PROMPT}, take {MARK}", "seconds": "4", "size": "1280x720"}
+    body = {"model": "sandbox-video", "prompt": f"{PROMPT}, take {MARK}", "seconds": "4", "size": "1280x720"}
     async with (
         aiohttp.ClientSession(f"http://127.0.0.1:{part.port}", headers=headers) as session,
-        session.post("/v1/videos", json=order) as reply,
+        session.post("/v1/videos", json=body) as reply,
     ):
         assert reply.status == 200, await reply.text()
         path = f"/v1/videos/{(await reply.json())['id']}"
@@ -82,7 +83,7 @@ async def _windows(bench: Bench, part: Part, headers: dict[str, str]) -> Windows
     seconds = max(SHORTEST_SECONDS, bench.options.seconds)
     for callers in CALLERS:
         create = Plan(
-            part.port, ["/v1/videos"], "POST", headers, json.dumps(order), 200, callers, seconds, WARMUP_SECONDS
+            part.port, ["/v1/videos"], "POST", headers, json.dumps(body), 200, callers, seconds, WARMUP_SECONDS
         )
         read = Plan(part.port, [path], headers=headers, callers=callers, seconds=seconds, warmup=WARMUP_SECONDS)
         found["rivals", PATHS["p1"], callers] = _window(bench, create, meter)

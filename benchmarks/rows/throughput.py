@@ -1,4 +1,4 @@
-"""P1 and P2: durable creates and reads of single jobs, with the worker at rest; in the same rounds, the ceilings."""
+"""P1 and P2: durable creates and reads of single jobs while no worker runs; ceilings in the same rounds."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -7,40 +7,40 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.ids import Prefix, decode, new_id
-from benchmarks.bulk_jobs import Spread, copied_id, copy, forget, settle
+from benchmarks.bulk_jobs import Spread, copied_ids, copy, delete_jobs, vacuum
 from benchmarks.load_generator import MARK, Plan
 from benchmarks.report import Section, throughput_headings, throughput_row
 from benchmarks.resource_meter import Meter
 from benchmarks.rows import ceilings, rivals
 from benchmarks.session import PROMPT, Bench, Client
 from benchmarks.stack import Site
-from benchmarks.stats import Measured, Typical, Verdict
+from benchmarks.stats import Measured, TargetResult, Typical
 
 JOBS = 1_000
 PARTS = ("api", "postgres")
 BODY = {
-    "model": "bench/film",
+    "model": "bench/video",
     "prompt": f"{PROMPT}, take {MARK}",
     "seconds": 4,
     "size": "1280x720",
     "metadata": {"order": MARK, "customer": "c-20481"},
-    "webhook_url": "http://127.0.0.1:9/films/done",
+    "webhook_url": "http://127.0.0.1:9/videos/done",
 }
 POST, GET = "`POST /v1/jobs`", "`GET /v1/jobs/{id}`"
 INTRO = (
-    f"One API process on the default settings (log level `info`, written to a file); the worker is at rest, so this is "
-    f"the API and Postgres alone. Each create has its own prompt, a webhook URL and metadata; the 202 comes after the "
-    f"commit (`fsync` and `synchronous_commit` on). Reads go round-robin over {JOBS:,} jobs of the state named, which "
-    f"are row-by-row copies of a real one. Jobs that a window made are removed after it."
+    f"One API process with default settings (log level `info`, written to a file); no worker runs, so this measures "
+    f"only the API and Postgres. Each create has a unique prompt, a webhook URL and metadata; the 202 is sent after "
+    f"the commit (`fsync` and `synchronous_commit` on). Reads are round-robin over {JOBS:,} jobs of the given state, "
+    f"which are row-by-row copies of a real one. Jobs created in a window are deleted after it."
 )
 TITLES = {
     "ceilings": (
         "Ceilings of the parts",
-        "In the same rounds, by the same generator; CPU under `api` is of the process named (asyncpg's is the client).",
+        "In the same rounds, by the same generator; CPU under `api` is that of the named process (asyncpg: client).",
     ),
     "rivals": (
         "LiteLLM's proxy",
-        "One process, no database, a key, its default log: it relays to the same sandbox and stores nothing.",
+        "One process with a key and its default log, without a database: it relays to the same sandbox.",
     ),
     "p1": ("P1: durable creates", INTRO),
     "p2": ("P2: reads of a job", "As P1."),
@@ -48,8 +48,8 @@ TITLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """Jobs to read, by state."""
+class StoredJobs:
+    """Ids of jobs to read, by state."""
 
     ids: Mapping[str, Sequence[str]]
 
@@ -76,10 +76,10 @@ def reads(site: Site, ids: Sequence[str], callers: int, seconds: float) -> Plan:
     )
 
 
-async def shelve(
+async def store_jobs(
     site: Site, *, states: Sequence[str] = ("queued", "running", "succeeded"), number: int = JOBS
-) -> Shelf:
-    """Fill an empty site with jobs of each state; its worker works meanwhile, and is at rest afterwards."""
+) -> StoredJobs:
+    """Fill an empty site with jobs of each state. Its worker is started for that and stopped afterwards."""
     originals: dict[str, UUID] = {}
     async with Client.of(site) as client:
         await site.worker.start()
@@ -99,15 +99,15 @@ async def shelve(
         spread, ids = Spread.now(), {}
         for state, original in originals.items():
             await copy(connection, original, range(1, number + 1), spread)
-            ids[state] = copied_id(original, range(1, number + 1), spread)
-        await settle(connection)
+            ids[state] = copied_ids(original, range(1, number + 1), spread)
+        await vacuum(connection)
     finally:
         await connection.close()
-    return Shelf(ids)
+    return StoredJobs(ids)
 
 
 def as_uuid(job_id: str) -> UUID:
-    """The id inside a public one."""
+    """The UUID of a public id."""
     found = decode(Prefix.JOB, job_id)
     assert found is not None
     return found
@@ -116,14 +116,14 @@ def as_uuid(job_id: str) -> UUID:
 def creating(
     bench: Bench, site: Site, meter: Meter, callers: int, *, keyed: bool = False
 ) -> Callable[[], Awaitable[Measured]]:
-    """A window of creates that leaves nothing behind."""
+    """A window of creates, whose jobs are deleted afterwards."""
 
     async def window() -> Measured:
         since = new_id()
         measured = await bench.window(creates(site, callers, bench.options.seconds, keyed=keyed), meter)
         connection = await site.connect()
         try:
-            await forget(connection, since)
+            await delete_jobs(connection, since)
         finally:
             await connection.close()
         return measured
@@ -142,7 +142,7 @@ Windows = dict[tuple[str, str, int], Callable[[], Awaitable[Measured]]]
 
 
 async def measure(bench: Bench, figures: Sequence[str]) -> list[Section]:
-    """P1 and P2 with the ceilings and the rival, all interleaved with each other."""
+    """Measure P1 and P2, the ceilings and LiteLLM, all interleaved."""
     async with AsyncExitStack() as stack:
         windows: Windows = {}
         if "ceilings" in figures:
@@ -150,19 +150,19 @@ async def measure(bench: Bench, figures: Sequence[str]) -> list[Section]:
             windows |= {("ceilings", name, ceilings.CALLERS): window for name, window in found.items()}
         if "rivals" in figures:
             windows |= await stack.enter_async_context(rivals.windows(bench))
-        shelf = await shelve(bench.site)
-        windows |= _ours(bench, shelf, figures)
+        stored_jobs = await store_jobs(bench.site)
+        windows |= _ours(bench, stored_jobs, figures)
         named = {"|".join(map(str, key)): window for key, window in windows.items()}
         for name in [name for name in named if name.endswith("|16")]:
             await named[name]()  # warm-up: code paths, statements, pools
         measured = await bench.interleaved(named)
     connection = await bench.site.connect()
-    await forget(connection)
+    await delete_jobs(connection)
     await connection.close()
     return _sections({key: Typical.of(measured["|".join(map(str, key))]) for key in windows})
 
 
-def _ours(bench: Bench, shelf: Shelf, figures: Sequence[str]) -> Windows:
+def _ours(bench: Bench, stored_jobs: StoredJobs, figures: Sequence[str]) -> Windows:
     windows: Windows = {}
     site = bench.site
     meter = bench.meter(api=site.api.process)
@@ -172,9 +172,9 @@ def _ours(bench: Bench, shelf: Shelf, figures: Sequence[str]) -> Windows:
             windows["p1", f"{POST}, Idempotency-Key", callers] = creating(bench, site, meter, callers, keyed=True)
     if "p2" in figures:
         for callers in (1, 16, 64):
-            windows["p2", f"{GET}, running", callers] = reading(bench, site, meter, shelf.ids["running"], callers)
+            windows["p2", f"{GET}, running", callers] = reading(bench, site, meter, stored_jobs.ids["running"], callers)
         for state in ("queued", "succeeded"):
-            windows["p2", f"{GET}, {state}", 16] = reading(bench, site, meter, shelf.ids[state], 16)
+            windows["p2", f"{GET}, {state}", 16] = reading(bench, site, meter, stored_jobs.ids[state], 16)
     return windows
 
 
@@ -188,7 +188,7 @@ def _sections(typical: Mapping[tuple[str, str, int], Typical]) -> list[Section]:
         ]
         if rows:
             headings = [*throughput_headings(PARTS), "of FastAPI alone", "against LiteLLM"]
-            found.append(Section(title, intro, headings, rows, verdicts=_verdicts(figure, typical)))
+            found.append(Section(title, intro, headings, rows, targets=_targets(figure, typical)))
     return found
 
 
@@ -200,20 +200,20 @@ def _ratios(
     return f"{one.rate / framework.rate:.0%}" if framework else "–", f"{one.rate / rival.rate:.0f} ×" if rival else "–"
 
 
-def _verdicts(figure: str, typical: Mapping[tuple[str, str, int], Typical]) -> list[Verdict]:
-    verdicts = []
+def _targets(figure: str, typical: Mapping[tuple[str, str, int], Typical]) -> list[TargetResult]:
+    targets = []
     post, get = typical.get(("p1", POST, 16)), typical.get(("p2", f"{GET}, running", 16))
     if figure == "p1" and post is not None:
-        verdicts = [
-            Verdict("P1", f"durable {POST}, c = 16, per second", post.rate, 1500, 2500),
-            Verdict("P1", "… p99", post.p99, 30, unit=" ms", better="less", digits=1),
+        targets = [
+            TargetResult("P1", f"durable {POST}, c = 16, per second", post.rate, 1500, 2500),
+            TargetResult("P1", "… p99", post.p99, 30, unit=" ms", better="less", digits=1),
         ]
         rival = typical.get(("rivals", rivals.PATHS["p1"], 16))
         if rival is not None:
-            verdicts.append(Verdict("P1", "… against LiteLLM", post.rate / rival.rate, 20, 40, " ×", digits=1))
+            targets.append(TargetResult("P1", "… against LiteLLM", post.rate / rival.rate, 20, 40, " ×", digits=1))
     if figure == "p2" and get is not None:
-        verdicts = [
-            Verdict("P2", f"{GET}, c = 16, per second", get.rate, 1800, 2500),
-            Verdict("P2", "… p99", get.p99, 30, unit=" ms", better="less", digits=1),
+        targets = [
+            TargetResult("P2", f"{GET}, c = 16, per second", get.rate, 1800, 2500),
+            TargetResult("P2", "… p99", get.p99, 30, unit=" ms", better="less", digits=1),
         ]
-    return verdicts
+    return targets

@@ -40,8 +40,8 @@ async def client(database: Database) -> AsyncIterator[httpx2.AsyncClient]:
     async def create_job(order: Order, caller: Annotated[Caller, Depends(require("jobs:write"))]) -> str:
         return f"{order.prompt} for {caller.account_id}"
 
-    @router.get("/film", openapi_extra={"security": [{}]})
-    async def get_film(caller: Annotated[Caller | None, Depends(optional("assets:read"))]) -> bool:
+    @router.get("/video", openapi_extra={"security": [{}]})
+    async def get_video(caller: Annotated[Caller | None, Depends(optional("assets:read"))]) -> bool:
         return caller is not None
 
     app = FastAPI(redirect_slashes=False)
@@ -95,10 +95,10 @@ async def test_where_a_key_is_optional_a_wrong_one_is_still_wrong(
     client: httpx2.AsyncClient, database: Database, key: CreatedKey
 ) -> None:
     reader = await KeyService(database).create("acme", "reader", ["assets:read"])
-    assert (await client.get("/v1/film")).json() is False
-    assert (await client.get("/v1/film", headers=bearing(reader))).json() is True
-    assert (await client.get("/v1/film", headers=bearing(key))).status_code == 403
-    assert (await client.get("/v1/film", headers={"Authorization": "Bearer x"})).status_code == 401
+    assert (await client.get("/v1/video")).json() is False
+    assert (await client.get("/v1/video", headers=bearing(reader))).json() is True
+    assert (await client.get("/v1/video", headers=bearing(key))).status_code == 403
+    assert (await client.get("/v1/video", headers={"Authorization": "Bearer x"})).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ async def test_generated_clients_and_docs_learn_of_the_key(client: httpx2.AsyncC
         "description": "An API key, made with `filmgate keys create`.",
     }
     assert document["paths"]["/v1/jobs"]["post"]["security"] == [{"ApiKey": []}]
-    assert document["paths"]["/v1/film"]["get"]["security"] == [{"ApiKey": []}, {}]
+    assert document["paths"]["/v1/video"]["get"]["security"] == [{"ApiKey": []}, {}]
 
 
 def test_a_scope_that_does_not_exist_is_noticed_at_import() -> None:

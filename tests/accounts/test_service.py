@@ -22,11 +22,9 @@ def service(database: Database) -> KeyService:
 
 async def test_a_key_is_stored_as_its_digest_and_nowhere_else(service: KeyService, database: Database) -> None:
     created = await service.create("acme", "backend")
-    async with database.read() as connection:
-        assert await connection.scalar(select(api_keys.c.digest)) == keys.digest(created.text)
-        everything = await connection.scalar(
-            text("select string_agg(k::text || a::text, '') from api_keys k, accounts a")
-        )
+    async with database.read() as conn:
+        assert await conn.scalar(select(api_keys.c.digest)) == keys.digest(created.text)
+        everything = await conn.scalar(text("select string_agg(k::text || a::text, '') from api_keys k, accounts a"))
     assert created.text not in str(everything)
     assert created.text[4:] not in str(everything)
     assert created.text not in repr(created)
@@ -38,8 +36,8 @@ async def test_keys_of_the_same_account_share_it(service: KeyService, database: 
     other = await service.create("umbrella", "backend")
     assert first.account_id == second.account_id != other.account_id
     assert len({first.text, second.text, other.text}) == 3
-    async with database.read() as connection:
-        assert await connection.scalar(select(func.count()).select_from(accounts)) == 2
+    async with database.read() as conn:
+        assert await conn.scalar(select(func.count()).select_from(accounts)) == 2
 
 
 async def test_an_account_made_by_many_at_once_is_made_once(service: KeyService) -> None:

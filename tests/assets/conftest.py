@@ -21,9 +21,11 @@ from app.infra.db import Database
 from app.settings import AssetSettings
 from app.web import problems
 from tests.support.s3 import S3, running_s3
-from tests.support.sample_videos import film
+from tests.support.sample_videos import video
 
 URL_KEY = bytes(range(32))
+#: Tests with a bucket run in one process: the server takes seconds to import.
+IN_BUCKET = [pytest.mark.servers, pytest.mark.xdist_group("s3")]
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 
@@ -55,7 +57,7 @@ def in_bucket(s3: S3, tmp_path: Path) -> AssetSettings:
     return settings_for(f"s3://{s3.new_bucket()}/kept/here", tmp_path, store_options=s3.options)
 
 
-@pytest.fixture(params=["in_directory", "in_bucket"])
+@pytest.fixture(params=["in_directory", pytest.param("in_bucket", marks=IN_BUCKET)])
 def settings(request: pytest.FixtureRequest) -> AssetSettings:
     """Settings for each kind of store."""
     found: AssetSettings = request.getfixturevalue(request.param)
@@ -80,7 +82,7 @@ def assets(database: Database, in_directory: AssetSettings, clock: HeldClock) ->
 
 @pytest.fixture
 async def stored(database: Database, assets: AssetService, account_id: UUID) -> list[StoredAsset]:
-    """A film and its poster."""
+    """A video and its poster."""
     return await keep(database, assets, account_id)
 
 
@@ -117,11 +119,13 @@ def settings_for(store: str, directory: Path, **more: Any) -> AssetSettings:
 def service_for(
     database: Database, settings: AssetSettings, clock: Callable[[], datetime], public_url: str | None = None
 ) -> AssetService:
-    return AssetService(database, Storage.open(settings), settings, url_key=URL_KEY, public_url=public_url, clock=clock)
+    return AssetService(
+        database, Storage.open(settings), settings, url_keys=[URL_KEY], public_url=public_url, clock=clock
+    )
 
 
 def incoming(content: bytes | AsyncIterator[bytes], **changes: Any) -> Incoming:
-    """A film on its way in that is what was ordered, if it is ``film()``."""
+    """A video on its way in that is what was ordered, if it is ``video()``."""
     values: dict[str, Any] = {
         "job_id": new_id(),
         "account_id": new_id(),
@@ -140,10 +144,10 @@ async def in_pieces(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
 
 
 async def keep(database: Database, assets: AssetService, account_id: UUID, content: bytes = b"") -> list[StoredAsset]:
-    """Take a film in and record it: the film, then the poster."""
-    taken = await assets.take_in(incoming(content or film(), account_id=account_id))
-    async with database.begin() as connection:
-        return await assets.record(connection, taken)
+    """Take a video in and record it: the video, then the poster."""
+    taken = await assets.take_in(incoming(content or video(), account_id=account_id))
+    async with database.begin() as conn:
+        return await assets.record(conn, taken)
 
 
 async def read_all(storage: Storage, key: str, size: int) -> bytes:

@@ -1,13 +1,13 @@
-"""A worker that has a process for films, says its id, and waits to be killed. Usage: python -m tests.assets.holding"""
+"""A worker that has a process for videos, says its id, and waits to be killed. Usage: python -m tests.assets.holding"""
 
 import asyncio
 import sys
 
-from app.assets.probe_pool import Examiner
+from app.assets.probe_pool import ProbePool
 
 
 async def main() -> None:
-    examiner = Examiner()
+    examiner = ProbePool()
     examiner.warm()
     sys.stdout.write(f"{examiner._idle[0]._process.pid}\n")
     sys.stdout.flush()

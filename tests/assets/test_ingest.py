@@ -1,4 +1,4 @@
-"""Taking a film in: whole, checked, at most once paid for, and never at the cost of the disk."""
+"""Taking a video in: whole, checked, at most once paid for, and never at the cost of the disk."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,39 +16,41 @@ from app.assets.errors import (
     TookTooLong,
     Truncated,
 )
-from app.assets.ingest import Intake
+from app.assets.ingest import Ingest
 from app.assets.storage import Storage
 from app.settings import AssetSettings
 from tests.assets.conftest import in_pieces, incoming, read_all, settings_for
 from tests.support.resource_limits import file_size_limit, in_own_process, peak_memory
-from tests.support.sample_videos import cut, film, padded
+from tests.support.sample_videos import cut, padded, video
+
+pytestmark = pytest.mark.servers  # a process reads each video
 
 MEGABYTE = 1024 * 1024
 
 
 @pytest.fixture
-def intake(storage: Storage, settings: AssetSettings) -> Intake:
-    return Intake(storage, settings)
+def intake(storage: Storage, settings: AssetSettings) -> Ingest:
+    return Ingest(storage, settings)
 
 
-def local(directory: Path, **more: Any) -> Intake:
+def local(directory: Path, **more: Any) -> Ingest:
     """An intake whose store and spool are under ``directory``."""
     settings = settings_for((directory / "store").as_uri(), directory, **more)
-    return Intake(Storage.open(settings), settings)
+    return Ingest(Storage.open(settings), settings)
 
 
 def files(directory: Path) -> list[Path]:
     return [path for path in directory.rglob("*") if path.is_file()]
 
 
-async def test_a_film_is_kept_byte_for_byte_with_a_poster(intake: Intake, storage: Storage, tmp_path: Path) -> None:
-    content = film(audio=True)
+async def test_a_video_is_kept_byte_for_byte_with_a_poster(intake: Ingest, storage: Storage, tmp_path: Path) -> None:
+    content = video(audio=True)
     order = incoming(content)
 
     stored = await intake.take_in(order)
 
-    kept, poster = stored.film, stored.poster
-    assert kept.object_key == f"{order.account_id}/{order.job_id}/film.mp4"
+    kept, poster = stored.video, stored.poster
+    assert kept.object_key == f"{order.account_id}/{order.job_id}/video.mp4"
     assert await read_all(storage, kept.object_key, kept.size_bytes) == content
     assert (kept.sha256, kept.size_bytes) == (sha256(content).digest(), len(content))
     assert (kept.content_type, kept.codec, kept.width, kept.height) == ("video/mp4", "h264", 160, 96)
@@ -61,19 +63,19 @@ async def test_a_film_is_kept_byte_for_byte_with_a_poster(intake: Intake, storag
 
 
 async def test_taking_in_twice_keeps_one(tmp_path: Path) -> None:
-    intake, content = local(tmp_path), film()
+    intake, content = local(tmp_path), video()
     first = await intake.take_in(incoming(content))
     again = await intake.take_in(
-        incoming(content, job_id=first.film.job_id, account_id=first.film.account_id, expected_bytes=None)
+        incoming(content, job_id=first.video.job_id, account_id=first.video.account_id, expected_bytes=None)
     )
-    assert again.film.object_key == first.film.object_key
-    assert {path.name for path in files(tmp_path)} == {"film.mp4", "poster.jpg"}
+    assert again.video.object_key == first.video.object_key
+    assert {path.name for path in files(tmp_path)} == {"video.mp4", "poster.jpg"}
 
 
-async def test_the_name_follows_what_the_film_is(tmp_path: Path) -> None:
-    stored = await local(tmp_path).take_in(incoming(film(container="webm")))
-    assert stored.film.object_key.endswith("/film.webm")
-    assert stored.film.content_type == "video/webm"
+async def test_the_name_follows_what_the_video_is(tmp_path: Path) -> None:
+    stored = await local(tmp_path).take_in(incoming(video(container="webm")))
+    assert stored.video.object_key.endswith("/video.webm")
+    assert stored.video.content_type == "video/webm"
 
 
 @pytest.mark.parametrize(
@@ -84,16 +86,16 @@ async def test_the_name_follows_what_the_film_is(tmp_path: Path) -> None:
         ({"width": 1280, "height": 720}, [{"field": "size", "requested": "1280x720", "actual": "160x96"}]),
     ],
 )
-async def test_a_film_that_is_not_what_was_ordered_is_kept_and_says_so(
+async def test_a_video_that_is_not_what_was_ordered_is_kept_and_says_so(
     tmp_path: Path, ordered: dict[str, int], deviations: list[dict[str, object]]
 ) -> None:
-    assert (await local(tmp_path).take_in(incoming(film(), **ordered))).deviations == deviations
+    assert (await local(tmp_path).take_in(incoming(video(), **ordered))).deviations == deviations
 
 
 @pytest.mark.parametrize(("seconds", "differs"), [(2.5, False), (2.6, True), (10, False)])
 async def test_small_differences_of_length_are_none(tmp_path: Path, seconds: float, differs: bool) -> None:
     ordered = 11 if seconds == 10 else 2
-    content = film(seconds=seconds, rate=10, width=32, height=32)
+    content = video(seconds=seconds, rate=10, width=32, height=32)
     stored = await local(tmp_path).take_in(incoming(content, seconds=ordered, width=32, height=32))
     assert bool(stored.deviations) is differs
 
@@ -102,7 +104,7 @@ async def test_small_differences_of_length_are_none(tmp_path: Path, seconds: flo
 
 
 async def refused(
-    intake: Intake, directory: Path, kind: type[AssetError], *arguments: Any, **changes: Any
+    intake: Ingest, directory: Path, kind: type[AssetError], *arguments: Any, **changes: Any
 ) -> AssetError:
     with pytest.raises(kind) as caught:
         await intake.take_in(incoming(*arguments, **changes))
@@ -110,9 +112,9 @@ async def refused(
     return caught.value
 
 
-async def test_a_film_that_is_announced_too_big_is_not_even_begun(tmp_path: Path) -> None:
+async def test_a_video_that_is_announced_too_big_is_not_even_begun(tmp_path: Path) -> None:
     async def untouched() -> AsyncIterator[bytes]:
-        pytest.fail("the film was read")
+        pytest.fail("the video was read")
         yield b""
 
     chunks = untouched()
@@ -120,7 +122,7 @@ async def test_a_film_that_is_announced_too_big_is_not_even_begun(tmp_path: Path
     assert not error.retryable
 
 
-async def test_a_film_that_turns_out_too_big_is_cut_short(tmp_path: Path) -> None:
+async def test_a_video_that_turns_out_too_big_is_cut_short(tmp_path: Path) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -134,19 +136,19 @@ async def test_a_film_that_turns_out_too_big_is_cut_short(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("difference", [-1, 1])
-async def test_a_film_of_another_size_than_announced_may_be_fetched_again(tmp_path: Path, difference: int) -> None:
-    error = await refused(local(tmp_path), tmp_path, Truncated, film(), expected_bytes=len(film()) + difference)
+async def test_a_video_of_another_size_than_announced_may_be_fetched_again(tmp_path: Path, difference: int) -> None:
+    error = await refused(local(tmp_path), tmp_path, Truncated, video(), expected_bytes=len(video()) + difference)
     assert error.retryable
 
 
-async def test_a_film_that_does_not_play_may_be_fetched_again(tmp_path: Path) -> None:
-    for content in (cut(film(), 0.8), b"<html>", b""):
+async def test_a_video_that_does_not_play_may_be_fetched_again(tmp_path: Path) -> None:
+    for content in (cut(video(), 0.8), b"<html>", b""):
         assert (await refused(local(tmp_path), tmp_path, NotPlayable, content)).retryable
 
 
-async def test_a_film_that_does_not_arrive_in_time_may_be_fetched_again(tmp_path: Path) -> None:
+async def test_a_video_that_does_not_arrive_in_time_may_be_fetched_again(tmp_path: Path) -> None:
     async def stuck() -> AsyncIterator[bytes]:
-        yield film()[:100]
+        yield video()[:100]
         await asyncio.Event().wait()
 
     assert (await refused(local(tmp_path, fetch_timeout=0.2), tmp_path, TookTooLong, stuck())).retryable
@@ -155,7 +157,7 @@ async def test_a_film_that_does_not_arrive_in_time_may_be_fetched_again(tmp_path
 @pytest.mark.parametrize("error", [ConnectionResetError("away"), TimeoutError("slow")])
 async def test_the_senders_own_error_comes_through(tmp_path: Path, error: Exception) -> None:
     async def broken() -> AsyncIterator[bytes]:
-        yield film()[:100]
+        yield video()[:100]
         raise error
 
     with pytest.raises(type(error)) as caught:
@@ -165,12 +167,12 @@ async def test_the_senders_own_error_comes_through(tmp_path: Path, error: Except
 
 
 async def test_a_disk_that_must_keep_some_room_takes_nothing_in(tmp_path: Path) -> None:
-    error = await refused(local(tmp_path, min_free_bytes=2**60), tmp_path, StorageFull, film())
+    error = await refused(local(tmp_path, min_free_bytes=2**60), tmp_path, StorageFull, video())
     assert error.retryable
 
 
 async def test_a_disk_that_is_full_half_way_is_told(tmp_path: Path) -> None:
-    before, nothing = padded(film(), 4 * MEGABYTE)
+    before, nothing = padded(video(), 4 * MEGABYTE)
     with file_size_limit(MEGABYTE):
         await refused(local(tmp_path), tmp_path, StorageFull, before + bytes(nothing))
 
@@ -195,13 +197,13 @@ async def test_a_step_that_is_called_off_leaves_nothing(tmp_path: Path) -> None:
 
 
 def _growth(directory: str, megabytes: int) -> int:
-    """How much more memory a process needs for a large film, after a small one."""
+    """How much more memory a process needs for a large video, after a small one."""
 
     async def take_in() -> int:
         intake = local(Path(directory))
-        await intake.take_in(incoming(film()))
+        await intake.take_in(incoming(video()))
         before = peak_memory()
-        start, nothing = padded(film(), megabytes * MEGABYTE)
+        start, nothing = padded(video(), megabytes * MEGABYTE)
 
         async def large() -> AsyncIterator[bytes]:
             yield start
@@ -210,20 +212,20 @@ def _growth(directory: str, megabytes: int) -> int:
             yield bytes(nothing % 65_536)
 
         stored = await intake.take_in(incoming(large()))
-        assert stored.film.size_bytes == len(start) + nothing
+        assert stored.video.size_bytes == len(start) + nothing
         return peak_memory() - before
 
     return asyncio.run(take_in())
 
 
-async def test_memory_stays_flat_however_large_the_film(tmp_path: Path) -> None:
+async def test_memory_stays_flat_however_large_the_video(tmp_path: Path) -> None:
     assert await asyncio.to_thread(in_own_process, _growth, str(tmp_path), 300) < 50 * MEGABYTE
     for path in files(tmp_path):
         path.unlink()
 
 
-async def test_small_pieces_and_one_large_one_are_the_same_film(tmp_path: Path) -> None:
-    content = film()
+async def test_small_pieces_and_one_large_one_are_the_same_video(tmp_path: Path) -> None:
+    content = video()
     for size in (1, len(content)):
         stored = await local(tmp_path).take_in(incoming(in_pieces(content, size), expected_bytes=len(content)))
-        assert stored.film.sha256 == sha256(content).digest()
+        assert stored.video.sha256 == sha256(content).digest()

@@ -1,4 +1,4 @@
-"""What counts as a film, and what a hostile one gets."""
+"""What counts as a video, and what a hostile one gets."""
 
 import socket
 from io import BytesIO
@@ -9,12 +9,12 @@ import pytest
 
 from app.assets.errors import NotPlayable, TooBig
 from app.assets.media import poster, probe
-from app.assets.media_info import Container, Film
-from tests.support.sample_videos import cut, film, sound_only, with_hole
+from app.assets.media_info import Container, VideoInfo
+from tests.support.sample_videos import cut, sound_only, video, with_hole
 
 
 def on_disk(directory: Path, content: bytes) -> Path:
-    path = directory / "film.mp4"
+    path = directory / "video.mp4"
     path.write_bytes(content)
     return path
 
@@ -28,9 +28,9 @@ def on_disk(directory: Path, content: bytes) -> Path:
         ("mkv", "h264", "video/x-matroska"),
     ],
 )
-def test_a_film_is_described_by_what_is_in_it(tmp_path: Path, container: str, codec: str, content_type: str) -> None:
+def test_a_video_is_described_by_what_is_in_it(tmp_path: Path, container: str, codec: str, content_type: str) -> None:
     # The name says MP4 each time.
-    found = probe(on_disk(tmp_path, film(container=container, audio=True)))
+    found = probe(on_disk(tmp_path, video(container=container, audio=True)))
 
     assert found.container.value == container
     assert found.container.content_type == content_type
@@ -39,40 +39,40 @@ def test_a_film_is_described_by_what_is_in_it(tmp_path: Path, container: str, co
     assert found.has_audio
 
 
-def test_a_silent_film_has_no_audio(tmp_path: Path) -> None:
-    assert probe(on_disk(tmp_path, film())) == Film(Container.MP4, "h264", 160, 96, 2, 12, has_audio=False)
+def test_a_silent_video_has_no_audio(tmp_path: Path) -> None:
+    assert probe(on_disk(tmp_path, video())) == VideoInfo(Container.MP4, "h264", 160, 96, 2, 12, has_audio=False)
 
 
 @pytest.mark.parametrize("options", [{"key_every": 1}, {"key_every": 5}, {"index_first": False}, {"seconds": 1 / 12}])
-def test_ordinary_films_are_playable(tmp_path: Path, options: dict[str, float]) -> None:
-    assert probe(on_disk(tmp_path, film(**options))).seconds == pytest.approx(options.get("seconds", 2), abs=0.01)
+def test_ordinary_videos_are_playable(tmp_path: Path, options: dict[str, float]) -> None:
+    assert probe(on_disk(tmp_path, video(**options))).seconds == pytest.approx(options.get("seconds", 2), abs=0.01)
 
 
 def test_names_that_are_not_unicode_do_no_harm(tmp_path: Path) -> None:
-    content = film(title="a title")
+    content = video(title="a title")
     assert b"a title" in content
     probe(on_disk(tmp_path, content.replace(b"a title", b"\xff\xfe\xfd\xfc\xfb\xfa\xf9")))
 
 
 @pytest.mark.parametrize("part", [0.05, 0.3, 0.7, 0.95])
 @pytest.mark.parametrize("index_first", [True, False])
-def test_a_film_that_was_cut_off_is_noticed(tmp_path: Path, index_first: bool, part: float) -> None:
-    content = cut(film(audio=True, index_first=index_first), part)
+def test_a_video_that_was_cut_off_is_noticed(tmp_path: Path, index_first: bool, part: float) -> None:
+    content = cut(video(audio=True, index_first=index_first), part)
     with pytest.raises(NotPlayable) as caught:
         probe(on_disk(tmp_path, content))
     assert caught.value.retryable
 
 
 @pytest.mark.parametrize("container", ["webm", "mkv"])
-def test_a_film_without_an_index_that_was_cut_off_is_noticed(tmp_path: Path, container: str) -> None:
+def test_a_video_without_an_index_that_was_cut_off_is_noticed(tmp_path: Path, container: str) -> None:
     with pytest.raises(NotPlayable):
-        probe(on_disk(tmp_path, cut(film(container=container), 0.6)))
+        probe(on_disk(tmp_path, cut(video(container=container), 0.6)))
 
 
 @pytest.mark.parametrize(("begin", "end"), [(0.0, 0.7), (0.6, 1.0)])
-def test_a_film_with_a_hole_at_either_end_is_noticed(tmp_path: Path, begin: float, end: float) -> None:
+def test_a_video_with_a_hole_at_either_end_is_noticed(tmp_path: Path, begin: float, end: float) -> None:
     with pytest.raises(NotPlayable):
-        probe(on_disk(tmp_path, with_hole(film(key_every=6), begin, end)))
+        probe(on_disk(tmp_path, with_hole(video(key_every=6), begin, end)))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_film_with_a_hole_at_either_end_is_noticed(tmp_path: Path, begin: floa
     ],
     ids=["nothing", "a byte", "html", "noise", "noise as mp4", "noise as webm", "empty index", "sound"],
 )
-def test_what_is_no_film_is_not_playable(tmp_path: Path, content: bytes) -> None:
+def test_what_is_no_video_is_not_playable(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(NotPlayable) as caught:
         probe(on_disk(tmp_path, content))
     assert str(tmp_path) not in caught.value.message
@@ -109,11 +109,11 @@ PLAYLISTS = {
 @pytest.mark.parametrize("playlist", PLAYLISTS.values(), ids=PLAYLISTS)
 def test_a_playlist_opens_no_other_file_and_no_connection(tmp_path: Path, playlist: str) -> None:
     other = tmp_path / "other.mp4"
-    other.write_bytes(film())
+    other.write_bytes(video())
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         port = listener.getsockname()[1]
-        text = playlist.format(url=f"http://127.0.0.1:{port}/film.mp4", file=other, port=port)
+        text = playlist.format(url=f"http://127.0.0.1:{port}/video.mp4", file=other, port=port)
         for look in (probe, poster):
             with pytest.raises(NotPlayable):
                 look(on_disk(tmp_path, text.encode("latin-1")))
@@ -123,13 +123,13 @@ def test_a_playlist_opens_no_other_file_and_no_connection(tmp_path: Path, playli
 
 def test_a_picture_beyond_the_bound_is_refused_for_good(tmp_path: Path) -> None:
     with pytest.raises(TooBig) as caught:
-        probe(on_disk(tmp_path, film(width=8208, height=16, seconds=0.5)))
+        probe(on_disk(tmp_path, video(width=8208, height=16, seconds=0.5)))
     assert not caught.value.retryable
 
 
-def test_a_film_beyond_an_hour_is_refused_for_good(tmp_path: Path) -> None:
+def test_a_video_beyond_an_hour_is_refused_for_good(tmp_path: Path) -> None:
     with pytest.raises(TooBig):
-        probe(on_disk(tmp_path, film(width=32, height=32, seconds=3610, rate=1)))
+        probe(on_disk(tmp_path, video(width=32, height=32, seconds=3610, rate=1)))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_film_beyond_an_hour_is_refused_for_good(tmp_path: Path) -> None:
 def test_a_poster_is_a_jpeg_of_at_most_1280_pixels(
     tmp_path: Path, width: int, height: int, expected: tuple[int, int]
 ) -> None:
-    made = poster(on_disk(tmp_path, film(width=width, height=height, seconds=0.5)))
+    made = poster(on_disk(tmp_path, video(width=width, height=height, seconds=0.5)))
 
     assert (made.width, made.height) == expected
     with av.open(BytesIO(made.jpeg), "r", format="jpeg_pipe") as source:
@@ -146,13 +146,13 @@ def test_a_poster_is_a_jpeg_of_at_most_1280_pixels(
     assert (picture.width, picture.height) == expected
 
 
-def test_a_poster_comes_from_a_third_into_the_film(tmp_path: Path) -> None:
-    whole, later = film(key_every=1), film(key_every=1, seconds=6)
+def test_a_poster_comes_from_a_third_into_the_video(tmp_path: Path) -> None:
+    whole, later = video(key_every=1), video(key_every=1, seconds=6)
     # The same pictures, so the posters differ only by the time that they are taken at.
     first, second = (poster(on_disk(tmp_path, content)).jpeg for content in (whole, later))
     assert first != second
 
 
-def test_a_film_that_breaks_off_before_its_third_still_has_a_poster(tmp_path: Path) -> None:
-    content = with_hole(film(seconds=6, key_every=6), 0.25, 1.0)
+def test_a_video_that_breaks_off_before_its_third_still_has_a_poster(tmp_path: Path) -> None:
+    content = with_hole(video(seconds=6, key_every=6), 0.25, 1.0)
     assert poster(on_disk(tmp_path, content)).width == 160

@@ -1,4 +1,4 @@
-"""Films are looked at elsewhere: what that costs, what it survives, and what it leaves behind."""
+"""Videos are looked at elsewhere: what that costs, what it survives, and what it leaves behind."""
 
 import asyncio
 import os
@@ -14,16 +14,18 @@ import pytest
 from app.assets import media
 from app.assets.errors import NotPlayable, StorageUnavailable, TooBig
 from app.assets.media import MAX_SIDE
-from app.assets.probe_pool import Examiner
+from app.assets.probe_pool import ProbePool
 from app.assets.probe_process import MEMORY_BYTES
-from tests.support.sample_videos import cut, film
+from tests.support.sample_videos import cut, video
+
+pytestmark = pytest.mark.servers
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
 @pytest.fixture
-def examiner() -> Iterator[Examiner]:
-    examiner = Examiner()
+def examiner() -> Iterator[ProbePool]:
+    examiner = ProbePool()
     yield examiner
     examiner.close()
 
@@ -31,11 +33,11 @@ def examiner() -> Iterator[Examiner]:
 @pytest.fixture
 def good(tmp_path: Path) -> Path:
     path = tmp_path / "good.mp4"
-    path.write_bytes(film())
+    path.write_bytes(video())
     return path
 
 
-def pids(examiner: Examiner) -> list[int]:
+def pids(examiner: ProbePool) -> list[int]:
     """Of the processes that have nothing to do."""
     return [process._process.pid for process in examiner._idle]
 
@@ -57,13 +59,13 @@ def gone(pid: int) -> None:
         os.close(handle)
 
 
-async def test_what_is_found_is_what_is_there(examiner: Examiner, good: Path) -> None:
+async def test_what_is_found_is_what_is_there(examiner: ProbePool, good: Path) -> None:
     found, poster = await examiner.examine(good)
     assert found == media.probe(good)
     assert poster == media.poster(good)
 
 
-async def test_one_process_looks_at_one_film_after_the_other(examiner: Examiner, good: Path) -> None:
+async def test_one_process_looks_at_one_video_after_the_other(examiner: ProbePool, good: Path) -> None:
     examiner.warm()
     examiner.warm()
     before = pids(examiner)
@@ -73,16 +75,16 @@ async def test_one_process_looks_at_one_film_after_the_other(examiner: Examiner,
     assert len(before) == 1
 
 
-async def test_refusals_come_through_and_the_process_goes_on(examiner: Examiner, good: Path, tmp_path: Path) -> None:
+async def test_refusals_come_through_and_the_process_goes_on(examiner: ProbePool, good: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
-    broken.write_bytes(cut(film(), 0.8))
+    broken.write_bytes(cut(video(), 0.8))
     large = tmp_path / "large.webm"
-    large.write_bytes(film(container="webm", width=MAX_SIDE + 16, height=16, seconds=0.2))
+    large.write_bytes(video(container="webm", width=MAX_SIDE + 16, height=16, seconds=0.2))
     examiner.warm()
     before = pids(examiner)
     with pytest.raises(NotPlayable) as unplayable:
         await examiner.examine(broken)
-    assert str(unplayable.value).startswith("The film cannot be played: it is cut off")
+    assert str(unplayable.value).startswith("The video cannot be played: it is truncated")
     with pytest.raises(TooBig, match=f"larger than {MAX_SIDE}x{MAX_SIDE}"):
         await examiner.examine(large)
     with pytest.raises(StorageUnavailable):
@@ -92,34 +94,36 @@ async def test_refusals_come_through_and_the_process_goes_on(examiner: Examiner,
 
 
 @linux
-async def test_a_film_that_is_looked_at_for_too_long_does_not_play(good: Path, tmp_path: Path) -> None:
-    examiner = Examiner(look_seconds=0.5)
+async def test_a_video_that_is_looked_at_for_too_long_does_not_play(good: Path, tmp_path: Path) -> None:
+    examiner = ProbePool(look_seconds=0.5)
     examiner.warm()
     (pid,) = pids(examiner)
     endless = tmp_path / "endless.mp4"
     os.mkfifo(endless)
-    with pytest.raises(NotPlayable, match="takes too long"):
+    with pytest.raises(NotPlayable, match="timed out"):
         await examiner.examine(endless)
     await asyncio.to_thread(gone, pid)
     assert pids(examiner) == []
-    again = Examiner()
+    again = ProbePool()
     await again.examine(good)
     again.close()
 
 
-async def test_a_process_that_dies_costs_one_film(examiner: Examiner, good: Path) -> None:
+async def test_a_process_that_dies_costs_one_video(examiner: ProbePool, good: Path) -> None:
     examiner.warm()
     (pid,) = pids(examiner)
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(NotPlayable, match="looking at it failed"):
+    with pytest.raises(NotPlayable, match="probing it failed"):
         await examiner.examine(good)
     await examiner.examine(good)
 
 
 @linux
-async def test_a_film_that_takes_too_much_memory_does_not_play(examiner: Examiner, good: Path, tmp_path: Path) -> None:
+async def test_a_video_that_takes_too_much_memory_does_not_play(
+    examiner: ProbePool, good: Path, tmp_path: Path
+) -> None:
     large = tmp_path / "large.mp4"
-    large.write_bytes(film(width=2048, height=2048, seconds=0.25))
+    large.write_bytes(video(width=2048, height=2048, seconds=0.25))
     await examiner.examine(good)
     (pid,) = pids(examiner)
     assert resource.prlimit(pid, resource.RLIMIT_AS)[0] <= MEMORY_BYTES
@@ -132,7 +136,7 @@ async def test_a_film_that_takes_too_much_memory_does_not_play(examiner: Examine
 
 
 @linux
-async def test_a_step_that_is_called_off_ends_the_process(examiner: Examiner, tmp_path: Path) -> None:
+async def test_a_step_that_is_called_off_ends_the_process(examiner: ProbePool, tmp_path: Path) -> None:
     endless = tmp_path / "endless.mp4"
     os.mkfifo(endless)
     examiner.warm()
@@ -147,7 +151,7 @@ async def test_a_step_that_is_called_off_ends_the_process(examiner: Examiner, tm
 
 @linux
 async def test_a_process_with_nothing_to_do_is_ended(good: Path) -> None:
-    examiner = Examiner(idle_seconds=0.2)
+    examiner = ProbePool(idle_seconds=0.2)
     await examiner.examine(good)
     (pid,) = pids(examiner)
     await asyncio.to_thread(gone, pid)
@@ -168,7 +172,7 @@ async def test_a_worker_that_is_killed_leaves_no_process_behind() -> None:
 
 @linux
 async def test_the_process_has_none_of_our_secrets_and_outlives_a_polite_signal(
-    examiner: Examiner, good: Path, monkeypatch: pytest.MonkeyPatch
+    examiner: ProbePool, good: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FILMGATE_SECRET_KEY", "canary")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")

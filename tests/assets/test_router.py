@@ -1,4 +1,4 @@
-"""Stored films over HTTP: who may have them, and which bytes."""
+"""Stored videos over HTTP: who may have them, and which bytes."""
 
 import asyncio
 import hashlib
@@ -21,14 +21,14 @@ from app.ids import Prefix, encode, new_id
 from app.infra.db import Database
 from app.settings import AssetSettings
 from tests.assets.conftest import NOON, URL_KEY, HeldClock, keep, service_for
-from tests.support.sample_videos import film, padded
+from tests.support.sample_videos import padded, video
 
 Headers = dict[str, str]
 
 
 @pytest.fixture
 async def owned(database: Database, assets: AssetService, key: tuple[str, UUID]) -> StoredAsset:
-    """A film of the account that ``key`` belongs to."""
+    """A video of the account that ``key`` belongs to."""
     return (await keep(database, assets, key[1]))[0]
 
 
@@ -49,10 +49,10 @@ async def test_an_asset_is_described(http: httpx2.AsyncClient, owned: StoredAsse
     assert answer.json() == {
         "id": encode(Prefix.ASSET, owned.id),
         "job_id": encode(Prefix.JOB, owned.job_id),
-        "kind": "film",
+        "kind": "video",
         "content_type": "video/mp4",
-        "size_bytes": len(film()),
-        "sha256": hashlib.sha256(film()).hexdigest(),
+        "size_bytes": len(video()),
+        "sha256": hashlib.sha256(video()).hexdigest(),
         "width": 160,
         "height": 96,
         "codec": "h264",
@@ -67,21 +67,21 @@ async def test_an_asset_is_described(http: httpx2.AsyncClient, owned: StoredAsse
     }
 
 
-async def test_the_whole_film_comes_with_safe_headers(
+async def test_the_whole_video_comes_with_safe_headers(
     http: httpx2.AsyncClient, owned: StoredAsset, path: str, bearer: Headers
 ) -> None:
     answer = await http.get(f"{path}/content", headers=bearer)
 
     assert answer.status_code == 200
-    assert answer.content == film()
+    assert answer.content == video()
     assert dict(answer.headers) == {
         "accept-ranges": "bytes",
         "cache-control": "private, no-transform",
         "content-disposition": f'attachment; filename="{encode(Prefix.JOB, owned.job_id)}.mp4"',
-        "content-length": str(len(film())),
+        "content-length": str(len(video())),
         "content-security-policy": "sandbox",
         "content-type": "video/mp4",
-        "etag": f'"{hashlib.sha256(film()).hexdigest()}"',
+        "etag": f'"{hashlib.sha256(video()).hexdigest()}"',
         "last-modified": format_datetime(NOON, usegmt=True),
         "x-content-type-options": "nosniff",
     }
@@ -113,24 +113,24 @@ async def test_a_range_is_answered_with_206(
     http: httpx2.AsyncClient, path: str, bearer: Headers, range_: str, expected: slice
 ) -> None:
     answer = await http.get(f"{path}/content", headers=bearer | {"Range": range_})
-    start, end, _ = expected.indices(len(film()))
+    start, end, _ = expected.indices(len(video()))
     assert answer.status_code == 206
-    assert answer.content == film()[expected]
-    assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{len(film())}"
+    assert answer.content == video()[expected]
+    assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{len(video())}"
     assert answer.headers["content-length"] == str(end - start)
 
 
 async def test_several_ranges_are_answered_with_the_whole(http: httpx2.AsyncClient, path: str, bearer: Headers) -> None:
     answer = await http.get(f"{path}/content", headers=bearer | {"Range": "bytes=0-1,5-6"})
-    assert (answer.status_code, answer.content) == (200, film())
+    assert (answer.status_code, answer.content) == (200, video())
 
 
 async def test_a_range_behind_the_end_is_answered_with_416(
     http: httpx2.AsyncClient, path: str, bearer: Headers
 ) -> None:
-    answer = await http.get(f"{path}/content", headers=bearer | {"Range": f"bytes={len(film())}-"})
+    answer = await http.get(f"{path}/content", headers=bearer | {"Range": f"bytes={len(video())}-"})
     assert answer.status_code == 416
-    assert answer.headers["content-range"] == f"bytes */{len(film())}"
+    assert answer.headers["content-range"] == f"bytes */{len(video())}"
     assert answer.json()["code"] == "range_not_satisfiable"
 
 
@@ -140,9 +140,9 @@ async def test_a_download_is_resumed_only_when_the_file_is_the_same(
     etag = (await http.head(f"{path}/content", headers=bearer)).headers["etag"]
     rest = {"Range": "bytes=10-"}
     same = await http.get(f"{path}/content", headers=bearer | rest | {"If-Range": etag})
-    assert (same.status_code, same.content) == (206, film()[10:])
+    assert (same.status_code, same.content) == (206, video()[10:])
     other = await http.get(f"{path}/content", headers=bearer | rest | {"If-Range": '"other"'})
-    assert (other.status_code, other.content) == (200, film())
+    assert (other.status_code, other.content) == (200, video())
 
 
 async def test_what_the_caller_has_is_not_sent_again(http: httpx2.AsyncClient, path: str, bearer: Headers) -> None:
@@ -187,7 +187,7 @@ async def test_a_foreign_asset_is_answered_byte_for_byte_like_a_missing_one(
     assert len(bodies) == 1
 
 
-async def test_a_deleted_film_is_gone(
+async def test_a_deleted_video_is_gone(
     http: httpx2.AsyncClient, assets: AssetService, path: str, bearer: Headers, clock: HeldClock
 ) -> None:
     clock.now += timedelta(days=30)
@@ -218,12 +218,12 @@ async def signed(http: httpx2.AsyncClient, path: str, bearer: Headers) -> str:
 
 async def test_a_signed_url_needs_no_key(http: httpx2.AsyncClient, owned: StoredAsset, signed: str) -> None:
     answer = await http.get(signed)
-    assert (answer.status_code, answer.content) == (200, film())
+    assert (answer.status_code, answer.content) == (200, video())
     name = f"{encode(Prefix.JOB, owned.job_id)}.mp4"
     assert answer.headers["content-disposition"] == f'inline; filename="{name}"'
     assert answer.headers["content-security-policy"] == "sandbox"
     assert (await http.head(signed)).status_code == 200
-    assert (await http.get(signed, headers={"Range": "bytes=0-3"})).content == film()[:4]
+    assert (await http.get(signed, headers={"Range": "bytes=0-3"})).content == video()[:4]
 
 
 async def test_a_signed_url_ends(http: httpx2.AsyncClient, signed: str, clock: HeldClock) -> None:
@@ -235,7 +235,7 @@ async def test_a_signed_url_ends(http: httpx2.AsyncClient, signed: str, clock: H
     assert "expired" in answer.json()["detail"]
 
 
-async def test_a_signed_url_ends_with_its_film(
+async def test_a_signed_url_ends_with_its_video(
     assets: AssetService, owned: StoredAsset, clock: HeldClock, http: httpx2.AsyncClient
 ) -> None:
     clock.now = owned.expires_at - timedelta(seconds=60)
@@ -267,7 +267,7 @@ async def test_a_signed_url_cannot_be_changed(
     assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
 
 
-async def test_a_signed_url_opens_no_other_film(
+async def test_a_signed_url_opens_no_other_video(
     http: httpx2.AsyncClient, database: Database, assets: AssetService, key: tuple[str, UUID], signed: str
 ) -> None:
     other = (await keep(database, assets, key[1]))[0]
@@ -281,7 +281,7 @@ async def test_another_gateways_signature_is_none(
     http: httpx2.AsyncClient, owned: StoredAsset, path: str, clock: HeldClock
 ) -> None:
     for signing_key, expected in ((bytes(32), 403), (URL_KEY, 200)):
-        query = UrlSigner(signing_key, timedelta(hours=1), clock).query(owned.id, owned.expires_at)
+        query = UrlSigner([signing_key], timedelta(hours=1), clock).query(owned.id, owned.expires_at)
         assert (await http.get(f"{path}/content?{query}")).status_code == expected
 
 
@@ -294,9 +294,9 @@ async def test_a_key_goes_before_a_signature(http: httpx2.AsyncClient, database:
 async def test_urls_are_absolute_where_the_gateway_knows_its_name(
     database: Database, in_directory: AssetSettings, owned: StoredAsset, clock: HeldClock
 ) -> None:
-    assets = service_for(database, in_directory, clock, public_url="https://films.example/gateway/")
+    assets = service_for(database, in_directory, clock, public_url="https://videos.example/gateway/")
     shown = assets.show(owned, signed=True)
-    assert shown.content_url == f"https://films.example/gateway/v1/assets/{shown.id}/content"
+    assert shown.content_url == f"https://videos.example/gateway/v1/assets/{shown.id}/content"
     assert shown.url is not None
     assert shown.url.startswith(f"{shown.content_url}?expires=")
 
@@ -307,7 +307,7 @@ async def test_urls_are_absolute_where_the_gateway_knows_its_name(
 async def test_a_client_that_goes_away_stops_the_reading(
     app: FastAPI, database: Database, assets: AssetService, key: tuple[str, UUID]
 ) -> None:
-    start, nothing = padded(film(), 20 * CHUNK_BYTES)
+    start, nothing = padded(video(), 20 * CHUNK_BYTES)
     owned = (await keep(database, assets, key[1], start + bytes(nothing)))[0]
     target = assets.sign(owned)
     sent: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Stored films: whose they are, how long they stay, and how they go."""
+"""Stored videos: whose they are, how long they stay, and how they go."""
 
 import asyncio
 from datetime import timedelta
@@ -18,7 +18,7 @@ from app.infra.db import Database
 from app.settings import AssetSettings
 from tests.assets.conftest import NOON, HeldClock, incoming, keep, read_all, service_for
 from tests.support.database import add_account
-from tests.support.sample_videos import film
+from tests.support.sample_videos import video
 
 
 def public(asset: StoredAsset) -> str:
@@ -26,13 +26,13 @@ def public(asset: StoredAsset) -> str:
 
 
 async def deleted_at(database: Database) -> list[object]:
-    async with database.read() as connection:
-        return list(await connection.scalars(select(table.c.deleted_at)))
+    async with database.read() as conn:
+        return list(await conn.scalars(select(table.c.deleted_at)))
 
 
 async def test_what_is_recorded_is_found(assets: AssetService, stored: list[StoredAsset], account_id: UUID) -> None:
     kept, poster = stored
-    assert (kept.kind, poster.kind) == (Kind.FILM, Kind.POSTER)
+    assert (kept.kind, poster.kind) == (Kind.VIDEO, Kind.POSTER)
     assert await assets.get(account_id, public(kept)) == kept
     assert await assets.get(account_id, public(poster)) == poster
     assert (kept.created_at, kept.expires_at, kept.deleted_at) == (NOON, NOON + timedelta(days=30), None)
@@ -40,34 +40,34 @@ async def test_what_is_recorded_is_found(assets: AssetService, stored: list[Stor
 
 async def test_the_bytes_are_handed_out(assets: AssetService, stored: list[StoredAsset]) -> None:
     chunks = await assets.open(stored[0], 0, stored[0].size_bytes)
-    assert b"".join([chunk async for chunk in chunks]) == film()
+    assert b"".join([chunk async for chunk in chunks]) == video()
     chunks = await assets.open(stored[0], 5, 10)
-    assert b"".join([chunk async for chunk in chunks]) == film()[5:10]
+    assert b"".join([chunk async for chunk in chunks]) == video()[5:10]
 
 
-async def test_a_film_that_is_rolled_back_was_never_recorded(
+async def test_a_video_that_is_rolled_back_was_never_recorded(
     database: Database, assets: AssetService, account_id: UUID
 ) -> None:
-    taken = await assets.take_in(incoming(film(), account_id=account_id))
-    async with database.engine.connect() as connection, connection.begin() as transaction:
-        await assets.record(connection, taken)
+    taken = await assets.take_in(incoming(video(), account_id=account_id))
+    async with database.engine.connect() as conn, conn.begin() as transaction:
+        await assets.record(conn, taken)
         await transaction.rollback()
     with pytest.raises(NotFound):
-        await assets.get(account_id, encode(Prefix.ASSET, taken.film.id))
+        await assets.get(account_id, encode(Prefix.ASSET, taken.video.id))
 
 
-async def test_recording_twice_keeps_the_ids_and_the_last_film(
+async def test_recording_twice_keeps_the_ids_and_the_last_video(
     database: Database, assets: AssetService, account_id: UUID
 ) -> None:
-    first = await assets.take_in(incoming(film(), account_id=account_id))
-    again = await assets.take_in(incoming(film(seconds=1), account_id=account_id, job_id=first.film.job_id))
-    async with database.begin() as connection:
-        before = await assets.record(connection, first)
-    async with database.begin() as connection:
-        after = await assets.record(connection, again)
+    first = await assets.take_in(incoming(video(), account_id=account_id))
+    again = await assets.take_in(incoming(video(seconds=1), account_id=account_id, job_id=first.video.job_id))
+    async with database.begin() as conn:
+        before = await assets.record(conn, first)
+    async with database.begin() as conn:
+        after = await assets.record(conn, again)
 
     assert [asset.id for asset in after] == [asset.id for asset in before]
-    assert (after[0].seconds, after[0].sha256) == (1, again.film.sha256)
+    assert (after[0].seconds, after[0].sha256) == (1, again.video.sha256)
     assert (await assets.get(account_id, public(before[0]))).deviations == [
         {"field": "seconds", "requested": 2, "actual": 1.0}
     ]
@@ -76,8 +76,8 @@ async def test_recording_twice_keeps_the_ids_and_the_last_film(
 async def test_a_foreign_asset_and_a_missing_one_are_the_same(
     database: Database, assets: AssetService, stored: list[StoredAsset], account_id: UUID
 ) -> None:
-    async with database.begin() as connection:
-        stranger = await add_account(connection)
+    async with database.begin() as conn:
+        stranger = await add_account(conn)
     answers = set()
     for account, name in [
         (stranger, public(stored[0])),
@@ -106,15 +106,15 @@ async def test_the_assets_of_jobs_are_shown_by_job(
     database: Database, assets: AssetService, stored: list[StoredAsset], account_id: UUID
 ) -> None:
     others = await keep(database, assets, account_id)
-    async with database.read() as connection:
-        found = await assets.of_jobs(connection, [stored[0].job_id, others[0].job_id, new_id()])
+    async with database.read() as conn:
+        found = await assets.of_jobs(conn, [stored[0].job_id, others[0].job_id, new_id()])
     assert found == {
         stored[0].job_id: [assets.show(asset) for asset in stored],
         others[0].job_id: [assets.show(asset) for asset in others],
     }
 
 
-async def test_a_film_that_is_missing_from_the_storage_is_our_fault(
+async def test_a_video_that_is_missing_from_the_storage_is_our_fault(
     assets: AssetService, stored: list[StoredAsset], in_directory: AssetSettings
 ) -> None:
     await Storage.open(in_directory).delete(stored[0].object_key)
@@ -188,12 +188,13 @@ async def test_a_file_that_cannot_be_deleted_stays_for_the_next_sweep(
     assert not list(store.rglob("*"))
 
 
-async def test_a_film_in_a_bucket_comes_and_goes_alike(
+@pytest.mark.xdist_group("s3")
+async def test_a_video_in_a_bucket_comes_and_goes_alike(
     database: Database, account_id: UUID, in_bucket: AssetSettings, clock: HeldClock
 ) -> None:
     assets, storage = service_for(database, in_bucket, clock), Storage.open(in_bucket)
     kept, _ = await keep(database, assets, account_id)
-    assert await read_all(storage, kept.object_key, kept.size_bytes) == film()
+    assert await read_all(storage, kept.object_key, kept.size_bytes) == video()
     clock.now += timedelta(days=31)
     assert await assets.expire(100) == 2
     with pytest.raises(Unavailable):

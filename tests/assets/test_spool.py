@@ -1,4 +1,4 @@
-"""Films on their way in leave nothing behind, however their process ends."""
+"""Videos on their way in leave nothing behind, however their process ends."""
 
 import asyncio
 import sys
@@ -19,7 +19,7 @@ HOLD_A_FILE = """
 import pathlib, sys
 from app.assets.spool import Spool
 with Spool(pathlib.Path(sys.argv[1]), 0).file(0) as spooled:
-    spooled.write(b"half a film")
+    spooled.write(b"half a video")
     print("written", flush=True)
     sys.stdin.read()
 """
@@ -48,11 +48,11 @@ def files_in(directory: Path) -> int:
 
 
 def test_a_spooled_file_knows_its_size_and_hash_and_goes_away(tmp_path: Path) -> None:
-    with Spool(tmp_path, 0).file(9) as spooled:
+    with Spool(tmp_path, 0).file(10) as spooled:
         spooled.write(b"half ")
-        spooled.write(b"film")
-        assert spooled.path.read_bytes() == b"half film"
-        assert (spooled.size, spooled.sha256) == (9, sha256(b"half film").digest())
+        spooled.write(b"video")
+        assert spooled.path.read_bytes() == b"half video"
+        assert (spooled.size, spooled.sha256) == (10, sha256(b"half video").digest())
         assert spooled.path.stat().st_mode & 0o077 == 0
     assert files_in(tmp_path) == 0
 
@@ -63,6 +63,7 @@ def test_a_spooled_file_goes_away_with_an_error(tmp_path: Path) -> None:
     assert files_in(tmp_path) == 0
 
 
+@pytest.mark.servers
 async def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
     spool = Spool(tmp_path, 0)
     async with process_that_spools(tmp_path) as live:
@@ -89,8 +90,8 @@ async def test_a_sweep_never_takes_a_file_from_a_live_writer(tmp_path: Path) -> 
     try:
         for _ in range(300):
             with spool.file(0) as spooled:
-                await asyncio.to_thread(spooled.write, b"film")
-                assert spooled.path.stat().st_size == 4
+                await asyncio.to_thread(spooled.write, b"video")
+                assert spooled.path.stat().st_size == 5
     finally:
         done.set()
     await sweeping
@@ -98,9 +99,9 @@ async def test_a_sweep_never_takes_a_file_from_a_live_writer(tmp_path: Path) -> 
 
 
 def test_nothing_but_its_own_files_is_removed(tmp_path: Path) -> None:
-    (tmp_path / "somebody's.film").write_bytes(b"")
+    (tmp_path / "somebody's.video").write_bytes(b"")
     assert Spool(tmp_path, 0).prepare() == 0
-    assert (tmp_path / "somebody's.film").exists()
+    assert (tmp_path / "somebody's.video").exists()
 
 
 def test_without_a_directory_the_system_has_one() -> None:

@@ -7,23 +7,23 @@ from contextlib import asynccontextmanager
 import pytest
 
 from benchmarks.child_processes import Generator, WindowInvalid
-from benchmarks.http_server import Answer, Asked, Connection, reply
+from benchmarks.http_server import Connection, Handler, Request, reply
 from benchmarks.load_generator import MARK, Plan, prepared, run
 
 WELL = reply(200, b'{"ok":true}')
 
 
 @asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[int]:
+async def serving(answer: Handler) -> AsyncIterator[int]:
     server = await asyncio.get_running_loop().create_server(lambda: Connection(answer), "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
 
 async def test_every_answer_is_counted_once() -> None:
-    asked: list[Asked] = []
+    asked: list[Request] = []
 
-    def answer(one: Asked) -> bytes:
+    def answer(one: Request) -> bytes:
         asked.append(one)
         return WELL
 

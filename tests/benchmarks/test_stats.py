@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.compare import Change
 from benchmarks.load_generator import Count, counted, percentile
-from benchmarks.stats import Measured, Typical, Verdict, spread
+from benchmarks.stats import Measured, TargetResult, Typical, spread
 from benchmarks.trend import Limit, trends
 
 
@@ -29,7 +29,7 @@ def test_a_percentile_of_nothing_is_refused() -> None:
 
 
 def test_a_window_in_which_nothing_was_answered_is_a_failure() -> None:
-    assert counted([], 3, 1.0, 0.5).failure == "nothing was counted"
+    assert counted([], 3, 1.0, 0.5).failure == "no request was completed"
 
 
 def test_equal_values_lie_nowhere_apart() -> None:
@@ -41,13 +41,13 @@ def test_equal_values_lie_nowhere_apart() -> None:
     [(1500, True, False), (2500, True, True), (1499, False, False)],
 )
 def test_a_target_is_reached_at_its_number(value: float, reached: bool, stretched: bool) -> None:
-    verdict = Verdict("P1", "creates", value, 1500, 2500)
-    assert (verdict.reached, verdict.stretched) == (reached, stretched)
+    target = TargetResult("P1", "creates", value, 1500, 2500)
+    assert (target.reached, target.stretched) == (reached, stretched)
 
 
 def test_of_some_figures_less_is_better() -> None:
-    assert Verdict("P4", "p50", 60, 60, 20, better="less").reached
-    assert not Verdict("P4", "p50", 61, 60, 20, better="less").reached
+    assert TargetResult("P4", "p50", 60, 60, 20, better="less").reached
+    assert not TargetResult("P4", "p50", 61, 60, 20, better="less").reached
 
 
 def test_a_change_within_what_the_rounds_lie_apart_is_none() -> None:

@@ -13,6 +13,8 @@ from tests.support import command_runner
 from tests.support.command_runner import filmgate
 from tests.support.raw_server import Say, Then, reply, running_raw_server
 
+pytestmark = pytest.mark.servers
+
 SECRET = "a-secret-of-more-than-32-characters-for-tests"
 
 
@@ -73,7 +75,7 @@ async def test_a_database_that_was_never_migrated_is_told_so(
     ended = await filmgate(
         "keys", "list", directory=tmp_path, environment={**environment, "FILMGATE_DATABASE_URL": empty}
     )
-    assert (ended.code, ended.err) == (1, "the tables are not there; run: filmgate migrate\n")
+    assert (ended.code, ended.err) == (1, "the database has no tables; run: filmgate migrate\n")
 
 
 @pytest.mark.parametrize("command", ["api", "worker"])
@@ -99,10 +101,10 @@ async def test_a_store_that_cannot_be_used_is_told_in_words(
     tmp_path: Path, environment: dict[str, str], command: str
 ) -> None:
     (tmp_path / "file").touch()
-    store = {"FILMGATE_ASSETS_STORE": (tmp_path / "file" / "films").as_uri()}
+    store = {"FILMGATE_ASSETS_STORE": (tmp_path / "file" / "videos").as_uri()}
     ended = await filmgate(command, directory=tmp_path, environment={**environment, **store})
     assert ended.code == 2
-    assert ended.err.splitlines()[-1].startswith(f"assets.store: {tmp_path}/file/films cannot be made: ")
+    assert ended.err.splitlines()[-1].startswith(f"assets.store: {tmp_path}/file/videos cannot be made: ")
     assert "Traceback" not in ended.err
 
 
@@ -126,6 +128,12 @@ async def test_a_key_is_made_listed_and_revoked(tmp_path: Path, environment: dic
     assert (again.code, again.err) == (1, f"there is no live key {words['id']}; see: filmgate keys list\n")
 
 
+@pytest.mark.usefixtures("database")
+async def test_rotate_counts_what_it_encrypted_again(tmp_path: Path, environment: dict[str, str]) -> None:
+    ended = await filmgate("rotate", directory=tmp_path, environment=environment)
+    assert (ended.code, ended.out) == (0, "0 webhook secrets are encrypted with the current key\n")
+
+
 async def test_an_unknown_scope_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
     ended = await filmgate(
         *("keys", "create", "--account", "acme", "--name", "shop", "--scope", "everything"),
@@ -143,17 +151,17 @@ async def test_a_missing_development_package_is_named(tmp_path: Path) -> None:
         sys.executable, "-c", code, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
     )
     _, err = await process.communicate()
-    assert (process.returncode, err.decode()) == (1, "psutil is missing; install filmgate[dev]\n")
+    assert (process.returncode, err.decode()) == (1, "psutil is not installed; install filmgate[dev]\n")
 
 
 async def test_generate_needs_a_key(tmp_path: Path) -> None:
-    ended = await filmgate("generate", "a film", directory=tmp_path)
+    ended = await filmgate("generate", "a video", directory=tmp_path)
     assert ended.code == 2
     assert "FILMGATE_API_KEY" in ended.err
 
 
 async def test_generate_wants_a_prompt_or_a_job(tmp_path: Path) -> None:
-    for arguments in ([], ["a film", "--resume", "job_x"]):
+    for arguments in ([], ["a video", "--resume", "job_x"]):
         ended = await filmgate("generate", "--key", "fgk_x", *arguments, directory=tmp_path)
         assert ended.code == 2
         assert "--resume" in ended.err
@@ -161,31 +169,31 @@ async def test_generate_wants_a_prompt_or_a_job(tmp_path: Path) -> None:
 
 async def test_generate_says_that_the_gateway_is_away(tmp_path: Path, unused_tcp_port: int) -> None:
     url = f"http://127.0.0.1:{unused_tcp_port}"
-    ended = await filmgate("generate", "a film", "--url", url, "--key", "fgk_x", directory=tmp_path)
+    ended = await filmgate("generate", "a video", "--url", url, "--key", "fgk_x", directory=tmp_path)
     assert ended.code == 1
     assert ended.err == f"{url} cannot be reached: connection refused\n"
     assert ended.out == ""
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://films.example"])
+@pytest.mark.parametrize("url", ["nonsense", "ftp://videos.example"])
 async def test_generate_says_what_a_url_is(tmp_path: Path, url: str) -> None:
-    ended = await filmgate("generate", "a film", "--url", url, "--key", "fgk_x", directory=tmp_path)
-    assert (ended.code, ended.err) == (1, f"{url} is no URL; one begins with http:// or https://\n")
+    ended = await filmgate("generate", "a video", "--url", url, "--key", "fgk_x", directory=tmp_path)
+    assert (ended.code, ended.err) == (1, f"{url} is not a URL; a URL begins with http:// or https://\n")
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (reply(b"<html>", "Content-Type: text/html"), "answered text/html: it is no Filmgate; check the URL"),
-        (reply(b"{}", "Content-Type: application/json"), "answered something that is no job: it is no Filmgate"),
-        (reply(b"[]", "Content-Type: application/json"), "answered something that is no job: it is no Filmgate"),
-        (reply(b"{", "Content-Type: application/json"), "answered application/json: it is no Filmgate"),
+        (reply(b"<html>", "Content-Type: text/html"), "returned text/html: it is not Filmgate; check the URL"),
+        (reply(b"{}", "Content-Type: application/json"), "returned something that is not a job: it is not Filmgate"),
+        (reply(b"[]", "Content-Type: application/json"), "returned something that is not a job: it is not Filmgate"),
+        (reply(b"{", "Content-Type: application/json"), "returned application/json: it is not Filmgate"),
         (Say(), "cannot be reached: it closed the connection"),
     ],
 )
 async def test_generate_says_that_the_order_may_have_been_taken(tmp_path: Path, answer: Say, said: str) -> None:
     async with running_raw_server(answer) as server:
-        ended = await filmgate("generate", "a film", "--url", server.url, "--key", "fgk_x", directory=tmp_path)
+        ended = await filmgate("generate", "a video", "--url", server.url, "--key", "fgk_x", directory=tmp_path)
         assert ended.code == 1
         assert ended.err.startswith(f"{server.url} {said}")
         keys = {heard.headers["idempotency-key"] for heard in server.heard}
@@ -196,7 +204,7 @@ async def test_generate_says_that_the_order_may_have_been_taken(tmp_path: Path, 
 async def test_an_interrupted_order_says_how_to_find_out(tmp_path: Path) -> None:
     async with running_raw_server(Say(then=Then.HANG)) as server:
         process = await command_runner.start(
-            "generate", "a film", "--url", server.url, "--key", "k", directory=tmp_path
+            "generate", "a video", "--url", server.url, "--key", "k", directory=tmp_path
         )
         [order] = await server.wait_for(1)
         process.send_signal(signal.SIGINT)
@@ -213,7 +221,7 @@ async def test_generate_asks_for_nothing_but_jobs(tmp_path: Path) -> None:
 
 async def test_openapi_check_tells_when_the_file_is_out_of_date(tmp_path: Path) -> None:
     missing = await filmgate("openapi", "--check", directory=tmp_path)
-    assert (missing.code, missing.err) == (1, "openapi/gateway.json is not what the code says; run: filmgate openapi\n")
+    assert (missing.code, missing.err) == (1, "openapi/gateway.json is out of date; run: filmgate openapi\n")
     assert (await filmgate("openapi", directory=tmp_path)).code == 0
     assert (await filmgate("openapi", "--check", directory=tmp_path)).code == 0
     file = tmp_path / "openapi" / "gateway.json"

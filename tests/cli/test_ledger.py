@@ -22,11 +22,11 @@ async def test_the_ledger_command_tells_what_happened_and_what_it_cost(gateway: 
     (submission,) = await gateway.submissions(job["id"])
     lines = await told(gateway, job["id"])
     assert lines[:2] == [
-        f"{job['id']} failed: sandbox/film",
-        "  provider_error: The provider failed to render the film.",
+        f"{job['id']} failed: sandbox/video",
+        "  provider_error: The provider failed to render the video.",
     ]
     assert "  cost unknown (certain), estimated 0.01" in lines
-    assert f"  1. {submission['id']} done: sandbox/film on sandbox" in lines
+    assert f"  1. {submission['id']} done: sandbox/video on sandbox" in lines
     assert f"     remote id {submission['remote_id']}, cost unknown (certain)" in lines
     steps = [line.split()[1] for line in lines[lines.index("Events") + 1 :]]
     # A poll that meets the render before its end tells of progress: none, or some.
@@ -41,7 +41,7 @@ async def test_the_ledger_command_tells_what_happened_and_what_it_cost(gateway: 
 async def test_a_job_that_was_never_bought_says_so(gateway: Gateway) -> None:
     await gateway.stop_workers()
     job = await gateway.create()
-    assert "Nothing was ever sent to a provider." in await told(gateway, job["id"])
+    assert "No submissions." in await told(gateway, job["id"])
 
 
 @pytest.mark.parametrize(

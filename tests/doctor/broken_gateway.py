@@ -14,8 +14,8 @@ from app.doctor.findings import Finding
 from app.ids import Prefix, decode
 from app.infra import migrate
 from app.infra.db import Database
-from app.jobs.engine.admission import Purchase
-from app.jobs.engine.submit_results import Outcomes
+from app.jobs.engine.admission import AdmittedSubmission
+from app.jobs.engine.submit_results import SubmitResults
 from app.resources import Resources
 from app.settings import DatabaseSettings, Settings
 from tests.support.gateway import Gateway
@@ -23,17 +23,17 @@ from tests.support.gateway import Gateway
 RUNWAY = {"model": "runway/gen4.5", "seconds": 2, "size": "1280x720"}
 
 
-class Patient:
+class BrokenGateway:
     """A gateway whose steps a test makes one by one."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.resources = gateway.resources
-        self.outcomes = Outcomes(gateway.resources.bench)
+        self.outcomes = SubmitResults(gateway.resources.engine)
 
     async def execute(self, statement: str, **values: Any) -> None:
-        async with self.resources.database.begin() as connection:
-            await connection.execute(text(statement), values)
+        async with self.resources.database.begin() as conn:
+            await conn.execute(text(statement), values)
 
     async def order(self, **fields: Any) -> UUID:
         """A job in its line."""
@@ -41,15 +41,15 @@ class Patient:
         assert job_id is not None
         return job_id
 
-    async def intend(self, **fields: Any) -> Purchase:
+    async def intend(self, **fields: Any) -> AdmittedSubmission:
         """A job whose purchase is about to be sent, and is not."""
         await self.order(**fields)
         return await self.intend_again()
 
-    async def intend_again(self) -> Purchase:
+    async def intend_again(self) -> AdmittedSubmission:
         """The intent of the only job that may be bought now."""
         (purchase,) = [item async for item in self.resources.steps.submitter.claim(100)]
-        assert isinstance(purchase, Purchase)
+        assert isinstance(purchase, AdmittedSubmission)
         return purchase
 
     async def examine(self, **options: bool) -> Mapping[str, Finding]:
@@ -77,9 +77,9 @@ class Unguarded:
     database: Database
 
     async def execute(self, statements: Sequence[str]) -> None:
-        async with self.database.begin() as connection:
+        async with self.database.begin() as conn:
             for statement in statements:
-                await connection.execute(text(statement))
+                await conn.execute(text(statement))
 
 
 @asynccontextmanager

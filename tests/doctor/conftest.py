@@ -6,7 +6,7 @@ import pytest
 
 from app.embedded.servers import Postgres
 from app.settings import Settings
-from tests.doctor.broken_gateway import Patient, Unguarded, unguarded
+from tests.doctor.broken_gateway import BrokenGateway, Unguarded, unguarded
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.gateway_fixtures import plain_logs, sandbox_url, settings
 
@@ -21,8 +21,8 @@ async def gateway(settings: Settings, sandbox_url: str) -> AsyncIterator[Gateway
 
 
 @pytest.fixture
-def patient(gateway: Gateway) -> Patient:
-    return Patient(gateway)
+def broken(gateway: Gateway) -> BrokenGateway:
+    return BrokenGateway(gateway)
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ from app.ids import Prefix, encode, new_id
 from app.infra import migrate
 from app.infra.db import Database
 from app.settings import Settings
-from tests.doctor.broken_gateway import Patient
+from tests.doctor.broken_gateway import BrokenGateway
 from tests.sandbox.server import connected
 from tests.support.command_runner import Ended, filmgate
 from tests.support.settings import SECRET
 
-MODEL = "sandbox/film"
+MODEL = "sandbox/video"
 CONNECTIONS = """
 [connections.kling]
 provider = "kling"
@@ -58,9 +58,9 @@ def doctor(tmp_path: Path, settings: Settings, sandbox_url: str) -> Doctor:
 
 async def contents(database: Database) -> Sequence[Any]:
     """Every row of every table, with the transaction that wrote it."""
-    async with database.read() as connection:
+    async with database.read() as conn:
         return [
-            sorted(await connection.scalars(text(f"SELECT (xmin, t)::text FROM {table} AS t")))
+            sorted(await conn.scalars(text(f"SELECT (xmin, t)::text FROM {table} AS t")))
             for table in migrate.all_tables().sorted_tables
         ]
 
@@ -73,25 +73,25 @@ async def test_nothing_found_is_said_and_exits_with_0(doctor: Doctor) -> None:
     assert json.loads(ended.out) == {"problems": 0, "notices": 0, "findings": [], "without_list": []}
 
 
-async def test_findings_are_grouped_with_what_to_do_and_exit_with_1(doctor: Doctor, patient: Patient) -> None:
-    job = encode(Prefix.JOB, await patient.order())
-    await patient.execute("UPDATE schedule SET next_at = clock_timestamp() - interval '5 min'")
-    await patient.execute("UPDATE jobs SET created_at = created_at - interval '5 min'")
-    await patient.execute("INSERT INTO connections (name, failures, trouble) VALUES ('kling', 1, 'no credit')")
-    before = await contents(patient.resources.database)
+async def test_findings_are_grouped_with_what_to_do_and_exit_with_1(doctor: Doctor, broken: BrokenGateway) -> None:
+    job = encode(Prefix.JOB, await broken.order())
+    await broken.execute("UPDATE schedule SET next_at = clock_timestamp() - interval '5 min'")
+    await broken.execute("UPDATE jobs SET created_at = created_at - interval '5 min'")
+    await broken.execute("INSERT INTO connections (name, failures, trouble) VALUES ('kling', 1, 'no credit')")
+    before = await contents(broken.resources.database)
     ended = await doctor()
     assert ended.code == 1
     assert ended.err == ""
     assert ended.out.splitlines() == [
         "problems",
         f"  job_overdue          The submit lane has 1 job overdue, the oldest by 5 min: {job}.",
-        "                       → Start workers (filmgate worker); where they run, their logs say what holds them up.",
-        f"  line_unserved        The line of {MODEL} has 1 job that no connection takes, the oldest for 5 min: {job}.",
-        "                       → Configure a connection for this model, or cancel them: they fail at their deadline.",
+        "                       → Start workers (filmgate worker); if they are running, check their logs.",
+        f"  line_unserved        The line of {MODEL} has 1 job that no connection serves, the oldest for 5 min: {job}.",
+        "                       → Configure a connection for this model; otherwise the jobs fail at their deadline.",
         "",
         "notices",
         "  connection_troubled  Connection kling failed 1 time in a row: no credit.",
-        "                       → Check its credential, its balance and the network.",
+        "                       → Check its credentials, its balance and the network.",
         "",
         "2 problems, 1 notice",
     ]
@@ -99,19 +99,19 @@ async def test_findings_are_grouped_with_what_to_do_and_exit_with_1(doctor: Doct
     assert (read["problems"], read["notices"]) == (2, 1)
     assert read["findings"][0].keys() == {"code", "severity", "message", "advice", "facts"}
     assert read["findings"][0]["facts"]["jobs"] == [job]
-    assert await contents(patient.resources.database) == before
+    assert await contents(broken.resources.database) == before
 
 
-async def test_upstream_asks_the_providers(doctor: Doctor, patient: Patient, sandbox_url: str) -> None:
+async def test_upstream_asks_the_providers(doctor: Doctor, broken: BrokenGateway, sandbox_url: str) -> None:
     async with connected(sandbox_url) as customer:
         order = {"prompt": "[never]", "options": {"external_task_id": encode(Prefix.SUBMISSION, new_id())}}
         await customer.post("kling/text-to-video/kling-3.0", json=order)
-    before = await patient.gateway.purchases()
+    before = await broken.gateway.purchases()
     ended = await doctor("--upstream")
     assert ended.code == 1
     assert "  remote_job_orphaned  Connection kling holds 1 job with a reference of ours" in ended.out
-    assert ended.out.splitlines()[-2:] == ["not asked, since they have no list: runway", "1 problem"]
-    assert await patient.gateway.purchases() == before
+    assert ended.out.splitlines()[-2:] == ["not compared, because the provider has no list: runway", "1 problem"]
+    assert await broken.gateway.purchases() == before
 
 
 async def test_wrong_settings_exit_with_2(doctor: Doctor) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from app.embedded.servers import Postgres
 from app.infra import migrate
 from app.settings import Settings
-from tests.doctor.broken_gateway import Patient, examined
+from tests.doctor.broken_gateway import BrokenGateway, examined
 
 
 def changed(settings: Settings, group: str, **values: Any) -> Settings:
@@ -34,12 +34,10 @@ async def test_a_database_that_was_never_migrated_is_told_so(settings: Settings,
 async def test_a_check_that_breaks_off_hides_no_other(settings: Settings, postgres: Postgres) -> None:
     url = await postgres.create_database("without_watches")
     await migrate.upgrade(url)
-    async with migrate.connect(url) as connection:
-        await connection.execute(text("DROP TABLE watches"))
-        await connection.execute(
-            text("INSERT INTO connections (name, failures) VALUES ('sandbox', 1), ('of old days', 9)")
-        )
-        await connection.commit()
+    async with migrate.connect(url) as conn:
+        await conn.execute(text("DROP TABLE watches"))
+        await conn.execute(text("INSERT INTO connections (name, failures) VALUES ('sandbox', 1), ('of old days', 9)"))
+        await conn.commit()
     found = await examined(changed(settings, "database", url=url))
     assert list(found) == ["database_not_migrated", "connection_troubled", "not_checked"]
     assert "watches" in found["database_not_migrated"].message
@@ -47,10 +45,10 @@ async def test_a_check_that_breaks_off_hides_no_other(settings: Settings, postgr
 
 
 async def test_a_redis_that_is_away_does_not_hide_the_rest(
-    patient: Patient, settings: Settings, unused_tcp_port: int
+    broken: BrokenGateway, settings: Settings, unused_tcp_port: int
 ) -> None:
-    await patient.order()
-    await patient.execute("UPDATE schedule SET next_at = clock_timestamp() - interval '2 min'")
+    await broken.order()
+    await broken.execute("UPDATE schedule SET next_at = clock_timestamp() - interval '2 min'")
     found = await examined(changed(settings, "redis", url=f"redis://127.0.0.1:{unused_tcp_port}"))
     assert list(found) == ["redis_unusable", "job_overdue"]
 
@@ -59,7 +57,7 @@ async def test_a_full_disk_is_found_before_the_spool_is_made(settings: Settings,
     spool = tmp_path / "not" / "yet" / "made"
     found = await examined(changed(settings, "assets", spool=spool, min_free_bytes=10**18))
     assert list(found) == ["storage_unusable", "spool_low"]
-    assert found["storage_unusable"].message == "The film storage is not usable: The film storage is full."
+    assert found["storage_unusable"].message == "The video storage is not usable: The video storage is full."
     assert found["spool_low"].facts["directory"] == str(spool)
     assert "less than the 1000000000.0 GB of assets.min_free_bytes" in found["spool_low"].message
     assert not spool.exists()

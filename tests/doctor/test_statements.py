@@ -16,13 +16,15 @@ from app.settings import DatabaseSettings
 from app.webhooks import audit as webhooks
 from tests.support.database import add_account
 
+pytestmark = pytest.mark.xdist_group("statements")
+
 GROWING = {"jobs", "submissions", "assets", "webhook_deliveries"}
 #: Hold what is live or owed, and nothing else.
 SMALL = {"ix_jobs_live", "uq_submissions_live", "ix_submissions_live_connection", "ix_webhook_deliveries_due"}
 FIELDS: Mapping[str, Any] = {
     "since": earliest(datetime.now(UTC) - timedelta(days=7)),
     "seconds": 60.0,
-    "models": ["sandbox/film"],
+    "models": ["sandbox/video"],
     "connections": ["sandbox"],
     "refs": [earliest(datetime.now(UTC))],
     "remote_ids": ["task-1"],
@@ -34,7 +36,7 @@ STATEMENTS = {
     if isinstance(statement, TextClause)
 }
 
-# Twenty thousand films, one every half hour; the last twenty are in the making.
+# Twenty thousand videos, one every half hour; the last twenty are in the making.
 PAST = (
     """
     CREATE FUNCTION id_of(moment timestamptz) RETURNS uuid LANGUAGE sql AS $$
@@ -44,7 +46,7 @@ PAST = (
     """,
     """
     INSERT INTO jobs (id, account_id, state, model, request, created_at, deadline_at, finished_at)
-    SELECT id_of(at), :account, CASE WHEN number > 20 THEN 'succeeded' ELSE 'running' END, 'sandbox/film', '{}',
+    SELECT id_of(at), :account, CASE WHEN number > 20 THEN 'succeeded' ELSE 'running' END, 'sandbox/video', '{}',
         at, at, CASE WHEN number > 20 THEN at END
     FROM (SELECT number, now() - number * interval '30 min' AS at FROM generate_series(20000, 1, -1) AS number) AS past
     """,
@@ -62,7 +64,7 @@ PAST = (
     """
     INSERT INTO assets (id, account_id, job_id, kind, object_key, content_type, size_bytes, sha256, width, height,
         codec, expires_at)
-    SELECT id, account_id, id, 'film', 'film.mp4', 'video/mp4', 1, '', 1, 1, 'h264', created_at
+    SELECT id, account_id, id, 'video', 'video.mp4', 'video/mp4', 1, '', 1, 1, 'h264', created_at
     FROM jobs WHERE finished_at IS NOT NULL
     """,
     """
@@ -80,10 +82,10 @@ async def long_past(postgres: Postgres) -> AsyncIterator[Database]:
     url = await postgres.create_database("long_past")
     await migrate.upgrade(url)
     database = Database.open(DatabaseSettings.model_validate({"url": url, "command_timeout": 60}), application="tests")
-    async with database.begin() as connection:
-        account = await add_account(connection)
+    async with database.begin() as conn:
+        account = await add_account(conn)
         for statement in PAST:
-            await connection.execute(text(statement), {"account": account} if ":account" in statement else {})
+            await conn.execute(text(statement), {"account": account} if ":account" in statement else {})
     yield database
     await database.close()
 
@@ -99,7 +101,7 @@ def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 async def test_no_statement_reads_the_whole_past(long_past: Database, name: str) -> None:
     statement = STATEMENTS[name]
     fields = {bound: FIELDS[bound] for bound in statement.compile().params}
-    async with long_past.read() as connection:
-        (explained,) = (await connection.execute(text(f"EXPLAIN (FORMAT JSON) {statement.text}"), fields)).one()
+    async with long_past.read() as conn:
+        (explained,) = (await conn.execute(text(f"EXPLAIN (FORMAT JSON) {statement.text}"), fields)).one()
     reads = [node for node in nodes(explained[0]["Plan"]) if node.get("Relation Name") in GROWING]
     assert [node for node in reads if "Index Cond" not in node and node.get("Index Name") not in SMALL] == []

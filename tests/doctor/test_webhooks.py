@@ -3,18 +3,18 @@
 from app.clock import utc_now
 from app.ids import new_id
 from app.webhooks import claims
-from app.webhooks.concurrency import Slots
+from app.webhooks.concurrency import HostConcurrency
 from app.webhooks.records import Attempt, Attempted
 from app.webhooks.retry import GiveUp
-from tests.doctor.broken_gateway import Patient
+from tests.doctor.broken_gateway import BrokenGateway
 
 
-async def owe(patient: Patient, *urls: str) -> None:
-    async with patient.resources.database.begin() as connection:
-        account_id = (await connection.exec_driver_sql("SELECT id FROM accounts")).scalar_one()
+async def owe(broken: BrokenGateway, *urls: str) -> None:
+    async with broken.resources.database.begin() as conn:
+        account_id = (await conn.exec_driver_sql("SELECT id FROM accounts")).scalar_one()
         for url in urls:
-            await patient.resources.webhooks.publish(
-                connection,
+            await broken.resources.webhooks.publish(
+                conn,
                 account_id=account_id,
                 subject_id=new_id(),
                 event_id=new_id(),
@@ -24,11 +24,11 @@ async def owe(patient: Patient, *urls: str) -> None:
             )
 
 
-async def test_webhooks_that_nobody_sends_are_found(patient: Patient) -> None:
-    await owe(patient, "https://a.example/1", "https://b.example/1", "https://b.example/2")
-    assert not await patient.examine()
-    await patient.execute("UPDATE webhook_deliveries SET next_at = next_at - interval '10 min'")
-    found = await patient.examine()
+async def test_webhooks_that_nobody_sends_are_found(broken: BrokenGateway) -> None:
+    await owe(broken, "https://a.example/1", "https://b.example/1", "https://b.example/2")
+    assert not await broken.examine()
+    await broken.execute("UPDATE webhook_deliveries SET next_at = next_at - interval '10 min'")
+    found = await broken.examine()
     assert list(found) == ["webhook_overdue"]
     assert found["webhook_overdue"].severity == "problem"
     assert found["webhook_overdue"].message == (
@@ -37,14 +37,14 @@ async def test_webhooks_that_nobody_sends_are_found(patient: Patient) -> None:
     assert found["webhook_overdue"].facts["hosts"] == {"b.example": 2, "a.example": 1}
 
 
-async def test_webhooks_that_were_given_up_today_are_a_notice(patient: Patient) -> None:
-    await owe(patient, "https://a.example/1")
-    async with patient.resources.database.begin() as connection:
-        (due,) = await claims.claim(connection, 1, lease=5, shares=Slots().shares(4))
-        assert await claims.record(connection, [Attempted(due, Attempt(1, utc_now(), 5, 410), GiveUp())])
-    found = await patient.examine()
+async def test_webhooks_that_were_given_up_today_are_a_notice(broken: BrokenGateway) -> None:
+    await owe(broken, "https://a.example/1")
+    async with broken.resources.database.begin() as conn:
+        (due,) = await claims.claim(conn, 1, lease=5, shares=HostConcurrency().shares(4))
+        assert await claims.record(conn, [Attempted(due, Attempt(1, utc_now(), 5, 410), GiveUp())])
+    found = await broken.examine()
     assert list(found) == ["webhook_given_up"]
     assert found["webhook_given_up"].severity == "notice"
     assert found["webhook_given_up"].message == "1 webhook was given up in the last 24 h: a.example (1)."
-    await patient.execute("UPDATE webhook_deliveries SET ended_at = ended_at - interval '25 h'")
-    assert not await patient.examine()
+    await broken.execute("UPDATE webhook_deliveries SET ended_at = ended_at - interval '25 h'")
+    assert not await broken.examine()

@@ -38,7 +38,7 @@ no-shrink = true
 
 [dictionaries]
 jobs = {{ values = [{job}] }}
-models = {{ values = ["sandbox/film", "sandbox/short", "default"] }}
+models = {{ values = ["sandbox/video", "sandbox/short", "default"] }}
 
 # Text by chance is never a model or a job: without these nearly everything would end at the first question.
 [parameters]
@@ -114,7 +114,7 @@ async def test_every_stream_is_as_documented(gateway: Gateway, ended: str, tmp_p
 
 
 def order(**fields: Any) -> str:
-    return json.dumps({"prompt": PROMPT, "model": "sandbox/film", **fields})
+    return json.dumps({"prompt": PROMPT, "model": "sandbox/video", **fields})
 
 
 def nested(opening: str, closing: str) -> str:
@@ -145,7 +145,7 @@ ORDERS = {
     "infinity in an option": order(provider_options={"a": float("inf")}, mode="adjust"),
     "a picture of no shape": order(aspect_ratio="0:0", mode="adjust"),
     "a host of brackets": order(webhook_url="https://][x@"),
-    "not even UTF-8": '{"prompt": "\udcff", "model": "sandbox/film"}',
+    "not even UTF-8": '{"prompt": "\udcff", "model": "sandbox/video"}',
 }
 
 
@@ -190,7 +190,8 @@ async def test_a_metadata_filter_finds_what_it_says_and_nothing_else(gateway: Ga
 async def test_a_stream_of_an_ended_job_ends_wherever_it_begins(
     gateway: Gateway, ended: str, place: int, status: int
 ) -> None:
-    answer = await gateway.client.get(f"/v1/jobs/{ended}/events", headers={"Last-Event-ID": str(place)}, timeout=3)
+    async with asyncio.timeout(60):
+        answer = await gateway.client.get(f"/v1/jobs/{ended}/events", headers={"Last-Event-ID": str(place)})
     assert answer.status_code == status
 
 

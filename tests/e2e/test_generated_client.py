@@ -1,4 +1,4 @@
-"""A client generated from the OpenAPI document by a public generator orders a film and downloads it."""
+"""A client generated from the OpenAPI document by a public generator orders a video and downloads it."""
 
 import asyncio
 import importlib
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from tests.support.gateway import PROMPT, Gateway
+
+pytestmark = pytest.mark.servers
 
 DOCUMENT = Path(__file__).parents[2] / "openapi" / "gateway.json"
 
@@ -34,7 +36,7 @@ async def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-async def test_a_generated_client_orders_and_downloads_a_film(
+async def test_a_generated_client_orders_and_downloads_a_video(
     gateway: Gateway, generated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(generated))
@@ -46,14 +48,14 @@ async def test_a_generated_client_orders_and_downloads_a_film(
         return importlib.import_module(f"filmgate_client.api.{module}")
 
     models = importlib.import_module("filmgate_client.models")
-    order = models.NewJob(prompt=PROMPT, model="sandbox/film", seconds=1, size="128x96")
+    order = models.JobRequest(prompt=PROMPT, model="sandbox/video", seconds=1, size="128x96")
     async with client:
         job = await operation("jobs.create_job").asyncio(client=client, body=order, idempotency_key="generated-1")
         while job.status not in {"succeeded", "failed", "canceled"}:
             job = await operation("jobs.get_job").asyncio(job.id, client=client, prefer="wait=30")
         assert job.status == "succeeded"
-        film = await operation("assets.get_asset").asyncio(job.assets.film.id, client=client)
-        content = await operation("assets.get_asset_content").asyncio_detailed(film.id, client=client)
-        assert len(content.content) == film.size_bytes
+        video = await operation("assets.get_asset").asyncio(job.assets.video.id, client=client)
+        content = await operation("assets.get_asset_content").asyncio_detailed(video.id, client=client)
+        assert len(content.content) == video.size_bytes
         missing = await operation("jobs.get_job").asyncio("job_nothing", client=client)
         assert (type(missing).__name__, missing.code) == ("Problem", "not_found")

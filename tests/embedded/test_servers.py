@@ -16,7 +16,9 @@ from redis.asyncio import Redis
 from app.embedded.processes import Identity, PortUnusable, Process, StartFailed
 from app.embedded.servers import Postgres, Server, Valkey
 
-GONE_TIMEOUT = 20
+pytestmark = pytest.mark.servers
+
+GONE_TIMEOUT = 120
 
 STARTS_BOTH_AND_WAITS = """
 import asyncio, sys
@@ -43,11 +45,11 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Server:
 async def write(server: Server) -> None:
     if isinstance(server, Postgres):
         connection = await asyncpg.connect(server.url)
-        await connection.execute("create table kept as select 'film' as word")
+        await connection.execute("create table kept as select 'video' as word")
         await connection.close()
     else:
         async with Redis.from_url(server.url) as redis:
-            await redis.set("kept", "film")
+            await redis.set("kept", "video")
 
 
 async def read(server: Server) -> str:
@@ -67,7 +69,7 @@ async def test_data_survives_a_stop(server: Server) -> None:
     await server.stop()
     await server.start()
     try:
-        assert await read(server) == "film"
+        assert await read(server) == "video"
     finally:
         await server.stop()
 
@@ -78,7 +80,7 @@ async def test_postgres_data_survives_a_kill(tmp_path: Path) -> None:
     await write(server)
     await server.kill()
     await server.start()
-    assert await read(server) == "film"
+    assert await read(server) == "video"
     await server.stop()
 
 

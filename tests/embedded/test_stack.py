@@ -23,7 +23,9 @@ from app.infra import migrate
 from tests.support import command_runner
 from tests.support.command_runner import filmgate
 
-GONE_TIMEOUT = 20
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("stack")]
+
+GONE_TIMEOUT = 120
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     stack = Stack(Workspace(directory / ".filmgate"), Ports.free())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(directory)
-        patch.setenv("FILMGATE_DATABASE_URL", "postgresql://production.example/films")
+        patch.setenv("FILMGATE_DATABASE_URL", "postgresql://production.example/videos")
         patch.setenv("FILMGATE_WORKER_PORT", "1")
         async with stack.running(lambda _text: None):
             patch.undo()
@@ -67,16 +69,16 @@ def options(ports: Ports) -> list[str]:
     ]
 
 
-async def test_demo_ends_with_a_verified_webhook_and_a_playable_film(tmp_path: Path) -> None:
+async def test_demo_ends_with_a_verified_webhook_and_a_playable_video(tmp_path: Path) -> None:
     ended = await filmgate("demo", "--seconds", "1", "--size", "640x360", directory=tmp_path)
     assert ended.code == 0, ended.err
-    job, webhook, film = ended.out.splitlines()[-3:]
+    job, webhook, video = ended.out.splitlines()[-3:]
     job_id = job.removeprefix("job: ")
     assert re.fullmatch(r"job_[0-9a-z]{26}", job_id)
     assert re.fullmatch(r"webhook: verified job\.succeeded \(evt_[0-9a-z]{26}\)", webhook)
     file = Path(".filmgate") / "demo" / f"{job_id}.mp4"
     size = (tmp_path / file).stat().st_size
-    assert film == f"film: {file} (h264, 640x360, 1.0 s, {size} bytes)"
+    assert video == f"video: {file} (h264, 640x360, 1.0 s, {size} bytes)"
     with av.open(str(tmp_path / file)) as container:
         assert sum(1 for _ in container.decode(video=0)) > 20
     running = [str(process.info["cwd"]) for process in psutil.process_iter(["cwd"])]
@@ -84,7 +86,7 @@ async def test_demo_ends_with_a_verified_webhook_and_a_playable_film(tmp_path: P
 
 
 async def test_an_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
-    demo = await command_runner.start("demo", "--prompt", "[never] a film", directory=tmp_path)
+    demo = await command_runner.start("demo", "--prompt", "[never] a video", directory=tmp_path)
     await command_runner.line_with(demo, "rendering")
     started = family(demo.pid)
     demo.send_signal(signal.SIGINT)
@@ -116,7 +118,7 @@ async def test_dev_shows_how_to_order_and_keeps_its_key(tmp_path: Path) -> None:
         dev.send_signal(number)
         ended = await command_runner.ended(dev)
         assert ended.code == code
-        assert ended.out.endswith("Everything is stopped.\n")
+        assert ended.out.endswith("Everything has stopped.\n")
         await assert_gone(started)
     assert len(keys) == 1
     for secret in ("key", "secret", "filmgate.toml"):
@@ -157,9 +159,9 @@ async def test_dev_refuses_a_database_of_another_version(tmp_path: Path) -> None
     server = Postgres(tmp_path / ".filmgate" / "postgres", durable=False)
     await server.start()
     await migrate.upgrade(server.url)
-    async with migrate.connect(server.url) as connection:
-        await connection.execute(text("alter table jobs drop column progress"))
-        await connection.commit()
+    async with migrate.connect(server.url) as conn:
+        await conn.execute(text("alter table jobs drop column progress"))
+        await conn.commit()
     await server.stop()
     ended = await filmgate("dev", *options(Ports.free()), directory=tmp_path)
     assert ended.code == 1
@@ -184,17 +186,17 @@ async def test_settings_of_another_gateway_do_not_leak_in(stack: Stack) -> None:
     assert (stack.workspace.root.parent / "filmgate.toml").read_text() == "mode = 'no such mode'"
 
 
-async def test_generate_saves_the_film(environment: dict[str, str], tmp_path: Path) -> None:
+async def test_generate_saves_the_video(environment: dict[str, str], tmp_path: Path) -> None:
     ended = await filmgate("generate", "a red kite", "--seconds", "1", directory=tmp_path, environment=environment)
     assert ended.code == 0, ended.err
-    job, *_, film = ended.out.splitlines()
+    job, *_, video = ended.out.splitlines()
     assert job.startswith("job: job_")
-    assert film == "film: film.mp4"
-    with av.open(str(tmp_path / "film.mp4")) as container:
+    assert video == "video: video.mp4"
+    with av.open(str(tmp_path / "video.mp4")) as container:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (1280, 720)
 
 
-async def test_generate_can_fetch_the_film_of_an_earlier_job(environment: dict[str, str], tmp_path: Path) -> None:
+async def test_generate_can_fetch_the_video_of_an_earlier_job(environment: dict[str, str], tmp_path: Path) -> None:
     order = ("a red kite", "--seconds", "1", "--size", "640x360")
     first = await filmgate("generate", *order, directory=tmp_path, environment=environment)
     assert first.code == 0, first.err
@@ -203,7 +205,7 @@ async def test_generate_can_fetch_the_film_of_an_earlier_job(environment: dict[s
         "generate", "--resume", job_id, "--out", "again.mp4", directory=tmp_path, environment=environment
     )
     assert again.code == 0, again.err
-    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "film.mp4").read_bytes()
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "video.mp4").read_bytes()
     assert not (tmp_path / ".again.mp4.part").exists()
 
 
@@ -235,7 +237,7 @@ async def test_generate_says_why_a_job_failed(environment: dict[str, str], tmp_p
     assert ended.code == 1
     assert re.match(r"job job_\w+ failed: .* \(prompt_refused\)\n", ended.err)
     assert "--resume" not in ended.out
-    assert not (tmp_path / "film.mp4").exists()
+    assert not (tmp_path / "video.mp4").exists()
 
 
 async def test_an_interrupted_generate_says_how_to_go_on(environment: dict[str, str], tmp_path: Path) -> None:
@@ -247,7 +249,7 @@ async def test_an_interrupted_generate_says_how_to_go_on(environment: dict[str, 
     ended = await command_runner.ended(process)
     assert ended.code == 130
     url = environment["FILMGATE_URL"]
-    again = re.search(rf"filmgate generate --resume (job_\w+) --out film.mp4 --url {url}\n", ended.out)
+    again = re.search(rf"filmgate generate --resume (job_\w+) --out video.mp4 --url {url}\n", ended.out)
     assert again
     assert f'curl -X POST {url}/v1/jobs/{again[1]}/cancel -H "Authorization: Bearer $FILMGATE_API_KEY"' in ended.out
 
@@ -259,11 +261,11 @@ async def test_the_same_idempotency_key_gives_the_same_job(environment: dict[str
     assert first.out.splitlines()[0] == again.out.splitlines()[0]
 
 
-async def test_a_film_that_cannot_be_saved_is_not_ordered(environment: dict[str, str], tmp_path: Path) -> None:
+async def test_a_video_that_cannot_be_saved_is_not_ordered(environment: dict[str, str], tmp_path: Path) -> None:
     async with Client(environment["FILMGATE_URL"], environment["FILMGATE_API_KEY"]) as client:
         job = await client.create_job({"model": "default", "prompt": "[never] a kite"}, str(uuid.uuid4()))
-        for out in ("nowhere/film.mp4", "."):
-            for command in (("a film",), ("--resume", job.id)):
+        for out in ("nowhere/video.mp4", "."):
+            for command in (("a video",), ("--resume", job.id)):
                 ended = await filmgate(
                     *("generate", *command, "--out", out), directory=tmp_path, environment=environment
                 )

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
-from tests.faults.findings import Tally
+from tests.faults.findings import FaultCounts
 from tests.faults.plan import Fault, plan
 from tests.faults.results import Results, ResultsError, Session
 from tests.faults.run import Result, run
-from tests.faults.table import report, versions
+from tests.faults.table import publish, report, versions
 
 ENOUGH = 500
 DEATHS = 3
@@ -35,7 +35,7 @@ class Goal:
     minutes: float | None
     faults: int | None
 
-    def is_reached(self, tally: Tally, seconds: float) -> bool:
+    def is_reached(self, tally: FaultCounts, seconds: float) -> bool:
         """``tally`` is of all seeds, ``seconds`` of this process."""
         if self.minutes is not None and seconds >= 60 * self.minutes:
             return True
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace, results: Results) -> int:
     text = report(results)
     say("", text, "")
     if options.write is not None:
-        options.write.write_text(f"{text}\n")
+        publish(options.write, text)
     whole = options.minutes is None and options.faults is None and options.round is None and not interrupted
     problems = list(_problems(seed, results, whole=whole))
     if problems:

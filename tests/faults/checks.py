@@ -8,7 +8,8 @@ from pathlib import Path
 
 import asyncpg
 
-from app.jobs.states import ALLOWED, EVENTS, FILM_LATE, FINAL_EVENTS, LIVE_SUBMISSIONS, State, SubmissionState
+from app.events.types import EventType
+from app.jobs.states import ALLOWED, EVENTS, FINAL_EVENTS, LIVE_SUBMISSIONS, State, SubmissionState
 from tests.faults.snapshots import Entry
 
 STATES = {event: state for state, event in EVENTS.items()}
@@ -84,7 +85,7 @@ def _events(entry: Entry) -> Iterator[str]:
 
 def _owed(entry: Entry) -> Iterator[str]:
     """A job that wanted a webhook owes exactly its end, and the video that came after it; both delivered."""
-    wanted = [event["type"] for event in entry.events if event["type"] in {*FINAL_EVENTS, FILM_LATE}]
+    wanted = [event["type"] for event in entry.events if event["type"] in {*FINAL_EVENTS, EventType.VIDEO_LATE}]
     wanted = wanted if entry.row["webhook_url"] else []
     owed = [one["event_type"] for one in entry.deliveries]
     if owed != wanted:
@@ -96,8 +97,8 @@ def _owed(entry: Entry) -> Iterator[str]:
 def stored(entry: Entry, store: Path) -> Iterator[str]:
     """A job that succeeded, if late, has its video and its poster, whole, in the store; no other job has any."""
     kinds = sorted(asset["kind"] for asset in entry.assets)
-    late = [event for event in entry.events if event["type"] == FILM_LATE]
-    if kinds != (["film", "poster"] if entry.row["state"] == State.SUCCEEDED or late else []) or len(late) > 1:
+    late = [event for event in entry.events if event["type"] == EventType.VIDEO_LATE]
+    if kinds != (["poster", "video"] if entry.row["state"] == State.SUCCEEDED or late else []) or len(late) > 1:
         yield f"{entry.id}: {entry.row['state']} with {kinds}"
     for asset in entry.assets:
         file = store / asset["object_key"]

@@ -17,7 +17,7 @@ from app import failpoints
 from app.api.main import serve as serve_api
 from app.embedded.launch import PR_SET_PDEATHSIG
 from app.embedded.processes import LOCALHOST
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 from app.sandbox.main import serve as serve_sandbox
 from app.sandbox.settings import SandboxSettings
 from app.settings import Settings
@@ -29,7 +29,7 @@ from tests.faults.fast_settings import hurry
 class Trap:
     """At the ``passing``-th passing of ``place`` the process gets ``number`` from its own hand."""
 
-    place: Checkpoint
+    place: Failpoint
     passing: int = 1
     number: signal.Signals = signal.SIGKILL
 
@@ -62,7 +62,7 @@ class Walker:
         self._parent = parent
         self._left = trap.passing
 
-    async def __call__(self, place: Checkpoint) -> None:
+    async def __call__(self, place: Failpoint) -> None:
         if place is self._trap.place:
             self._left -= 1
             if not self._left:

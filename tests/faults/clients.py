@@ -117,7 +117,7 @@ class Customer:
         if self._number % EVERY == 0:
             recipe = replace(recipe, webhook=True)
         key = str(uuid.UUID(int=chance.getrandbits(128), version=4))
-        prompt = f"film {key[:8]} {recipe.script}".strip() + recipe.tail
+        prompt = f"video {key[:8]} {recipe.script}".strip() + recipe.tail
         order = Order(key, kind, recipe, prompt, gives_up=chance.random() < 0.2)
         order.account = int(chance.random() < SECOND_ACCOUNT_SHARE)
         self.orders[key] = order

@@ -118,7 +118,7 @@ async def running_arena(directory: Path) -> AsyncIterator[Arena]:
         sandbox_port = free_port()
         shelf = SandboxSettings(
             render=False,
-            data_dir=directory / "films",
+            data_dir=directory / "videos",
             api_key=fast_settings.API_KEY,
             runway_concurrency=100,
             callback_secret=fast_settings.CALLBACK_SECRET,

@@ -35,20 +35,20 @@ UPSTREAM = {
 #: Servers with ``/videos``: the end of the connection's name, the sandbox's dialect, the model, what we know of it. The
 #: list of the first one proves absence by our word, that of the second, on the same account, proves nothing.
 VIDEO_SERVERS: Sequence[tuple[str, str, str, Mapping[str, Any]]] = (
-    ("", "openai", "sandbox/film", {"profile": "openai", "lookup_proves_absence": True}),
-    ("-plain", "openai", "plain/film", {"profile": "openai"}),
-    ("-vllm", "vllm", "vllm/film", {"profile": "vllm_omni"}),
-    ("-sglang", "sglang", "sglang/film", {"profile": "sglang", "exclusive_account": True}),
-    ("-newapi", "newapi", "newapi/film", {"profile": "newapi"}),
+    ("", "openai", "sandbox/video", {"profile": "openai", "lookup_proves_absence": True}),
+    ("-plain", "openai", "plain/video", {"profile": "openai"}),
+    ("-vllm", "vllm", "vllm/video", {"profile": "vllm_omni"}),
+    ("-sglang", "sglang", "sglang/video", {"profile": "sglang", "exclusive_account": True}),
+    ("-newapi", "newapi", "newapi/video", {"profile": "newapi"}),
 )
 #: A server whose clock is 7 minutes slow, behind a proxy whose clock is right: no record's time proves anything there.
 CLOCKS = {"sglang": -420.0}
 MODELS = {
-    "sandbox/film": MODEL,
-    "plain/film": {**MODEL, "upstream": "sandbox-plain"},  # the two share an account: a name tells their records apart
-    "vllm/film": {**MODEL, "seed": True},
-    "sglang/film": {**MODEL, "seed": True},
-    "newapi/film": {**MODEL, "seed": True},
+    "sandbox/video": MODEL,
+    "plain/video": {**MODEL, "upstream": "sandbox-plain"},  # the two share an account: a name tells their records apart
+    "vllm/video": {**MODEL, "seed": True},
+    "sglang/video": {**MODEL, "seed": True},
+    "newapi/video": {**MODEL, "seed": True},
 }
 #: Waits that no setting shortens, because in production nobody needs to.
 HASTE: Mapping[str, float | timedelta] = {

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import astuple, dataclass, field
 from typing import Self
 
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 
 
 @dataclass(slots=True)
@@ -31,11 +31,11 @@ class Findings:
 
 
 @dataclass(slots=True)
-class Tally:
+class FaultCounts:
     """Injected faults by kind, and the checkpoints at which processes were killed or paused."""
 
     faults: Counter[str] = field(default_factory=Counter)
-    places: Counter[Checkpoint] = field(default_factory=Counter)
+    places: Counter[Failpoint] = field(default_factory=Counter)
 
     @property
     def total(self) -> int:
@@ -46,6 +46,6 @@ class Tally:
         self.faults += other.faults
         self.places += other.places
 
-    def unreached(self, times: int) -> list[Checkpoint]:
+    def unreached(self, times: int) -> list[Failpoint]:
         """The checkpoints at which processes were killed or paused fewer times than this."""
-        return [place for place in Checkpoint if self.places[place] < times]
+        return [place for place in Failpoint if self.places[place] < times]

@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import cache
 from itertools import islice
 
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 from tests.support.fault_proxy import Mode
 
 #: Rounds that one lap is divided into; a lap does every fault once, or as often as OFTEN says.
@@ -53,12 +53,12 @@ LANES = {
 }
 OFTEN = {Attack.PAUSE_AT: 3, Attack.CUT_BEFORE_COMMIT: 2, Attack.CUT_AFTER_COMMIT: 2}
 OF_API = (
-    Checkpoint.CREATE_ACCEPTED,
-    Checkpoint.CREATE_COMMITTED,
-    Checkpoint.CANCEL_WRITTEN,
-    Checkpoint.CANCEL_COMMITTED,
+    Failpoint.CREATE_ACCEPTED,
+    Failpoint.CREATE_COMMITTED,
+    Failpoint.CANCEL_WRITTEN,
+    Failpoint.CANCEL_COMMITTED,
 )
-OF_WORKER = tuple(place for place in Checkpoint if place not in OF_API)
+OF_WORKER = tuple(place for place in Failpoint if place not in OF_API)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Fault:
     orders: int
     seconds: float = 0
     passing: int = 1
-    place: Checkpoint | None = None
+    place: Failpoint | None = None
     mode: Mode = Mode.PASS
 
     @property
@@ -101,7 +101,7 @@ def plan(seed: int) -> Iterator[list[Fault]]:
 
 
 def _lap(chance: random.Random) -> list[Fault]:
-    faults = [_at(Attack.KILL_AT, place, chance) for place in Checkpoint]
+    faults = [_at(Attack.KILL_AT, place, chance) for place in Failpoint]
     for attack in Attack:
         for _ in range(OFTEN.get(attack, 1)):
             if attack is Attack.PAUSE_AT:
@@ -117,7 +117,7 @@ def _lap(chance: random.Random) -> list[Fault]:
     return faults
 
 
-def _at(attack: Attack, place: Checkpoint, chance: random.Random) -> Fault:
+def _at(attack: Attack, place: Failpoint, chance: random.Random) -> Fault:
     lane = Lane.API if place in OF_API else Lane.WORKER
     return Fault(attack, lane, _orders(chance), passing=chance.randint(1, MOST_PASSINGS), place=place)
 
@@ -134,7 +134,7 @@ def every_kind() -> tuple[str, ...]:
 
 def kinds(rounds: Iterable[Sequence[Fault]]) -> list[str]:
     """Every kind of fault in these rounds, in the order of the table."""
-    places, modes = [None, *Checkpoint], list(Mode)
+    places, modes = [None, *Failpoint], list(Mode)
     faults = {fault.kind: fault for faults in rounds for fault in faults}
     ranked = {
         kind: (list(Attack).index(fault.attack), places.index(fault.place), modes.index(fault.mode))

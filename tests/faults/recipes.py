@@ -11,15 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 
 Body = Mapping[str, Any]
 
-SANDBOX: Body = {"model": "sandbox/film"}
-HOSTED: Body = {"model": "plain/film"}  # its list proves nothing
-VLLM: Body = {"model": "vllm/film"}
-SGLANG: Body = {"model": "sglang/film"}
-NEWAPI: Body = {"model": "newapi/film"}
+SANDBOX: Body = {"model": "sandbox/video"}
+HOSTED: Body = {"model": "plain/video"}  # its list proves nothing
+VLLM: Body = {"model": "vllm/video"}
+SGLANG: Body = {"model": "sglang/video"}
+NEWAPI: Body = {"model": "newapi/video"}
 RUNWAY: Body = {"model": "runway/gen4.5", "seconds": 2, "size": "1280x720"}
 KLING: Body = {"model": "kling/kling-2.6", "seconds": 5, "size": "1280x720"}
 SELF_HOSTED = VLLM, SGLANG
@@ -125,8 +125,8 @@ MISTOLD = (
 )
 #: Orders that have a second model, or too little time.
 PRESSED = (
-    *_cross(("[api-servers]", "[api-servers] [slow:0.3]"), (VLLM,), fallbacks=["plain/film"]),
-    *_cross(("[forget]", "[fail:internal]", "[lose-reply]"), (VLLM,), fallbacks=["sglang/film"]),
+    *_cross(("[api-servers]", "[api-servers] [slow:0.3]"), (VLLM,), fallbacks=["plain/video"]),
+    *_cross(("[forget]", "[fail:internal]", "[lose-reply]"), (VLLM,), fallbacks=["sglang/video"]),
     *_cross(("[lose-reply] [unlisted:9]", "[429:3] [lose-reply]", "[500] [lose-reply]"), (HOSTED,), **SOON),
     *_cross(("[429:3] [lose-reply]", "[lose-reply] [slow:8]"), (SANDBOX, VLLM), **SOON),
 )
@@ -134,14 +134,14 @@ PRESSED = (
 SPICE = (ODDITIES, LOST, MISLISTED, MISANSWERED, MISTOLD, PRESSED, ABANDONED)
 #: What makes a process come through a checkpoint; ORDINARY where nothing is named.
 LEADS_TO = {
-    Checkpoint.CANCEL_WRITTEN: CANCELED,
-    Checkpoint.CANCEL_COMMITTED: CANCELED,
-    Checkpoint.UPSTREAM_CANCELED: STOPPED,
-    Checkpoint.CONFIRM_CLAIMED: (*LOST, *LOST, *MISLISTED),
-    Checkpoint.CONFIRM_ANSWERED: (*LOST, *LOST, *MISLISTED),
-    Checkpoint.WATCH_CLAIMED: ABANDONED,
-    Checkpoint.WATCH_ANSWERED: ABANDONED,
-    Checkpoint.DELIVER_CLAIMED: TOLD,
-    Checkpoint.DELIVER_SENT: TOLD,
-    Checkpoint.DELIVER_RECORDED: TOLD,
+    Failpoint.CANCEL_WRITTEN: CANCELED,
+    Failpoint.CANCEL_COMMITTED: CANCELED,
+    Failpoint.UPSTREAM_CANCELED: STOPPED,
+    Failpoint.CONFIRM_CLAIMED: (*LOST, *LOST, *MISLISTED),
+    Failpoint.CONFIRM_ANSWERED: (*LOST, *LOST, *MISLISTED),
+    Failpoint.WATCH_CLAIMED: ABANDONED,
+    Failpoint.WATCH_ANSWERED: ABANDONED,
+    Failpoint.DELIVER_CLAIMED: TOLD,
+    Failpoint.DELIVER_SENT: TOLD,
+    Failpoint.DELIVER_RECORDED: TOLD,
 }

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from app.failpoints import Checkpoint
-from tests.faults.findings import Row, Tally
+from app.failpoints import Failpoint
+from tests.faults.findings import FaultCounts, Row
 from tests.faults.run import Result
 
 
@@ -31,7 +31,7 @@ class Session:
     first_round: int
     rounds: int = 0
     seconds: float = 0.0
-    tally: Tally = field(default_factory=Tally)
+    tally: FaultCounts = field(default_factory=FaultCounts)
     rows: Mapping[str, Row] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -58,14 +58,14 @@ class Session:
 
     @classmethod
     def restored(cls, values: Mapping[str, Any]) -> Self:
-        known = set(Checkpoint)  # a checkpoint that is gone has nothing to be counted for
-        places = {Checkpoint(place): n for place, n in values["places"].items() if place in known}
+        known = set(Failpoint)  # a checkpoint that is gone has nothing to be counted for
+        places = {Failpoint(place): n for place, n in values["places"].items() if place in known}
         return cls(
             seed=values["seed"],
             first_round=values["first_round"],
             rounds=values["rounds"],
             seconds=values["seconds"],
-            tally=Tally(Counter(values["faults"]), Counter(places)),
+            tally=FaultCounts(Counter(values["faults"]), Counter(places)),
             rows={kind: Row(**row) for kind, row in values["rows"].items()},
             broken=values["broken"],
             versions=values["versions"],
@@ -95,9 +95,9 @@ class Results:
         return [f"seed {one.seed}: {words}" for one in self.sessions for words in one.broken]
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> FaultCounts:
         """The faults of all sessions."""
-        tally = Tally()
+        tally = FaultCounts()
         for one in self.sessions:
             tally.add(one.tally)
         return tally

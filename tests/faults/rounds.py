@@ -12,7 +12,7 @@ from tests.faults.child import Trap
 from tests.faults.clients import Customer
 from tests.faults.environment import WORKERS, Arena
 from tests.faults.fast_settings import PAST_EVERY_LEASE
-from tests.faults.findings import Tally
+from tests.faults.findings import FaultCounts
 from tests.faults.plan import Attack, Fault, Lane
 from tests.faults.processes import Child
 from tests.faults.recipes import LEADS_TO, ORDINARY, Recipe
@@ -32,7 +32,7 @@ OUR_SESSIONS = """
 class Round:
     """Plays faults in an arena."""
 
-    def __init__(self, arena: Arena, customer: Customer, tally: Tally, say: Callable[[str], None]) -> None:
+    def __init__(self, arena: Arena, customer: Customer, tally: FaultCounts, say: Callable[[str], None]) -> None:
         self._arena = arena
         self._customer = customer
         self._tally = tally

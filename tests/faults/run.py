@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.faults.auditor import Auditor
 from tests.faults.clients import Customer
 from tests.faults.environment import running_arena
-from tests.faults.findings import Findings, Tally
+from tests.faults.findings import FaultCounts, Findings
 from tests.faults.plan import Fault
 from tests.faults.rounds import Round
 
@@ -21,7 +21,7 @@ ROUND_SECONDS = 300.0
 class Result:
     """What a run came to so far: of the rounds that were audited, which are in ``rounds`` by their numbers."""
 
-    tally: Tally = field(default_factory=Tally)
+    tally: FaultCounts = field(default_factory=FaultCounts)
     findings: Findings = field(default_factory=Findings)
     rounds: dict[int, Sequence[Fault]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -45,7 +45,7 @@ async def run(
         for number, faults in rounds:
             say(f"round {number}: {len(faults)} faults")
             customer.reseed(f"{seed}/{number}")  # the same orders when this round is played alone, or first
-            tally = Tally()
+            tally = FaultCounts()
             try:
                 async with asyncio.timeout(ROUND_SECONDS):
                     await Round(arena, customer, tally, say).play(faults)

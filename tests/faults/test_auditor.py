@@ -20,12 +20,12 @@ ACCOUNT, OTHER_ACCOUNT = new_id(), new_id()
 
 
 def job(account: UUID = ACCOUNT, *, fallbacks: Mapping[str, Any] | None = None, **order: Any) -> Entry:
-    """A job of `vllm/film`."""
+    """A job of `vllm/video`."""
     choices = [{"model": model, "ordered": ordered} for model, ordered in (fallbacks or {}).items()]
     row = {
         "id": new_id(),
         "account_id": account,
-        "model": "vllm/film",
+        "model": "vllm/video",
         "request": json.dumps({**ORDER, **order}),
         "fallbacks": json.dumps(choices),
     }
@@ -37,7 +37,7 @@ def submission(entry: Entry, remote_id: str | None, **values: Any) -> dict[str, 
     made = {
         "id": new_id(),
         "number": len(entry.submissions) + 1,
-        "model": "vllm/film",
+        "model": "vllm/video",
         "remote_id": remote_id,
         "state": "done",
         "charge_certainty": "none",
@@ -59,7 +59,7 @@ def wrong(store: Path, entries: list[Entry], sales: list[Sale], shown: Mapping[U
     for entry in entries:
         if entry.row["id"] in shown:
             (store / str(entry.row["id"])).write_bytes(burn(shown[entry.row["id"]]))
-            entry.assets.append({"id": new_id(), "kind": "film", "object_key": str(entry.row["id"])})
+            entry.assets.append({"id": new_id(), "kind": "video", "object_key": str(entry.row["id"])})
     videos = Videos(store)
     videos.read(entries)
     found = videos.wrong(Books(entries, sales, strays=[], watched=0, unguarded=[], leaks=[]))
@@ -101,10 +101,10 @@ def test_equal_orders_of_two_accounts_may_not(tmp_path: Path) -> None:
 
 
 def test_a_fallback_is_compared_as_it_was_fitted_to_that_model(tmp_path: Path) -> None:
-    one = job(fallbacks={"plain/film": {**ORDER, "seconds": 4}})
-    other = job(fallbacks={"plain/film": {**ORDER, "seconds": 4}})
-    third = job(fallbacks={"plain/film": {**ORDER, "seconds": 2}})
-    sent = submission(other, "video_1", model="plain/film")
+    one = job(fallbacks={"plain/video": {**ORDER, "seconds": 4}})
+    other = job(fallbacks={"plain/video": {**ORDER, "seconds": 4}})
+    third = job(fallbacks={"plain/video": {**ORDER, "seconds": 2}})
+    sent = submission(other, "video_1", model="plain/video")
     shown = {one.row["id"]: "video_1", third.row["id"]: "video_1"}
     found = wrong(tmp_path, [one, other, third], [sale(sent, "video_1")], shown)
     assert set(found) == {third.row["id"]}
@@ -121,7 +121,7 @@ def test_a_video_of_nobody_is_found(tmp_path: Path) -> None:
 def test_a_file_that_is_no_video_is_found(tmp_path: Path) -> None:
     one = job()
     sold = sale(submission(one, "video_1"), "video_1")
-    one.assets.append({"id": new_id(), "kind": "film", "object_key": "none"})
+    one.assets.append({"id": new_id(), "kind": "video", "object_key": "none"})
     assert "shows no job" in wrong(tmp_path, [one], [sold], {})[one.row["id"]]
 
 

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from app.failpoints import Checkpoint
+import pytest
+
+from app.failpoints import Failpoint
 from tests.faults.plan import ROUNDS_PER_LAP, kinds, plan
 from tests.faults.run import Result, run
 from tests.faults.table import table
@@ -10,6 +12,7 @@ from tests.faults.table import table
 SEED = 20261122
 
 
+@pytest.mark.servers
 async def test_no_fault_loses_a_job_or_buys_one_twice_in_silence(tmp_path: Path) -> None:
     laps = plan(SEED)
     rounds = [next(laps) for _ in range(ROUNDS_PER_LAP)]
@@ -25,7 +28,7 @@ async def test_no_fault_loses_a_job_or_buys_one_twice_in_silence(tmp_path: Path)
 def test_a_lap_attacks_every_checkpoint() -> None:
     laps = plan(SEED)
     faults = [fault for _ in range(ROUNDS_PER_LAP) for fault in next(laps)]
-    assert {fault.place for fault in faults} >= set(Checkpoint)
+    assert {fault.place for fault in faults} >= set(Failpoint)
 
 
 def test_a_seed_is_a_plan() -> None:

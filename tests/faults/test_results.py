@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 from tests.faults.__main__ import Goal
 from tests.faults.findings import Findings, Row
 from tests.faults.plan import ROUNDS_PER_LAP, every_kind, plan
 from tests.faults.results import Results, ResultsError, Session
 from tests.faults.run import Result
-from tests.faults.table import report
+from tests.faults.table import publish, report
 
 KIND, OTHER = every_kind()[0], every_kind()[-1]
-PLACE = Checkpoint.SUBMIT_WRITTEN
+PLACE = Failpoint.SUBMIT_WRITTEN
 
 
 def result(rounds: int, faults: int, *, first: int = 1, kind: str = KIND) -> Result:
@@ -152,3 +152,16 @@ def test_a_lap_has_every_kind() -> None:
     laps = plan(99)
     faults = [fault for _ in range(ROUNDS_PER_LAP) for fault in next(laps)]
     assert {fault.kind for fault in faults} == set(every_kind())
+
+
+def test_a_report_replaces_only_the_table_of_a_document(tmp_path: Path) -> None:
+    document = tmp_path / "faults.md"
+    document.write_text("# Fault runs\n\n<!-- table -->\n\nold\n\n<!-- /table -->\n\n## Failpoints\n")
+    for text in ("first", "second"):
+        publish(document, text)
+    assert document.read_text() == ("# Fault runs\n\n<!-- table -->\n\nsecond\n\n<!-- /table -->\n\n## Failpoints\n")
+
+
+def test_a_report_is_a_file_of_its_own_where_there_is_no_document(tmp_path: Path) -> None:
+    publish(tmp_path / "report.md", "text")
+    assert (tmp_path / "report.md").read_text() == "text\n"

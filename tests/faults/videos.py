@@ -15,7 +15,7 @@ import asyncpg
 from tests.faults.snapshots import Books, Entry, Sale
 from tests.support.fingerprint import mark_of, read_mark
 
-VIDEO = "film"  # the kind of asset
+VIDEO = "video"  # the kind of asset
 
 
 class Videos:

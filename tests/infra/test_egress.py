@@ -463,7 +463,7 @@ async def test_slow_name_servers_hold_up_nobody_elses_look_ups(monkeypatch: pyte
         slow = [asyncio.create_task(client.post("http://slow.example/", {}, b"{}")) for _ in range(LOOKUPS)]
         try:
             await begun.wait()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert await loop.getaddrinfo("127.0.0.1", 80)
             async with running_receiver() as receiver:
                 assert (await client.post(receiver.url, {}, b"{}")).status == 200
@@ -480,7 +480,7 @@ async def test_slow_name_servers_hold_up_nobody_elses_look_ups(monkeypatch: pyte
     "url",
     [
         "https://example.com",
-        "https://EXAMPLE.com:8443/hooks/film?key=a%2Fb&c=d",
+        "https://EXAMPLE.com:8443/hooks/video?key=a%2Fb&c=d",
         "https://bücher.example/",
         "https://my_host.example./",
         "https://1.example/",

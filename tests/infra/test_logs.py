@@ -79,12 +79,12 @@ def test_a_line_is_json_with_everything_that_is_known(stream: io.StringIO) -> No
     logs.setup(settings(), "api", stream)
     structlog.contextvars.bind_contextvars(request_id="req-1")
     structlog.get_logger().info(
-        "film stored", asset="ast_1", bytes=123, cost=Decimal("1.50"), at=datetime(2026, 1, 1, tzinfo=UTC)
+        "video stored", asset="ast_1", bytes=123, cost=Decimal("1.50"), at=datetime(2026, 1, 1, tzinfo=UTC)
     )
     logged = line(stream)
     assert datetime.fromisoformat(logged.pop("timestamp")).tzinfo == UTC
     assert logged == {
-        "event": "film stored",
+        "event": "video stored",
         "level": "info",
         "process": "api",
         "request_id": "req-1",
@@ -156,9 +156,9 @@ def test_the_console_gets_lines_for_people_and_no_secrets_either(stream: io.Stri
     try:
         fail(ValueError(f"token={keys.generate()}"))
     except ValueError:
-        structlog.get_logger().exception("film lost", api_key=secret)
+        structlog.get_logger().exception("video lost", api_key=secret)
     shown = stream.getvalue()
-    assert "film lost" in shown
+    assert "video lost" in shown
     assert "ValueError: token=[redacted]" in shown
     assert secret not in shown.replace(f'secret = "{secret}"', "")
     assert "fgk_" not in shown
@@ -200,7 +200,7 @@ TEXTS = {
     "database password": "cannot connect to postgresql+asyncpg://filmgate:hunter2hunter2@db:5432/filmgate?x=1",
     "redis password": "redis://:hunter3hunter3@redis:6379/0 is away",
     "bearer": "{'Authorization': 'Bearer Zm9vYmFyYmF6cXV4', 'x': 1}",
-    "signature": "GET https://store/film.mp4?X-Amz-Date=1&X-Amz-Signature=3f5a0c7d9e1b&x=1",
+    "signature": "GET https://store/video.mp4?X-Amz-Date=1&X-Amz-Signature=3f5a0c7d9e1b&x=1",
     "named": '{"password": "correct-horse-battery"}',
 }
 
@@ -309,7 +309,7 @@ def test_what_operators_need_is_left_alone(stream: io.StringIO) -> None:
         "key_id": "key_01h455vb4pex5vsknk084sn02q",
         "request_id": "0b9f4e6c2d3f4b0e9a53c7a1f0b8d2e4",
         "route": "/v1/jobs/{job_id}",
-        "url": "https://store.example:8443/films/1.mp4?range=0-100",
+        "url": "https://store.example:8443/videos/1.mp4?range=0-100",
         "idempotency_key": "order-17",
         "prompt_chars": 120,
         "tokens_used": 3,
@@ -328,8 +328,8 @@ async def test_a_failed_query_does_not_show_its_parameters(stream: io.StringIO, 
     logs.setup(settings(), "api", stream)
     parameters = {"prompt": "a boat at dawn"}
     try:
-        async with database.read() as connection:
-            await connection.execute(text("select cast(:prompt as text), 1 / 0"), parameters)
+        async with database.read() as conn:
+            await conn.execute(text("select cast(:prompt as text), 1 / 0"), parameters)
     except DBAPIError:
         structlog.get_logger().exception("query failed")
     assert "division by zero" in line(stream)["exception"]

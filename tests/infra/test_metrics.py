@@ -53,7 +53,7 @@ async def test_levels_that_cannot_be_measured_leave_a_gap_and_not_an_old_value()
     failures = value(body, "filmgate_scrape_failures_total")
     assert failures == (value(before, "filmgate_scrape_failures_total") or 0) + 1
     assert value(body, "filmgate_rings_total", outcome="rung") == value(before, "filmgate_rings_total", outcome="rung")
-    assert [line["event"] for line in logs] == ["levels not measured"]
+    assert [line["event"] for line in logs] == ["gauges not collected"]
 
 
 @pytest.mark.parametrize(

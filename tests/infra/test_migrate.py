@@ -31,8 +31,8 @@ CATALOG = """
 """
 
 
-async def catalog(connection: AsyncConnection) -> list[Sequence[str]]:
-    rows = await connection.execute(text(CATALOG))
+async def catalog(conn: AsyncConnection) -> list[Sequence[str]]:
+    rows = await conn.execute(text(CATALOG))
     return [tuple(row) for row in rows if row[1] != "alembic_version"]
 
 
@@ -40,12 +40,12 @@ async def test_migrations_from_empty_make_exactly_the_described_tables(postgres:
     migrated = await postgres.create_database("migrated")
     described = await postgres.create_database("described")
     await migrate.upgrade(migrated)
-    async with migrate.connect(described) as connection:
-        await connection.run_sync(migrate.all_tables().create_all)
-        await connection.commit()
-        expected = await catalog(connection)
-    async with migrate.connect(migrated) as connection:
-        assert await catalog(connection) == expected
+    async with migrate.connect(described) as conn:
+        await conn.run_sync(migrate.all_tables().create_all)
+        await conn.commit()
+        expected = await catalog(conn)
+    async with migrate.connect(migrated) as conn:
+        assert await catalog(conn) == expected
     assert expected
 
 
@@ -61,9 +61,9 @@ async def test_check_names_the_missing_migration(postgres: Postgres) -> None:
 async def test_check_names_a_difference(postgres: Postgres) -> None:
     url = await postgres.create_database("altered")
     await migrate.upgrade(url)
-    async with migrate.connect(url) as connection:
-        await connection.execute(text("alter table jobs drop column progress"))
-        await connection.commit()
+    async with migrate.connect(url) as conn:
+        await conn.execute(text("alter table jobs drop column progress"))
+        await conn.commit()
     (difference,) = await migrate.check(url)
     assert "progress" in difference
 
@@ -78,17 +78,17 @@ async def test_a_second_upgrade_changes_nothing(postgres: Postgres) -> None:
 async def test_a_database_of_a_newer_version_is_left_alone(postgres: Postgres) -> None:
     url = await postgres.create_database("newer")
     await migrate.upgrade(url)
-    async with migrate.connect(url) as connection:
-        await connection.execute(text("update alembic_version set version_num = '209901010000'"))
-        await connection.commit()
+    async with migrate.connect(url) as conn:
+        await conn.execute(text("update alembic_version set version_num = '209901010000'"))
+        await conn.commit()
     with pytest.raises(migrate.MigrationFailed, match="another version of filmgate"):
         await migrate.upgrade(url)
 
 
 async def test_a_migration_never_waits_long_for_a_lock(postgres_url: str) -> None:
-    async with migrate.connect(postgres_url) as connection:
-        assert await connection.scalar(text("show lock_timeout")) == "5s"
-        assert await connection.scalar(text("show statement_timeout")) == "1min"
+    async with migrate.connect(postgres_url) as conn:
+        assert await conn.scalar(text("show lock_timeout")) == "5s"
+        assert await conn.scalar(text("show statement_timeout")) == "1min"
 
 
 def test_there_is_one_head() -> None:

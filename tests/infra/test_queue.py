@@ -3,9 +3,10 @@
 import asyncio
 import signal
 
+import pytest
 import structlog
 
-from app.infra.queue import QUEUE_NAME, Doorbell, Lane, open_redis
+from app.infra.queue import QUEUE_NAME, Lane, RedisBell, open_redis
 from app.settings import RedisSettings
 from tests.support.redis import running_valkey
 
@@ -15,7 +16,7 @@ def settings(url: str) -> RedisSettings:
 
 
 async def test_rings_of_many_creates_are_gathered_into_few_tasks(redis_url: str) -> None:
-    bell = Doorbell(open_redis(settings(redis_url)))
+    bell = RedisBell(open_redis(settings(redis_url)))
     for _ in range(1000):
         bell.ring(Lane.SUBMIT)
     bell.ring(Lane.DELIVER)
@@ -26,9 +27,10 @@ async def test_rings_of_many_creates_are_gathered_into_few_tasks(redis_url: str)
     await redis.aclose()
 
 
+@pytest.mark.servers
 async def test_a_frozen_redis_holds_nobody_up() -> None:
     async with running_valkey() as valkey:
-        bell = Doorbell(open_redis(settings(valkey.url)))
+        bell = RedisBell(open_redis(settings(valkey.url)))
         bell.start()
         valkey.process.send(signal.SIGSTOP)
         try:
@@ -43,7 +45,7 @@ async def test_a_frozen_redis_holds_nobody_up() -> None:
 
 
 async def test_payloads_are_json_and_never_pickle(redis_url: str) -> None:
-    bell = Doorbell(open_redis(settings(redis_url)))
+    bell = RedisBell(open_redis(settings(redis_url)))
     bell.ring(Lane.STORE)
     await bell.close()
     redis = open_redis(settings(redis_url))

@@ -8,7 +8,7 @@ from itertools import combinations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.jobs.failover import SAFETY, Turn, next_turn
+from app.jobs.failover import SAFETY, NextRoute, next_route
 from app.jobs.records import Job, Submission
 from app.jobs.states import ChargeCertainty, SubmissionState
 from app.providers.errors import Fault
@@ -49,8 +49,8 @@ pasts = st.lists(definitive | harmless | st.builds(forgotten, st.sampled_from(WA
 closings = st.sampled_from([closed for count in range(4) for closed in combinations(CONNECTIONS, count)])
 
 
-def wanted(turn: Turn) -> list[str]:
-    return [name for name in serving(turn.model) if name not in turn.avoid]
+def wanted(route: NextRoute) -> list[str]:
+    return [name for name in serving(route.model) if name not in route.avoid]
 
 
 def fault_of(one: Submission) -> str | None:
@@ -64,21 +64,21 @@ def said_no_for_good(one: Submission) -> bool:
 
 @given(jobs, pasts, closings)
 def test_a_way_that_a_verdict_closed_is_never_taken(job: Job, past: list[Submission], closed: Sequence[str]) -> None:
-    turn = next_turn(job, past, serving, closed)
-    if turn is None:
+    route = next_route(job, past, serving, closed)
+    if route is None:
         return
     for one in filter(said_no_for_good, past):
-        assert (one.model, one.connection) not in [(turn.model, name) for name in wanted(turn)]
-        assert one.model != turn.model or fault_of(one) not in {*SAFETY, Fault.INPUT}
+        assert (one.model, one.connection) not in [(route.model, name) for name in wanted(route)]
+        assert one.model != route.model or fault_of(one) not in {*SAFETY, Fault.INPUT}
 
 
 @given(jobs, pasts, closings)
 def test_no_purchase_goes_over_the_limit(job: Job, past: list[Submission], closed: Sequence[str]) -> None:
-    turn = next_turn(job, past, serving, closed)
+    route = next_route(job, past, serving, closed)
     charged = [one for one in past if one.charge_certainty is not FREE and one.cost != 0]
-    if turn is None or not charged:
+    if route is None or not charged:
         return
-    price = job.choice(turn.model).estimated_cost
+    price = job.spec_for(route.model).estimated_cost
     assert job.max_cost is not None
     assert price is not None
     assert price + sum((one.cost or one.estimated_cost or 99 for one in charged), Decimal(0)) <= job.max_cost
@@ -88,23 +88,23 @@ def test_no_purchase_goes_over_the_limit(job: Job, past: list[Submission], close
 def test_a_safety_refusal_is_not_shopped_around(job: Job, past: list[Submission], closed: Sequence[str]) -> None:
     refusals = [one for one in past if fault_of(one) in SAFETY]
     if refusals and not job.fallback_on_refusal:
-        assert next_turn(job, past, serving, closed) is None
+        assert next_route(job, past, serving, closed) is None
 
 
 @given(jobs, pasts, closings)
 def test_the_same_ledger_gives_the_same_way_in_whatever_order(
     job: Job, past: list[Submission], closed: Sequence[str]
 ) -> None:
-    turn = next_turn(job, past, serving, closed)
-    assert turn == next_turn(job, past, serving, closed) == next_turn(job, past[::-1], serving, [*closed][::-1])
-    assert turn is None or turn.model in [choice.model for choice in job.choices]
+    route = next_route(job, past, serving, closed)
+    assert route == next_route(job, past, serving, closed) == next_route(job, past[::-1], serving, [*closed][::-1])
+    assert route is None or route.model in [spec.model for spec in job.specs]
 
 
 @given(jobs, st.lists(harmless, max_size=12), closings)
 def test_busy_providers_never_end_a_job(job: Job, past: list[Submission], closed: Sequence[str]) -> None:
-    turn = next_turn(job, past, serving, closed)
-    assert turn is not None
-    assert wanted(turn) or not serving(turn.model)
+    route = next_route(job, past, serving, closed)
+    assert route is not None
+    assert wanted(route) or not serving(route.model)
 
 
 @given(jobs, pasts, closings)
@@ -112,13 +112,13 @@ def test_busy_providers_never_end_a_job(job: Job, past: list[Submission], closed
 def test_nobody_waits_for_a_closed_connection_while_another_may_be_asked(
     job: Job, past: list[Submission], closed: Sequence[str]
 ) -> None:
-    turn = next_turn(job, past, serving, closed)
-    if turn is None or any(name not in closed for name in wanted(turn)):
+    route = next_route(job, past, serving, closed)
+    if route is None or any(name not in closed for name in wanted(route)):
         return
     # The same job, were it left with each of its models alone: none of them has an open way.
-    for choice in job.choices:
-        alone = replace(job, model=choice.model, estimated_cost=choice.estimated_cost, fallbacks=())
-        other = next_turn(alone, past, serving, closed)
+    for spec in job.specs:
+        alone = replace(job, spec=spec, fallbacks=())
+        other = next_route(alone, past, serving, closed)
         assert other is None or not any(name not in closed for name in wanted(other))
 
 
@@ -128,10 +128,10 @@ def test_a_job_ends_after_finitely_many_definitive_verdicts(
 ) -> None:
     past: list[Submission] = []
     for fault, accepted in verdicts:
-        turn = next_turn(job, past, serving)
-        if turn is None or not wanted(turn):
+        route = next_route(job, past, serving)
+        if route is None or not wanted(route):
             break
-        way = f"{turn.model}@{data.draw(st.sampled_from(wanted(turn)))}"
+        way = f"{route.model}@{data.draw(st.sampled_from(wanted(route)))}"
         past.append(failed(way, fault) if accepted else refused(way, fault))
     assert len(past) <= len(WAYS)
     assert len({(one.model, one.connection) for one in past}) == len(past)
@@ -141,13 +141,13 @@ def test_a_job_ends_after_finitely_many_definitive_verdicts(
 def test_every_way_has_its_turn_while_all_are_busy(job: Job, reached: list[bool], data: st.DataObject) -> None:
     past: list[Submission] = []
     for answered in reached:
-        turn = next_turn(job, past, serving)
-        assert turn is not None
-        if not wanted(turn):
+        route = next_route(job, past, serving)
+        assert route is not None
+        if not wanted(route):
             return
-        way = f"{turn.model}@{data.draw(st.sampled_from(wanted(turn)))}"
+        way = f"{route.model}@{data.draw(st.sampled_from(wanted(route)))}"
         past.append(not_now(way) if answered else unreached(way))
-    models = [choice.model for choice in job.choices]
+    models = [spec.model for spec in job.specs]
     assert {(one.model, one.connection) for one in past} == {
         (model, name) for model in models for name in serving(model)
     }

@@ -1,4 +1,4 @@
-"""The main job, end to end: a prompt goes in; a stored film and a signed webhook come out."""
+"""The main job, end to end: a prompt goes in; a stored video and a signed webhook come out."""
 
 import asyncio
 import hashlib
@@ -16,7 +16,7 @@ from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.receiver import running_receiver
 
 
-async def test_a_prompt_becomes_a_stored_playable_film(gateway: Gateway) -> None:
+async def test_a_prompt_becomes_a_stored_playable_video(gateway: Gateway) -> None:
     job = await gateway.create(seconds=2, size="128x96", metadata={"order": "7"})
     assert (job["status"], job["phase"], job["progress"]) == ("queued", "waiting", 0)
     ended = await gateway.ended(job["id"])
@@ -24,10 +24,10 @@ async def test_a_prompt_becomes_a_stored_playable_film(gateway: Gateway) -> None
     assert ended["metadata"] == {"order": "7"}
     assert ended["progress"] == 100
     assert ended["phase"] is None
-    film = ended["assets"]["film"]
-    assert (film["codec"], film["width"], film["height"], film["seconds"]) == ("h264", 128, 96, 2.0)
-    content = (await gateway.client.get(film["content_url"])).content
-    assert hashlib.sha256(content).hexdigest() == film["sha256"]
+    video = ended["assets"]["video"]
+    assert (video["codec"], video["width"], video["height"], video["seconds"]) == ("h264", 128, 96, 2.0)
+    content = (await gateway.client.get(video["content_url"])).content
+    assert hashlib.sha256(content).hexdigest() == video["sha256"]
     with av.open(io.BytesIO(content), "r") as container:
         assert len(list(container.decode(video=0))) == 48
     poster = await gateway.client.get(ended["assets"]["poster"]["content_url"])

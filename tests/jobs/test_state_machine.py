@@ -1,7 +1,8 @@
 """Whatever happens, in whatever order, our ledger is the providers': hypothesis looks for an order in which it is not.
 
 The real services on real Postgres; workers that stop at a checkpoint, go on too late, die, or use a claim that is over;
-time that jumps. After every move the tables are audited (DESIGN §5); at the end everything has come to an end.
+time that jumps. After every move the tables are audited (docs/architecture.md, "Invariants"); at the end
+everything has come to an end.
 """
 
 import asyncio
@@ -23,12 +24,12 @@ from hypothesis.stateful import (
 )
 
 from app.errors import Conflict
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 from app.infra.queue import Lane
 from app.jobs.states import FINAL, State
 from app.providers.base import CancelOutcome
 from tests.support.database import add_account, empty
-from tests.support.engine_fixture import Workshop, opened_workshop
+from tests.support.engine_fixture import EngineDriver, opened_engine
 from tests.support.invariants import audited, check, check_end, check_order
 from tests.support.lane_driver import Step
 from tests.support.paused_worker import Floor
@@ -37,14 +38,14 @@ from tests.support.scripted_provider import ACCEPTED, FATES, KINDS, LOST, Phase,
 T = TypeVar("T")
 
 MOST_JOBS = 4
-NOWHERE = Checkpoint.CREATE_COMMITTED  # no step passes it: it runs to its end
+NOWHERE = Failpoint.CREATE_COMMITTED  # no step passes it: it runs to its end
 #: Where a step can stand with no lock in its hands.
 PLACES = {
-    Lane.SUBMIT: (None, Checkpoint.SUBMIT_ANSWERED, NOWHERE),
-    Lane.CONFIRM: (None, Checkpoint.CONFIRM_ANSWERED),
-    Lane.POLL: (None, Checkpoint.POLL_ANSWERED, Checkpoint.UPSTREAM_CANCELED),
-    Lane.STORE: (None, Checkpoint.STORE_PUT),
-    Lane.WATCH: (None, Checkpoint.WATCH_ANSWERED, Checkpoint.STORE_PUT),
+    Lane.SUBMIT: (None, Failpoint.SUBMIT_ANSWERED, NOWHERE),
+    Lane.RESOLVE: (None, Failpoint.CONFIRM_ANSWERED),
+    Lane.POLL: (None, Failpoint.POLL_ANSWERED, Failpoint.UPSTREAM_CANCELED),
+    Lane.STORE: (None, Failpoint.STORE_PUT),
+    Lane.RECONCILE: (None, Failpoint.WATCH_ANSWERED, Failpoint.STORE_PUT),
 }
 LANES = tuple(PLACES)
 SUBMIT = LANES.index(Lane.SUBMIT)
@@ -73,7 +74,7 @@ class Machine(RuleBasedStateMachine):
     """One example: some jobs of one account. Every rule may run at any time, and does nothing where it cannot."""
 
     runner: ClassVar[asyncio.Runner]
-    workshop: ClassVar[Workshop]
+    engine: ClassVar[EngineDriver]
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,11 +91,11 @@ class Machine(RuleBasedStateMachine):
 
     async def _begin(self) -> None:
         await self.stack.enter_async_context(self.floor.opened())
-        await empty(self.workshop.resources.database)
-        for books in self.workshop.books.values():
+        await empty(self.engine.resources.database)
+        for books in self.engine.books.values():
             books.forget()
-        async with self.workshop.resources.database.begin() as connection:
-            self.workshop.account_id = await add_account(connection)
+        async with self.engine.resources.database.begin() as conn:
+            self.engine.account_id = await add_account(conn)
 
     # The customer -----------------------------------------------------------------------------------------------------
 
@@ -105,7 +106,7 @@ class Machine(RuleBasedStateMachine):
         """``late``: what is still being rendered at the end of it all comes after every deadline."""
         self.late = late
         for kind, fate, other in zip(kinds, fates, (*kinds[1:], kinds[0]), strict=True):
-            self.workshop.books[kind].fates.append(fate)
+            self.engine.books[kind].fates.append(fate)
             self.run(self._order(kind, other, 3600, limit))
         for place in places:
             self.run(self._stop(SUBMIT, place))
@@ -116,11 +117,11 @@ class Machine(RuleBasedStateMachine):
             self.run(self._order(kind, other, deadline, limit))
         elif pick < len(self.jobs):
             with suppress(Conflict):  # it has ended
-                self.run(self.workshop.cancel(self.jobs[pick]))
+                self.run(self.engine.cancel(self.jobs[pick]))
 
     async def _order(self, kind: str, other: str, deadline: int, limit: str | None) -> None:
         fallbacks = [f"books/{other}"] if other != kind else []
-        job_id = await self.workshop.order(kind, fallbacks=fallbacks, deadline_seconds=deadline, max_cost=limit)
+        job_id = await self.engine.order(kind, fallbacks=fallbacks, deadline_seconds=deadline, max_cost=limit)
         self.jobs.append(job_id)
 
     # Providers --------------------------------------------------------------------------------------------------------
@@ -130,9 +131,9 @@ class Machine(RuleBasedStateMachine):
         for record in chosen(self.renders(), pick):
             record.phase = end
 
-    @rule(kind=KIND, what=st.sampled_from(("answers", "forgotten", "film_is_there", *CANCELS, *FATES)), pick=PICK)
+    @rule(kind=KIND, what=st.sampled_from(("answers", "forgotten", "video_is_there", *CANCELS, *FATES)), pick=PICK)
     def change_manners(self, kind: str, what: str, pick: int) -> None:
-        books = self.workshop.books[kind]
+        books = self.engine.books[kind]
         if isinstance(what, CancelOutcome):
             books.cancel_answer = what
         elif what in FATES:
@@ -150,12 +151,12 @@ class Machine(RuleBasedStateMachine):
 
     async def _call_back(self, record: Record, named: str, other: int) -> None:
         for job_id in self.jobs:
-            for submission in await self.workshop.ledger(job_id):
+            for submission in await self.engine.ledger(job_id):
                 if submission.id == record.ref:
                     mine = self.records(submission.connection)
                     names = {"its own": record, "another's": mine[other % len(mine)]}
                     told = names[named].remote_id if named in names else "unheard-of"
-                    await self.workshop.call_back(submission, told)
+                    await self.engine.call_back(submission, told)
 
     # Workers ----------------------------------------------------------------------------------------------------------
 
@@ -166,7 +167,7 @@ class Machine(RuleBasedStateMachine):
     async def _stop(self, first: int, place: int) -> None:
         """A step in the first lane that has something to do."""
         for lane in (LANES * 2)[first % len(LANES) :][: len(LANES)]:
-            for step in await self.workshop.claim(lane, 1):
+            for step in await self.engine.claim(lane, 1):
                 if lane is not Lane.SUBMIT:  # a purchase is never made twice by the worker that has it
                     self.over.append(step)
                 await self.floor.start(lane, PLACES[lane][place % len(PLACES[lane])], step)
@@ -175,7 +176,7 @@ class Machine(RuleBasedStateMachine):
     @rule(pick=PICK, dies=RARELY)
     def go_on_or_die(self, pick: int, dies: bool) -> None:
         for step in chosen(self.floor.standing, pick):
-            self.run(self.floor.kill(step) if dies else self.floor.go_on(step))
+            self.run(self.floor.kill(step) if dies else self.floor.resume(step))
 
     @rule(pick=PICK)
     def use_a_claim_again(self, pick: int) -> None:
@@ -192,16 +193,16 @@ class Machine(RuleBasedStateMachine):
         self.run(self._pass(seconds, works))
 
     async def _pass(self, seconds: int, works: tuple[Lane, ...]) -> None:
-        await self.workshop.pass_time(seconds)
+        await self.engine.pass_time(seconds)
         if works:
-            await self.workshop.work(*works)
+            await self.engine.work(*works)
 
     # The audit --------------------------------------------------------------------------------------------------------
 
     @invariant()
     def the_tables_and_the_books_agree(self) -> None:
-        for job in self.run(audited(self.workshop)):
-            check(job, self.workshop.books)
+        for job in self.run(audited(self.engine)):
+            check(job, self.engine.books)
             if job.state in FINAL:
                 assert self.ends.setdefault(job.id, job.state) is job.state, "an end is final"
             else:
@@ -216,29 +217,29 @@ class Machine(RuleBasedStateMachine):
     async def _end(self) -> None:
         """Faults stop, and everything comes to its end."""
         for step in list(self.floor.standing):
-            await self.floor.go_on(step)
-        for books in self.workshop.books.values():
-            books.answers = books.film_is_there = True
+            await self.floor.resume(step)
+        for books in self.engine.books.values():
+            books.answers = books.video_is_there = True
         if self.late:
-            await self.workshop.pass_time(4000)
-            await self.workshop.work()
+            await self.engine.pass_time(4000)
+            await self.engine.work()
         for seconds in (*[100] * 12, *[5000] * 3):
             for record in self.renders():
                 record.phase = Phase.FINISHED
-            await self.workshop.pass_time(seconds)
-            await self.workshop.work()
-            await self.workshop.work()
-        await self.workshop.pass_time(90_000)
-        await self.workshop.work(Lane.WATCH)
-        for job in await audited(self.workshop):
-            check(job, self.workshop.books)
-            check_end(job, self.workshop.books, self.workshop.resources.settings.assets.fetch_tries)
-            check_order(await self.workshop.states(job.id))
+            await self.engine.pass_time(seconds)
+            await self.engine.work()
+            await self.engine.work()
+        await self.engine.pass_time(90_000)
+        await self.engine.work(Lane.RECONCILE)
+        for job in await audited(self.engine):
+            check(job, self.engine.books)
+            check_end(job, self.engine.books, self.engine.resources.settings.assets.fetch_tries)
+            check_order(await self.engine.states(job.id))
 
     # Looking around ---------------------------------------------------------------------------------------------------
 
     def records(self, kind: str | None = None) -> list[Record]:
-        shelves = [books for name, books in sorted(self.workshop.books.items()) if kind in {None, name}]
+        shelves = [books for name, books in sorted(self.engine.books.items()) if kind in {None, name}]
         return [record for books in shelves for record in books.records.values()]
 
     def renders(self) -> list[Record]:
@@ -250,7 +251,7 @@ def test_our_ledger_is_the_providers_whatever_happens(postgres_url: str, tmp_pat
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         stack = AsyncExitStack()
         Machine.runner = runner
-        Machine.workshop = runner.run(stack.enter_async_context(opened_workshop(postgres_url, tmp_path)))
+        Machine.engine = runner.run(stack.enter_async_context(opened_engine(postgres_url, tmp_path)))
         try:
             run_state_machine_as_test(
                 Machine,

@@ -29,13 +29,13 @@ def test_every_state_can_be_reached_and_every_live_one_can_end() -> None:
 def test_a_lost_lease_never_leads_back_to_buying() -> None:
     # Whoever finds the lease of a submitting job over is the resolver, and it cannot buy.
     assert (State.SUBMITTING, State.SUBMIT_UNKNOWN) in ALLOWED
-    assert LANES[State.SUBMITTING] is LANES[State.SUBMIT_UNKNOWN] is Lane.CONFIRM
+    assert LANES[State.SUBMITTING] is LANES[State.SUBMIT_UNKNOWN] is Lane.RESOLVE
     assert [state for state, lane in LANES.items() if lane is Lane.SUBMIT] == [State.QUEUED]
 
 
 def test_every_live_state_has_a_lane_and_no_final_one_has() -> None:
     assert set(LANES) == set(State) - FINAL
-    assert set(LANES.values()) == set(Lane) - {Lane.DELIVER, Lane.WATCH}
+    assert set(LANES.values()) == set(Lane) - {Lane.DELIVER, Lane.RECONCILE}
 
 
 def test_callers_see_every_state() -> None:

@@ -1,4 +1,4 @@
-"""The engine of DESIGN §5, small enough to try everything that it can do, in every order.
+"""The engine of docs/architecture.md, "States and transitions", small enough to try all it can do, in every order.
 
 Every change of the job's state goes through :meth:`Engine.move`, which reads the real table in `app.jobs.states`. A
 *decision* counts only while the worker's claim lasts and the job stands where the worker saw it. *Evidence* of what
@@ -218,7 +218,7 @@ class Engine:
         return self.move(doubtful, State.FAILED)
 
     def _go_on(self, world: World) -> Iterator[World]:
-        """After a "no": the customer's cancel, the next way to make the film, or the end where no way is left."""
+        """After a "no": the customer's cancel, the next way to make the video, or the end where no way is left."""
         if world.cancel:
             yield self.move(self.move(world, State.QUEUED), State.CANCELED)
             return
@@ -282,10 +282,10 @@ class Engine:
                 facts = {"state": SubmissionState.ABANDONED, "watch": Watch.ON}
                 yield from self._go_on(rested.with_submission(about, **facts))
             case _:
-                film = finding is Finding.STORED
-                ended = rested._replace(film=film).with_submission(about, state=done)
+                video = finding is Finding.STORED
+                ended = rested._replace(video=video).with_submission(about, state=done)
                 blind = self.broken(Mutant.SUCCEEDED_UNSTORED)
-                yield self.move(ended, State.SUCCEEDED if film or blind else State.FAILED)
+                yield self.move(ended, State.SUCCEEDED if video or blind else State.FAILED)
 
     def _pending(self, world: World, rested: World, number: int, about: int) -> Iterator[World]:
         remote = _remote(world, about)

@@ -9,7 +9,7 @@ from tests.model import promises
 from tests.model.engine import UNRESOLVED, Engine
 from tests.model.environment import Outside
 from tests.model.promises import Breach, Mutant, Promise, Setting, Violation
-from tests.model.reconciler import Watcher
+from tests.model.reconciler import Reconciler
 from tests.model.world import Clock, Finding, Kind, Move, Record, Step, Submission, Watch, Wire, Worker, World
 
 SENDING = (Step.READY, Step.WAITING)
@@ -37,7 +37,7 @@ class Explorer:
         self._setting = setting
         self._sought = sought
         self._engine = Engine(setting, allowed)
-        self._watcher = Watcher(self._engine)
+        self._watcher = Reconciler(self._engine)
         self._outside = Outside(self._engine)
         self._number: dict[World, int] = {}
         self._way: list[tuple[int, Move]] = []  # to each world: from which one, by what

@@ -19,7 +19,7 @@ class Promise(StrEnum):
     KNOWN_FREE = "a purchase is begun only if every earlier one is free, for certain"
     ONE_OWNER = "a remote id belongs to one submission"
     SCHEDULED = "a job has a row in the schedule, in the lane of its state, until it has ended"
-    STORED = "a job that succeeded has a film in the store"
+    STORED = "a job that succeeded has a video in the store"
     EVIDENCE = "a remote id that a worker brings home is in the ledger"
     LEDGER = "when all is over the ledger tells what was charged, or says that it is possible"
     AN_END = "once faults stop, a job comes to an end from wherever it is"
@@ -40,7 +40,7 @@ class Mutant(StrEnum):
     TWO_SUBMITTERS = "no unique index of live submissions, and an intent does not look whether the job still waits"
     NO_REMOTE_INDEX = "no unique index of remote ids"
     FAILOVER_AT_ANY_COST = "a job is bought anew after a failure that is billed"
-    SUCCEEDED_UNSTORED = "a job is called succeeded before its film is stored"
+    SUCCEEDED_UNSTORED = "a job is called succeeded before its video is stored"
     TIMEOUT_FORGETS = "a purchase that outlives its job's deadline is not watched"
     LATE_IS_FREE = "a purchase found after its job has ended counts as free until it is seen to succeed"
     EVIDENCE_NEEDS_FENCE = "a worker whose lease is over throws away the remote id that it knows"
@@ -89,8 +89,8 @@ def of_world(setting: Setting, world: World) -> Iterator[Breach]:
         yield Promise.ONE_LIVE, f"the job is {world.job} and has {live} live submissions"
     if world.lane is not LANES.get(world.job) or (world.lane is None) != (world.job in FINAL):
         yield Promise.SCHEDULED, f"the job is {world.job} and has the schedule row of {world.lane}"
-    if world.job is State.SUCCEEDED and not world.film:
-        yield Promise.STORED, "the job succeeded and there is no film"
+    if world.job is State.SUCCEEDED and not world.video:
+        yield Promise.STORED, "the job succeeded and there is no video"
     owned = [one.remote for one in world.ledger if one.remote is not None]
     if len(owned) != len(set(owned)):
         yield Promise.ONE_OWNER, "two submissions have one remote id"
@@ -129,4 +129,4 @@ def at_rest(setting: Setting, world: World) -> Iterator[Breach]:
         if certain and not setting.charges(record):
             yield Promise.LEDGER, f"submission {number + 1} costs nothing, and the ledger is certain that it does"
         if not certain and record.record is Record.SUCCEEDED and setting.charges(record):
-            yield Promise.LEDGER, f"submission {number + 1} brought a film, and the ledger does not know"
+            yield Promise.LEDGER, f"submission {number + 1} brought a video, and the ledger does not know"

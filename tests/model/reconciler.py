@@ -1,4 +1,4 @@
-"""The watcher: purchases for which no job waits any more. Only the ledger changes, and a late film is kept.
+"""The watcher: purchases for which no job waits any more. Only the ledger changes, and a late video is kept.
 
 A look and what is written after it are one step here: what it can find does not change between the two.
 """
@@ -11,7 +11,7 @@ from tests.model.engine import Engine
 from tests.model.world import Kind, Move, Record, Submission, Watch, World
 
 
-class Watcher:
+class Reconciler:
     """Whichever worker does it: it holds nothing in between."""
 
     def __init__(self, engine: Engine) -> None:
@@ -44,15 +44,15 @@ class Watcher:
             yield Move(f"the watcher finds no record of {name}", Kind.FAULT if found else Kind.PROGRESS, after)
 
     def _settle(self, world: World, number: int, remote: int, name: str) -> Iterator[Move]:
-        """The truth reaches the ledger, and a late film is kept. The state of the job stays as it is."""
+        """The truth reaches the ledger, and a late video is kept. The state of the job stays as it is."""
         record = world.ledger[remote].record
         if record in {Record.RENDERING, Record.LOST}:
             return
         certainty = {Record.FREE: ChargeCertainty.NONE, Record.CANCELED: self._engine.in_doubt}
         facts = {"certainty": certainty.get(record, self._engine.charged)}
-        wanted = record is Record.SUCCEEDED and not world.film
+        wanted = record is Record.SUCCEEDED and not world.video
         ended = Watch.NO if world.job in FINAL or not wanted else Watch.ON  # the job may still come to nothing
         settled = world.with_submission(number, watch=ended, **facts)
         yield Move(f"the watcher reads the end of {name}: {record}", Kind.PROGRESS, settled)
         if wanted and world.job in FINAL:
-            yield Move(f"the watcher keeps the late film of {name}", Kind.PROGRESS, settled._replace(film=True))
+            yield Move(f"the watcher keeps the late video of {name}", Kind.PROGRESS, settled._replace(video=True))

@@ -33,7 +33,7 @@ class Record(StrEnum):
 
     NONE = "nothing"
     RENDERING = "a render"
-    SUCCEEDED = "a film"
+    SUCCEEDED = "a video"
     FREE = "a free failure"
     BILLED = "a billed failure"
     CANCELED = "a canceled render"
@@ -93,8 +93,8 @@ class Finding(StrEnum):
     BILLED = "it failed, and is billed"
     CANCELED = "it is canceled"
     LOST = "the provider has not known it for long enough"
-    STORED = "the film is in the store"
-    UNAVAILABLE = "the film cannot be had"
+    STORED = "the video is in the store"
+    UNAVAILABLE = "the video cannot be had"
 
 
 class Worker(NamedTuple):
@@ -116,7 +116,7 @@ class World(NamedTuple):
     held: bool = False  # by a lease, of a worker that may be dead
     cancel: bool = False  # the customer has asked
     late: bool = False  # the job's deadline has passed
-    film: bool = False  # stored, checked, and among the assets
+    video: bool = False  # stored, checked, and among the assets
     ledger: tuple[Submission, ...] = ()
     workers: tuple[Worker, Worker] = (Worker(), Worker())
 

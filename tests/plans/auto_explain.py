@@ -42,9 +42,9 @@ class Explained:
 
 async def explain_everything(database: Database, name: str, **settings: str) -> None:
     """From now on, in every new session of a database of that name; ``settings`` are Postgres's own."""
-    async with database.read() as connection:
+    async with database.read() as conn:
         for key, value in {**_SETTINGS, **settings}.items():
-            await connection.execute(text(f"ALTER DATABASE \"{name}\" SET {key} = '{value}'"))
+            await conn.execute(text(f"ALTER DATABASE \"{name}\" SET {key} = '{value}'"))
 
 
 class ServerLog:

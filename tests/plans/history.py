@@ -45,7 +45,7 @@ _PAST: tuple[str, ...] = (
     SELECT n, at, id_at(at, 'job' || n) AS job, id_at(at, 'submission' || n) AS submission,
         id_at(now(), 'account' || CASE WHEN n % 5 < 4 THEN 1 ELSE 2 + n / 5 % {ACCOUNTS - 1} END) AS account,
         (ARRAY['sandbox', 'sandbox-runway', 'sandbox-kling'])[1 + n % 3] AS upstream,
-        (ARRAY['sandbox/film', 'runway/gen4.5', 'sandbox/short'])[1 + n % 3] AS model,
+        (ARRAY['sandbox/video', 'runway/gen4.5', 'sandbox/short'])[1 + n % 3] AS model,
         CASE WHEN n > :finished THEN CASE WHEN n % 2 = 0 THEN 'queued' ELSE 'running' END
             WHEN n % {CANCELED_EVERY} = 0 THEN 'canceled' WHEN n % {FAILED_EVERY} = 1 THEN 'failed'
             ELSE 'succeeded' END AS state
@@ -59,11 +59,11 @@ _PAST: tuple[str, ...] = (
     INSERT INTO jobs (id, account_id, state, version, model, model_used, request, metadata, webhook_url,
         estimated_cost, cost, charge_certainty, progress, error, created_at, deadline_at, started_at, finished_at)
     SELECT job, account, state, 5, model, model,
-        jsonb_build_object('prompt', 'film ' || n || repeat(' of a purple elephant on a beach ball', 6), 'seconds', 1,
+        jsonb_build_object('prompt', 'video ' || n || repeat(' of a purple elephant on a beach ball', 6), 'seconds', 1,
             'width', 128, 'height', 96, 'seed', n, 'negative_prompt', NULL, 'audio', NULL, 'options', '{{}}'::jsonb),
         CASE WHEN n % {TAGGED_EVERY} = 0 THEN jsonb_build_object('order', n::text, 'shop', (n / 10 % 7)::text)
             ELSE '{{}}' END,
-        CASE WHEN n % {HOOKED_EVERY} = 0 THEN 'https://shop' || n % 9 || '.example/films' END, 0.1,
+        CASE WHEN n % {HOOKED_EVERY} = 0 THEN 'https://shop' || n % 9 || '.example/videos' END, 0.1,
         CASE WHEN state = 'succeeded' THEN 0.1 END, CASE WHEN state = 'succeeded' THEN 'certain' ELSE 'none' END,
         CASE WHEN state = 'succeeded' THEN 100 ELSE 0 END,
         CASE WHEN state = 'failed' THEN jsonb_build_object(
@@ -83,10 +83,10 @@ _PAST: tuple[str, ...] = (
     INSERT INTO submissions (id, job_id, account_id, number, connection, model, upstream_model, state, body_hash,
         send_deadline, remote_id, results, estimated_cost, cost, charge_certainty, raw, polls, created_at, accepted_at,
         ended_at)
-    SELECT submission, job, account, 1, upstream, model, 'film',
+    SELECT submission, job, account, 1, upstream, model, 'video',
         CASE WHEN n > :finished THEN 'accepted' ELSE 'done' END, decode(repeat(md5(n::text), 2), 'hex'),
         at + interval '30 s', 'remote-' || n,
-        CASE WHEN n <= :finished THEN '["https://films.example/1.mp4"]'::jsonb END, 0.1, 0.1, 'certain',
+        CASE WHEN n <= :finished THEN '["https://videos.example/1.mp4"]'::jsonb END, 0.1, 0.1, 'certain',
         jsonb_build_object('id', n, 'status', 'completed', 'note', repeat('x', 100)), 5, at, at,
         CASE WHEN n <= :finished THEN at + interval '25 s' END
     FROM past WHERE state <> 'queued' ORDER BY n
@@ -103,7 +103,7 @@ _PAST: tuple[str, ...] = (
     INSERT INTO webhook_deliveries (id, account_id, subject_id, event_id, event_type, url, host, body, state, attempts,
         next_at, created_at, ended_at)
     SELECT id_at(at, 'delivery' || n), account, job, id_at(at + interval '5 s', 'event' || n || 5), 'job.succeeded',
-        'https://shop' || n % 9 || '.example/films', 'shop' || n % 9 || '.example', repeat('x', 500),
+        'https://shop' || n % 9 || '.example/videos', 'shop' || n % 9 || '.example', repeat('x', 500),
         CASE WHEN n > :finished - 600 THEN 'pending' ELSE 'delivered' END, 1, now() + interval '1 hour', at, at
     FROM past WHERE n <= :finished AND n % {HOOKED_EVERY} = 0 ORDER BY n
     """,
@@ -117,7 +117,7 @@ _PAST: tuple[str, ...] = (
     SELECT id_at(at, kind || n), account, job, kind, job || '/' || kind, 'video/mp4', 1000,
         decode(repeat(md5(n::text), 2), 'hex'), 128, 96, 'h264', 1, 24, at, at + interval '30 days',
         CASE WHEN at < now() - interval '30 days' THEN at + interval '30 days' END
-    FROM past, unnest(ARRAY['film', 'poster']) AS kind WHERE state = 'succeeded' ORDER BY n
+    FROM past, unnest(ARRAY['video', 'poster']) AS kind WHERE state = 'succeeded' ORDER BY n
     """,
     """
     INSERT INTO idempotency_keys (account_id, key, body_hash, job_id, created_at)
@@ -136,9 +136,9 @@ _PAST: tuple[str, ...] = (
 async def live_through(database: Database, *, finished: int, live: int) -> None:
     """Fill an empty database, and let Postgres look at what is in it."""
     fields: Mapping[str, Any] = {"finished": finished, "live": live}
-    async with database.begin() as connection:
+    async with database.begin() as conn:
         for statement in _PAST:
             bound = {name: value for name, value in fields.items() if f":{name}" in statement}
-            await connection.execute(text(statement), bound)
-    async with database.read() as connection:
-        await connection.execute(text("VACUUM ANALYZE"))
+            await conn.execute(text(statement), bound)
+    async with database.read() as conn:
+        await conn.execute(text("VACUUM ANALYZE"))

@@ -43,8 +43,8 @@ async def record(directory: Path) -> str:
         database = Database.open(settings, application="plans")
         await live_through(database, finished=FINISHED, live=LIVE)
         await explain_everything(database, DATABASE)
-        async with database.read() as connection:
-            version = await connection.scalar(text("SHOW server_version"))
+        async with database.read() as conn:
+            version = await conn.scalar(text("SHOW server_version"))
         await database.close()
         log = ServerLog(server.log)
         sandbox = SandboxSettings(data_dir=directory / "sandbox", render_seconds=0.1)
@@ -64,9 +64,10 @@ def document(explained: Sequence[Explained], version: str) -> Iterator[str]:
     yield "# What Postgres does"
     yield ""
     yield (
-        f"Recorded by `make plans` on Postgres {version} behind {FINISHED:,} finished jobs (with their purchases, five "
-        f"events each, webhooks, films and keys) and {LIVE:,} live ones: every statement that the services sent in one "
-        "day of everything, at its dearest execution. A page is 8 kB. `tests/plans` checks the same behind fewer jobs."
+        f"Recorded by `make plans` on Postgres {version} behind {FINISHED:,} finished jobs (with their submissions, "
+        f"five events each, webhooks, videos and keys) and {LIVE:,} live ones: every statement that the services sent "
+        "in one day of everything, at its dearest execution. A page is 8 kB. "
+        "`tests/plans` checks the same behind fewer jobs."
     )
     yield ""
     yield f"Statements that read what grows: {len(faults) or 'none'}."

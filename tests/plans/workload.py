@@ -39,7 +39,7 @@ async def opened(settings: Settings, sandbox_url: str) -> AsyncIterator[Gateway]
 
 
 async def live(gateway: Gateway) -> None:
-    """Order films in every way, read in every way, cancel one, and let the workers do the rest."""
+    """Order videos in every way, read in every way, cancel one, and let the workers do the rest."""
     async with running_receiver() as receiver:
         key = str(new_id())
         order: dict[str, Any] = {
@@ -50,9 +50,9 @@ async def live(gateway: Gateway) -> None:
         }
         job = await gateway.create(key=key, **order)
         assert (await gateway.create(key=key, **order))["id"] == job["id"]
-        failed = await gateway.create("[fail:internal] a film", seconds=1)
-        slow = await gateway.create("[slow:30] a film", seconds=1)
-        lost = await gateway.create("[lose-reply] a film", seconds=1)
+        failed = await gateway.create("[fail:internal] a video", seconds=1)
+        slow = await gateway.create("[slow:30] a video", seconds=1)
+        lost = await gateway.create("[lose-reply] a video", seconds=1)
         await gateway.client.post(f"/v1/jobs/{slow['id']}/cancel")
         for one in (job, failed, lost):
             await gateway.ended(one["id"])
@@ -60,8 +60,8 @@ async def live(gateway: Gateway) -> None:
     await gateway.resources.retention.remove()
     for path in ("", "/submissions", "/deliveries", "/events"):
         assert (await gateway.client.get(f"/v1/jobs/{job['id']}{path}")).status_code == 200
-    film = (await gateway.get(job["id"]))["assets"]["film"]
-    assert (await gateway.client.get(film["content_url"])).status_code == 200
+    video = (await gateway.get(job["id"]))["assets"]["video"]
+    assert (await gateway.client.get(video["content_url"])).status_code == 200
     for query in QUERIES:
         reply = await gateway.client.get("/v1/jobs", params=query)
         assert reply.status_code == 200, reply.text
@@ -82,5 +82,5 @@ QUERIES: tuple[dict[str, str], ...] = (
     {"metadata[shop]": "3"},
     {"created_after": "2026-01-01T00:00:00Z"},
     {"created_before": "2026-06-01T00:00:00Z"},
-    {"status": "failed", "model": "sandbox/film", "metadata[shop]": "1"},
+    {"status": "failed", "model": "sandbox/video", "metadata[shop]": "1"},
 )

@@ -39,7 +39,7 @@ class ReferenceContract(ProviderContract):
         assert provider.reference_call(ids.new_id()) is not None
 
     async def test_equal_orders_are_told_apart_by_their_reference(self, provider: Provider, upstream: Upstream) -> None:
-        prompt, refs = "a film [lose-reply]", [ids.new_id(), ids.new_id()]
+        prompt, refs = "a video [lose-reply]", [ids.new_id(), ids.new_id()]
         for ref in refs:
             assert isinstance(await self.buy(provider, prompt, ref), Unknown)
         for ref in refs:
@@ -47,12 +47,12 @@ class ReferenceContract(ProviderContract):
             assert await provider.find(self.search(prompt, ref), owning()) == Found(purchase["remote_id"])
 
     async def test_equal_record_of_another_submission_is_no_doubt(self, provider: Provider) -> None:
-        await self.bought(provider, "a film")
-        assert await provider.find(self.search("a film", ids.new_id()), owning()) == Absent()
+        await self.bought(provider, "a video")
+        assert await provider.find(self.search("a video", ids.new_id()), owning()) == Absent()
 
     async def test_audit_sees_whose_a_record_is(self, provider: Provider) -> None:
         ref = ids.new_id()
-        outcome = await self.buy(provider, "a film", ref)
+        outcome = await self.buy(provider, "a video", ref)
         assert isinstance(outcome, Accepted)
         now = datetime.now(UTC)
         [record] = (await provider.records(now - timedelta(minutes=1), now)).records
@@ -71,7 +71,7 @@ class ReferenceContract(ProviderContract):
         ]
         async with running_raw_server(*answers) as server:
             provider = self.adapter.open(self.access(server.url), clients)
-            found = [await provider.find(self.search("a film", ref), owning()) for _ in answers]
+            found = [await provider.find(self.search("a video", ref), owning()) for _ in answers]
         assert found[0] == Found("1")
         assert [type(outcome) for outcome in found[1:]] == [Inconclusive] * 5
 
@@ -79,7 +79,7 @@ class ReferenceContract(ProviderContract):
         async with running_raw_server() as server:
             url = server.url
         provider = self.adapter.open(self.access(url), clients)
-        assert isinstance(await provider.find(self.search("a film", ids.new_id()), owning()), Inconclusive)
+        assert isinstance(await provider.find(self.search("a video", ids.new_id()), owning()), Inconclusive)
 
 
 class CallbackContract(ProviderContract):
@@ -104,16 +104,16 @@ class CallbackContract(ProviderContract):
         return outcome.remote_id, list(await receiver.wait_for(callbacks))
 
     async def test_callbacks_name_their_record(self, provider: Provider, receiver: RawServer) -> None:
-        remote_id, heard = await self.told(provider, receiver, "a film", 2)
+        remote_id, heard = await self.told(provider, receiver, "a video", 2)
         assert [provider.read_callback(one.headers, one.body) for one in heard] == [Callback(remote_id)] * 2
 
     async def test_forged_callbacks_say_nothing(self, provider: Provider, receiver: RawServer) -> None:
-        remote_id, heard = await self.told(provider, receiver, "a film [callback:forged]", 4)
+        remote_id, heard = await self.told(provider, receiver, "a video [callback:forged]", 4)
         read = [provider.read_callback(one.headers, one.body) for one in heard]
         assert read == [None, Callback(remote_id)] * 2
 
     async def test_callback_can_come_before_the_reply(self, provider: Provider, receiver: RawServer) -> None:
-        prompt = "a film [never] [callback:early] [lose-reply]"
+        prompt = "a video [never] [callback:early] [lose-reply]"
         call = provider.create_call(self.order(prompt), ids.new_id(), receiver.url)
         assert isinstance(await provider.submit(call, soon()), Unknown)
         callback = provider.read_callback(receiver.heard[0].headers, receiver.heard[0].body)
@@ -122,7 +122,7 @@ class CallbackContract(ProviderContract):
         assert isinstance(await provider.poll(callback.remote_id), Pending)
 
     async def test_changed_or_unsigned_callback_says_nothing(self, provider: Provider, receiver: RawServer) -> None:
-        _, heard = await self.told(provider, receiver, "a film", 2)
+        _, heard = await self.told(provider, receiver, "a video", 2)
         headers, body = heard[0].headers, heard[0].body
         assert provider.read_callback(headers, body.replace(b'"', b' "', 1)) is None
         assert provider.read_callback({}, body) is None
@@ -134,7 +134,7 @@ class CallbackContract(ProviderContract):
     async def test_without_a_secret_the_url_alone_vouches(
         self, provider: Provider, receiver: RawServer, clients: Clients
     ) -> None:
-        remote_id, heard = await self.told(provider, receiver, "a film", 2)
+        remote_id, heard = await self.told(provider, receiver, "a video", 2)
         trusting = self.adapter.open(replace(self.access(receiver.url), callback_secret=None), clients)
         assert trusting.read_callback({}, heard[0].body) == Callback(remote_id)
 

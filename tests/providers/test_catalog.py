@@ -13,7 +13,7 @@ from app.settings import ModelSettings, SettingsError
 
 FACTS: dict[str, Any] = {
     "provider": "openai_compatible",
-    "upstream": "film",
+    "upstream": "video",
     "seconds": (4, 8),
     "default_seconds": 4,
     "sizes": ("1280x720", "1920x1080"),
@@ -34,7 +34,7 @@ def test_built_in_models_belong_to_an_adapter_and_offer_what_they_default_to(nam
     model = load().resolve(name)
     assert model.facts.provider in ADAPTERS
     assert name.startswith(f"{model.facts.provider}/")
-    assert model.check(prompt="a film").adjustments == ()
+    assert model.check(prompt="a video").adjustments == ()
     assert not model.retired
 
 
@@ -47,12 +47,12 @@ def test_built_in_models_belong_to_an_adapter_and_offer_what_they_default_to(nam
         ("runway/gemini_omni_flash", 5, "1280x720", None),
     ],
 )
-def test_price_is_the_most_that_a_film_can_cost(name: str, seconds: int, size: str, price: str | None) -> None:
+def test_price_is_the_most_that_a_video_can_cost(name: str, seconds: int, size: str, price: str | None) -> None:
     assert load().resolve(name).price(seconds, size) == (None if price is None else Decimal(price))
 
 
 def test_price_may_differ_by_size() -> None:
-    model = load({"film": facts(usd_per_second={"1280x720": "0.1"})}).resolve("film")
+    model = load({"video": facts(usd_per_second={"1280x720": "0.1"})}).resolve("video")
     assert model.price(4, "1280x720") == Decimal("0.4")
     assert model.price(4, "1920x1080") is None
 
@@ -108,8 +108,8 @@ def test_unknown_model_s_name_is_not_repeated_at_length() -> None:
             "aliases.default: there is no model runway/gen45; did you mean runway/gen4.5?",
         ),
         ({}, {"runway/gen4.5": "runway/veo3.1"}, "aliases.runway/gen4.5: is the name of a model too"),
-        ({"film": facts(sunset="2026-13-01")}, {}, "models.film.sunset: 2026-13-01 is not a date"),
-        ({"film": facts(usd_per_second={"1x1": "1"})}, {}, "models.film.usd_per_second: 1x1 is not one of its sizes"),
+        ({"video": facts(sunset="2026-13-01")}, {}, "models.video.sunset: 2026-13-01 is not a date"),
+        ({"video": facts(usd_per_second={"1x1": "1"})}, {}, "models.video.usd_per_second: 1x1 is not one of its sizes"),
     ],
 )
 def test_unusable_settings_name_the_key(models: dict[str, Any], aliases: dict[str, str], message: str) -> None:
@@ -119,7 +119,7 @@ def test_unusable_settings_name_the_key(models: dict[str, Any], aliases: dict[st
 
 def test_all_unusable_settings_are_named_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
-        load({"film": facts(sunset="2026-13-01")}, a="nowhere", b="nowhere")
+        load({"video": facts(sunset="2026-13-01")}, a="nowhere", b="nowhere")
     assert len(str(caught.value).splitlines()) == 3
 
 
@@ -128,12 +128,12 @@ def test_model_is_refused_after_its_last_day(day: int, *, retired: bool) -> None
     def clock() -> datetime:
         return datetime(2026, 9, day, 23, 59, tzinfo=UTC)
 
-    model = Catalog.load({"film": facts(sunset="2026-09-24")}, {}, clock).resolve("film")
+    model = Catalog.load({"video": facts(sunset="2026-09-24")}, {}, clock).resolve("video")
     assert model.retired is retired
     if not retired:
-        assert model.check(prompt="a film").adjustments == ()
+        assert model.check(prompt="a video").adjustments == ()
         return
     with pytest.raises(ModelRetired) as caught:
-        model.check(prompt="a film", mode="adjust")
+        model.check(prompt="a video", mode="adjust")
     assert caught.value.code == "model_retired"
     assert "2026-09-24" in caught.value.message

@@ -6,7 +6,6 @@ import pytest
 
 from app.errors import InvalidRequest
 from app.providers.catalog import Model
-from app.providers.fitting import Adjustment
 from app.settings import ModelSettings
 
 FACTS: dict[str, Any] = {
@@ -26,12 +25,12 @@ def model(**facts: Any) -> Model:
 
 def problems(one: Model, **wishes: Any) -> dict[str, tuple[str, str]]:
     with pytest.raises(InvalidRequest) as caught:
-        one.check(**{"prompt": "a film", **wishes})
+        one.check(**{"prompt": "a video", **wishes})
     return {problem.field: (problem.code, problem.message) for problem in caught.value.fields}
 
 
 def test_nothing_asked_for_is_the_default() -> None:
-    fitted = model().check(prompt="a film")
+    fitted = model().check(prompt="a video")
     assert (fitted.seconds, fitted.size, fitted.seed, fitted.audio, fitted.adjustments) == (
         4,
         "1280x720",
@@ -43,7 +42,7 @@ def test_nothing_asked_for_is_the_default() -> None:
 
 def test_refusal_names_the_field_the_value_and_what_is_allowed() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        model().check(prompt="a film", seconds=7)
+        model().check(prompt="a video", seconds=7)
     assert caught.value.message == "seconds: 7 is not offered by sandbox/short; use 4, 6 or 8."
     [problem] = caught.value.fields
     assert (problem.field, problem.code) == ("seconds", "not_offered")
@@ -79,7 +78,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 def test_adjusting_changes_what_it_must_and_lists_every_change() -> None:
     fitted = model(options=("loop",)).check(
-        prompt="a film",
+        prompt="a video",
         seconds=7,
         size="1000x1000",
         seed=1,
@@ -90,7 +89,7 @@ def test_adjusting_changes_what_it_must_and_lists_every_change() -> None:
     )
     assert (fitted.seconds, fitted.size, fitted.seed, fitted.negative_prompt) == (6, "960x960", None, None)
     assert (fitted.audio, fitted.options) == (None, {"loop": True})
-    assert {(change.field, str(change.requested), change.used) for change in fitted.adjustments} == {
+    assert {(change["field"], str(change["requested"]), change["used"]) for change in fitted.adjustments} == {
         ("seconds", "7", 6),
         ("size", "1000x1000", "960x960"),
         ("seed", "1", None),
@@ -98,13 +97,13 @@ def test_adjusting_changes_what_it_must_and_lists_every_change() -> None:
         ("audio", "True", False),
         ("provider_options.fps", "1", None),
     }
-    assert all(change.reason for change in fitted.adjustments)
+    assert all(change["reason"] for change in fitted.adjustments)
 
 
 def test_what_is_offered_is_passed_on_unchanged() -> None:
     able = model(seed=True, negative_prompt=True, audio="optional", options=("loop",))
     fitted = able.check(
-        prompt="a film", seconds=8, size="720x1280", seed=0, negative_prompt="", audio=False, options={"loop": None}
+        prompt="a video", seconds=8, size="720x1280", seed=0, negative_prompt="", audio=False, options={"loop": None}
     )
     assert (fitted.seed, fitted.negative_prompt, fitted.audio, fitted.options) == (0, "", False, {"loop": None})
     assert (fitted.width, fitted.height, fitted.adjustments) == (720, 1280, ())
@@ -129,7 +128,7 @@ def test_sound(audio: str, wish: bool | None, fitted: bool | str | None) -> None
     if fitted == "refused":
         assert problems(one, audio=wish)["audio"][0] == "unsupported"
     else:
-        assert one.check(prompt="a film", audio=wish).audio is fitted
+        assert one.check(prompt="a video", audio=wish).audio is fitted
 
 
 @pytest.mark.parametrize(
@@ -151,7 +150,7 @@ def test_shapes(shape: dict[str, Any], size: str | None) -> None:
     if size is None:
         assert problems(model(), **shape)["resolution"][0] == "invalid_format"
     else:
-        assert model().check(prompt="a film", **shape).size == size
+        assert model().check(prompt="a video", **shape).size == size
 
 
 @pytest.mark.parametrize(
@@ -166,9 +165,9 @@ def test_shapes(shape: dict[str, Any], size: str | None) -> None:
             "1080p is not offered by sandbox/short; use 720p in 9:16",
         ),
         ({"aspect_ratio": "4:3", "resolution": "1080p"}, "aspect_ratio", None),
-        ({"aspect_ratio": "wide"}, "aspect_ratio", "wide is not one; write it like 16:9"),
-        ({"aspect_ratio": "0:9"}, "aspect_ratio", "0:9 is not one; write it like 16:9"),
-        ({"size": "1280*720"}, "size", "1280*720 is not one; write it like 1280x720"),
+        ({"aspect_ratio": "wide"}, "aspect_ratio", "wide is not valid; use the form 16:9"),
+        ({"aspect_ratio": "0:9"}, "aspect_ratio", "0:9 is not valid; use the form 16:9"),
+        ({"size": "1280*720"}, "size", "1280*720 is not valid; use the form 1280x720"),
         ({"size": "1280x720", "resolution": "720p"}, "size", None),
     ],
 )
@@ -190,9 +189,9 @@ def test_refused_shapes(shape: dict[str, str], field: str, message: str | None) 
     ],
 )
 def test_adjusted_shapes(shape: dict[str, Any], size: str, changes: list[tuple[str, str, str]]) -> None:
-    fitted = model().check(prompt="a film", mode="adjust", **shape)
+    fitted = model().check(prompt="a video", mode="adjust", **shape)
     assert fitted.size == size
-    assert [(change.field, change.requested, change.used) for change in fitted.adjustments] == changes
+    assert [(change["field"], change["requested"], change["used"]) for change in fitted.adjustments] == changes
 
 
 @pytest.mark.parametrize(
@@ -222,6 +221,6 @@ def test_prompt_of_just_the_longest_length_fits() -> None:
 
 
 def test_nearest_of_two_lengths_is_the_cheaper_one() -> None:
-    assert model().check(prompt="a film", seconds=5, mode="adjust").adjustments == (
-        Adjustment("seconds", 5, 4, "5 is not offered by sandbox/short; use 4, 6 or 8"),
+    assert model().check(prompt="a video", seconds=5, mode="adjust").adjustments == (
+        {"field": "seconds", "requested": 5, "used": 4, "reason": "5 is not offered by sandbox/short; use 4, 6 or 8"},
     )

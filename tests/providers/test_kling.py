@@ -16,14 +16,14 @@ from app.providers.base import (
     CancelOutcome,
     Failed,
     Finished,
-    Listed,
     Missing,
-    Order,
     Page,
     Pending,
     PollOutcome,
     Provider,
+    ProviderRequest,
     Rejected,
+    RemoteJobSummary,
     Unlisted,
     Unreadable,
 )
@@ -58,12 +58,12 @@ class TestKling(ReferenceContract, CallbackContract):
         return json.dumps({"code": 0, "data": tasks}).encode()
 
     async def test_final_cost_is_in_dollars(self, provider: Provider) -> None:
-        finished = await provider.poll(await self.bought(provider, "a film"))
+        finished = await provider.poll(await self.bought(provider, "a video"))
         assert isinstance(finished, Finished)
         assert finished.cost == Decimal("0.336")  # 4 s at 720p, silent
 
-    async def test_film_lies_at_the_provider_for_anybody(self, provider: Provider, upstream: Upstream) -> None:
-        finished = await provider.poll(await self.bought(provider, "a film"))
+    async def test_video_lies_at_the_provider_for_anybody(self, provider: Provider, upstream: Upstream) -> None:
+        finished = await provider.poll(await self.bought(provider, "a video"))
         assert isinstance(finished, Finished)
         assert finished.results[0].startswith(upstream.url)
         assert not provider.result_call(finished.results[0]).authorized
@@ -76,7 +76,7 @@ class TestKling(ReferenceContract, CallbackContract):
             longest = "x" * known.facts.prompt_chars
             for seconds, audio in ((min(known.facts.seconds), None), (max(known.facts.seconds), True)):
                 asked = audio if known.facts.audio == "optional" else None
-                wanted = Order(known.facts.upstream, longest, seconds, width, height, audio=asked)
+                wanted = ProviderRequest(known.facts.upstream, longest, seconds, width, height, audio=asked)
                 outcome = await provider.submit(provider.create_call(wanted, ids.new_id()), soon())
                 assert isinstance(outcome, Accepted), (size, seconds, outcome)
                 finished = await provider.poll(outcome.remote_id)
@@ -93,14 +93,14 @@ def kling(clients: Clients) -> Kling:
     return Kling.open(Access(credential="key"), clients)
 
 
-def order(**wishes: Any) -> Order:
-    return Order(
-        **{"model": "kling-3.0", "prompt": 'a "film" – 映画', "seconds": 8, "width": 1280, "height": 720, **wishes}
+def order(**wishes: Any) -> ProviderRequest:
+    return ProviderRequest(
+        **{"model": "kling-3.0", "prompt": 'a "video" – 映画', "seconds": 8, "width": 1280, "height": 720, **wishes}
     )
 
 
 CREATE_720P = (
-    '{"prompt":"a \\"film\\" – 映画","settings":{"resolution":"720p","aspect_ratio":"16:9","duration":8},'
+    '{"prompt":"a \\"video\\" – 映画","settings":{"resolution":"720p","aspect_ratio":"16:9","duration":8},'
     f'"options":{{"external_task_id":"{REFERENCE}"}}}}'
 )
 
@@ -224,7 +224,7 @@ def test_reply_that_proves_nothing_is_left_open(status: int, body: Any, kling: K
 
 CASH = {"charge_type": "cash", "cash_type": "balance", "amount": "0.336", "currency": "USD", "list_price": "0.420"}
 UNITS = {"charge_type": "unit", "amount": "3", "package_type": "video"}
-FILM = {"type": "video", "id": "1", "url": "https://a/1.mp4?x=1", "watermark_url": "https://a/w.mp4", "duration": "8"}
+VIDEO = {"type": "video", "id": "1", "url": "https://a/1.mp4?x=1", "watermark_url": "https://a/w.mp4", "duration": "8"}
 
 
 @pytest.mark.parametrize(
@@ -233,31 +233,34 @@ FILM = {"type": "video", "id": "1", "url": "https://a/1.mp4?x=1", "watermark_url
         ({"status": "submitted"}, Pending()),
         ({"status": "processing", "outputs": []}, Pending()),
         ({"status": "dreaming"}, Pending(oddity="dreaming")),
-        ({"status": "succeeded", "outputs": [FILM], "billing": [CASH]}, Finished((FILM["url"],), Decimal("0.336"))),
-        ({"status": "succeed", "outputs": [FILM]}, Finished((FILM["url"],))),
-        ({"status": "succeeded", "outputs": [FILM], "billing": []}, Finished((FILM["url"],))),
-        ({"status": "succeeded", "outputs": [FILM], "billing": [UNITS]}, Finished((FILM["url"],))),
-        ({"status": "succeeded", "outputs": [FILM], "billing": [CASH, UNITS]}, Finished((FILM["url"],))),
+        ({"status": "succeeded", "outputs": [VIDEO], "billing": [CASH]}, Finished((VIDEO["url"],), Decimal("0.336"))),
+        ({"status": "succeed", "outputs": [VIDEO]}, Finished((VIDEO["url"],))),
+        ({"status": "succeeded", "outputs": [VIDEO], "billing": []}, Finished((VIDEO["url"],))),
+        ({"status": "succeeded", "outputs": [VIDEO], "billing": [UNITS]}, Finished((VIDEO["url"],))),
+        ({"status": "succeeded", "outputs": [VIDEO], "billing": [CASH, UNITS]}, Finished((VIDEO["url"],))),
         (
-            {"status": "succeeded", "outputs": [FILM], "billing": [CASH, CASH]},
-            Finished((FILM["url"],), Decimal("0.672")),
-        ),
-        ({"status": "succeeded", "outputs": [FILM], "billing": [CASH | {"currency": "CNY"}]}, Finished((FILM["url"],))),
-        ({"status": "succeeded", "outputs": [FILM], "billing": [CASH | {"amount": "-1"}]}, Finished((FILM["url"],))),
-        (
-            {"status": "succeeded", "outputs": [FILM], "billing": [CASH | {"amount": 1}]},
-            Finished((FILM["url"],), Decimal(1)),
+            {"status": "succeeded", "outputs": [VIDEO], "billing": [CASH, CASH]},
+            Finished((VIDEO["url"],), Decimal("0.672")),
         ),
         (
-            {"status": "succeeded", "outputs": [{"type": "image", "url": "https://a/1.png"}, FILM]},
-            Finished((FILM["url"],)),
+            {"status": "succeeded", "outputs": [VIDEO], "billing": [CASH | {"currency": "CNY"}]},
+            Finished((VIDEO["url"],)),
         ),
-        ({"status": "succeeded", "outputs": []}, Unreadable("succeeded without a film")),
+        ({"status": "succeeded", "outputs": [VIDEO], "billing": [CASH | {"amount": "-1"}]}, Finished((VIDEO["url"],))),
         (
-            {"status": "succeeded", "outputs": [FILM | {"url": "file:///etc/passwd"}]},
-            Unreadable("succeeded without a film"),
+            {"status": "succeeded", "outputs": [VIDEO], "billing": [CASH | {"amount": 1}]},
+            Finished((VIDEO["url"],), Decimal(1)),
         ),
-        ({"status": "succeeded"}, Unreadable("succeeded without a film")),
+        (
+            {"status": "succeeded", "outputs": [{"type": "image", "url": "https://a/1.png"}, VIDEO]},
+            Finished((VIDEO["url"],)),
+        ),
+        ({"status": "succeeded", "outputs": []}, Unreadable("succeeded without a video")),
+        (
+            {"status": "succeeded", "outputs": [VIDEO | {"url": "file:///etc/passwd"}]},
+            Unreadable("succeeded without a video"),
+        ),
+        ({"status": "succeeded"}, Unreadable("succeeded without a video")),
     ],
 )
 def test_tasks(task: dict[str, Any], outcome: PollOutcome, kling: Kling) -> None:
@@ -306,10 +309,10 @@ def test_failures_are_told_by_their_words_and_their_bill(
         (404, {"code": 1202, "message": "no such method"}, Unreadable("HTTP 404: 1202 no such method")),
         (200, {"code": 1302, "message": "busy"}, Unreadable("HTTP 200: 1302 busy", timedelta(seconds=7))),
         (503, {"code": 5001, "message": "away"}, Unreadable("HTTP 503: 5001 away", timedelta(seconds=7))),
-        (500, {"code": 0, "data": []}, Unreadable("HTTP 500: 23 bytes that are not this task")),
-        (200, {"data": []}, Unreadable("HTTP 200: 12 bytes that are not this task")),
-        (200, {"code": 0, "data": {"id": TASK}}, Unreadable("HTTP 200: 49 bytes that are not this task")),
-        (200, {"code": 0, "data": [{"id": TASK}]}, Unreadable("HTTP 200: 51 bytes that are not this task")),
+        (500, {"code": 0, "data": []}, Unreadable("HTTP 500: unexpected body of 23 bytes")),
+        (200, {"data": []}, Unreadable("HTTP 200: unexpected body of 12 bytes")),
+        (200, {"code": 0, "data": {"id": TASK}}, Unreadable("HTTP 200: unexpected body of 49 bytes")),
+        (200, {"code": 0, "data": [{"id": TASK}]}, Unreadable("HTTP 200: unexpected body of 51 bytes")),
     ],
 )
 def test_answers_without_the_task(status: int, body: Any, outcome: PollOutcome, kling: Kling) -> None:
@@ -337,7 +340,10 @@ async def test_list_is_followed_to_its_end(clients: Clients) -> None:
             ("POST /tasks HTTP/1.1", b'{"limit":100}'),
             ("POST /tasks HTTP/1.1", b'{"limit":100,"cursor":"c1"}'),
         ]
-    assert records.records == (Listed("2", MADE, reference=REFERENCE), Listed("1", MADE, reference=REFERENCE))
+    assert records.records == (
+        RemoteJobSummary("2", MADE, reference=REFERENCE),
+        RemoteJobSummary("1", MADE, reference=REFERENCE),
+    )
     assert records.complete
 
 
@@ -352,7 +358,7 @@ async def test_list_is_followed_to_its_end(clients: Clients) -> None:
         (page(has_more=True), None),
         (page("a b"), None),
         (b'{"code":0,"data":{"result":[{"id":"1"},{"id":"2","create_time":true,"external_id":""}]}}',
-         Page((Listed("1", None), Listed("2", None)), None)),
+         Page((RemoteJobSummary("1", None), RemoteJobSummary("2", None)), None)),
         (b'{"code":0,"data":[]}', None),
         (b'{"data":{"result":[]}}', None),
         (b'{"code":1201,"data":{"result":[]}}', None),

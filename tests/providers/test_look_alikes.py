@@ -15,8 +15,8 @@ from app.providers.base import (
     Failed,
     Finished,
     Missing,
-    Order,
     Pending,
+    ProviderRequest,
     Rejected,
     Unknown,
     Unreadable,
@@ -29,7 +29,7 @@ from app.providers.transport import Clients, Reply
 from tests.providers.contract import soon
 from tests.support.raw_server import reply, running_raw_server
 
-ORDER = Order(model="m", prompt="a film", seconds=8, width=1280, height=720, seed=7)
+ORDER = ProviderRequest(model="m", prompt="a video", seconds=8, width=1280, height=720, seed=7)
 FLAT = {"code": "invalid_request", "message": "seconds is invalid", "data": None}
 OBJECT = {"object": "error", "message": "Extra inputs are not permitted", "type": "BadRequestError", "code": 400}
 ZOD = {"success": False, "error": {"issues": [{"path": ["seconds"], "message": "Expected number"}], "name": "ZodError"}}
@@ -217,7 +217,7 @@ async def test_provider_that_says_that_it_accepted_cannot_be_proven_not_to_have(
 async def test_accepted_with_an_id_that_cannot_be_used_keeps_the_reply(clients: Clients) -> None:
     outcome = await answered(clients, "openai", "200 OK", {"id": "a b" * 1000, "object": "video"})
     assert isinstance(outcome, Unknown)
-    assert "accepted without an id that can be used" in outcome.detail
+    assert "accepted without a usable id" in outcome.detail
     assert "a b" * 1000 in outcome.raw
 
 

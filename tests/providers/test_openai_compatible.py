@@ -17,10 +17,10 @@ from app.providers.base import (
     Finished,
     Inconclusive,
     Missing,
-    Order,
     Pending,
     PollOutcome,
     Provider,
+    ProviderRequest,
     Rejected,
     Unreadable,
 )
@@ -44,7 +44,7 @@ class OpenAIContract(ProviderContract):
     adapter: ClassVar[type[Provider]] = OpenAICompatible
 
     def finished_with(self, result: str) -> tuple[int, bytes]:
-        del result  # these servers hand out films themselves
+        del result  # these servers hand out videos themselves
         return 200, json.dumps({"id": "remote", "object": "video", "status": "completed"}).encode()
 
 
@@ -58,7 +58,7 @@ class TestOpenAI(OpenAIContract):
     cancels_refused: ClassVar[CancelOutcome] = CancelOutcome.NOT_CANCELLABLE
 
     async def test_server_says_when_to_look_again(self, provider: Provider) -> None:
-        outcome = await provider.poll(await self.bought(provider, "a film [never]"))
+        outcome = await provider.poll(await self.bought(provider, "a video [never]"))
         assert isinstance(outcome, Pending)
         assert outcome.poll_after is not None
         assert outcome.poll_after > timedelta(0)
@@ -80,7 +80,7 @@ class TestSGLang(OpenAIContract):
 class TestVLLMOmni(OpenAIContract):
     path: ClassVar[str] = "/vllm/v1"
     profile: ClassVar[str | None] = "vllm_omni"
-    model: ClassVar[str] = "sandbox-film"
+    model: ClassVar[str] = "sandbox-video"
     cancels: ClassVar[CancelOutcome] = CancelOutcome.CONFIRMED
     after_cancel: ClassVar[type[PollOutcome]] = Missing
     cancels_refused: ClassVar[CancelOutcome] = CancelOutcome.FAILED
@@ -89,7 +89,7 @@ class TestVLLMOmni(OpenAIContract):
 class TestTensorRT(OpenAIContract):
     path: ClassVar[str] = "/tensorrt/v1"
     profile: ClassVar[str | None] = "tensorrt_llm"
-    model: ClassVar[str] = "sandbox-film"
+    model: ClassVar[str] = "sandbox-video"
     finds_nothing = Inconclusive
     cancels: ClassVar[CancelOutcome] = CancelOutcome.NOT_CANCELLABLE
     after_cancel: ClassVar[type[PollOutcome]] = Pending
@@ -131,8 +131,10 @@ def opened(profile: str, clients: Clients, url: str = "http://upstream.example/v
     return OpenAICompatible.open(Access(base_url=url, credential="key", profile=profile), clients)
 
 
-def order(**wishes: Any) -> Order:
-    return Order(**{"model": "m", "prompt": 'a "film" – 映画', "seconds": 8, "width": 1280, "height": 720, **wishes})
+def order(**wishes: Any) -> ProviderRequest:
+    return ProviderRequest(
+        **{"model": "m", "prompt": 'a "video" – 映画', "seconds": 8, "width": 1280, "height": 720, **wishes}
+    )
 
 
 FULL = {"seed": 7, "negative_prompt": "rain", "audio": False, "options": {"fps": 24, "turbo": True, "model": "other"}}
@@ -147,14 +149,14 @@ def form(**fields: str) -> str:
 
 
 CREATES = [
-    ("openai", {}, '{"model":"m","prompt":"a \\"film\\" – 映画","seconds":"8","size":"1280x720"}'),
-    ("sglang", {}, '{"model":"m","prompt":"a \\"film\\" – 映画","seconds":8,"size":"1280x720"}'),
-    ("vllm_omni", {}, form(model="m", prompt='a "film" – 映画', seconds="8", size="1280x720")),
+    ("openai", {}, '{"model":"m","prompt":"a \\"video\\" – 映画","seconds":"8","size":"1280x720"}'),
+    ("sglang", {}, '{"model":"m","prompt":"a \\"video\\" – 映画","seconds":8,"size":"1280x720"}'),
+    ("vllm_omni", {}, form(model="m", prompt='a "video" – 映画', seconds="8", size="1280x720")),
     (
         "sglang",
         FULL,
         (
-            '{"fps":24,"turbo":true,"model":"m","prompt":"a \\"film\\" – 映画","seconds":8,"size":"1280x720",'
+            '{"fps":24,"turbo":true,"model":"m","prompt":"a \\"video\\" – 映画","seconds":8,"size":"1280x720",'
             '"seed":7,"negative_prompt":"rain"}'
         ),
     ),
@@ -165,7 +167,7 @@ CREATES = [
             fps="24",
             turbo="true",
             model="m",
-            prompt='a "film" – 映画',
+            prompt='a "video" – 映画',
             seconds="8",
             size="1280x720",
             seed="7",
@@ -357,7 +359,7 @@ STATES: list[tuple[str, int, Any, dict[str, str], PollOutcome]] = [
     ("sglang", 200, {"status": "completed", "url": None, "urls": [S3, S3 + "2"]}, {}, Finished((S3, S3 + "2"))),
     ("sglang", 404, {"detail": "Video not found"}, {}, Missing()),
     ("vllm_omni", 404, {"error": {"message": "Video x not found", "code": 404}}, {}, Missing()),
-    ("openai", 404, {"message": "no route"}, {}, Unreadable("HTTP 404: 23 bytes that are not this video object")),
+    ("openai", 404, {"message": "no route"}, {}, Unreadable("HTTP 404: unexpected body of 23 bytes")),
     (
         "openai",
         429,
@@ -366,7 +368,7 @@ STATES: list[tuple[str, int, Any, dict[str, str], PollOutcome]] = [
         Unreadable("HTTP 429: rate_limit_exceeded rate_limit_error Rate limit reached", timedelta(seconds=4)),
     ),
     ("openai", 401, {"error": {"message": "no"}}, {}, Unreadable("HTTP 401: no")),
-    ("openai", 500, {"status": "in_progress"}, {}, Unreadable("HTTP 500: 25 bytes that are not this video object")),
+    ("openai", 500, {"status": "in_progress"}, {}, Unreadable("HTTP 500: unexpected body of 25 bytes")),
 ]
 
 

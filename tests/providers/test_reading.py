@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.providers import reading
-from app.providers.base import Accepted, Access, Callback, Finished, Found, Order, Provider
+from app.providers.base import Accepted, Access, Callback, Finished, Found, Provider, ProviderRequest
 from app.providers.kling import Kling
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.runway import Runway
@@ -63,7 +63,7 @@ REPLIES = st.builds(
     HEADERS,
     JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=50),
 )
-ORDER = Order("m", "a film", 4, 1280, 720)
+ORDER = ProviderRequest("m", "a video", 4, 1280, 720)
 REF = UUID("018f3c5e-7a1b-7cde-8f00-0123456789ab")
 
 

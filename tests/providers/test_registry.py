@@ -16,9 +16,9 @@ from app.settings_loader import load
 SGLANG = {"provider": "openai_compatible", "profile": "sglang", "base_url": "http://10.0.0.1/v1"}
 VLLM = {"provider": "openai_compatible", "profile": "vllm_omni", "base_url": "http://10.0.0.2/v1"}
 RUNWAY = {"provider": "runway", "api_key": "canary"}
-FILM = {
+VIDEO = {
     "provider": "openai_compatible",
-    "upstream": "film-large",
+    "upstream": "video-large",
     "seconds": [4],
     "default_seconds": 4,
     "sizes": ["1280x720"],
@@ -48,7 +48,8 @@ def problems(clients: Clients, *arguments: Any, **more: Any) -> list[str]:
 
 def test_each_connection_has_its_adapter_and_its_limits(clients: Clients) -> None:
     registry = Registry.open(
-        settings({"a": {**RUNWAY, "max_concurrent": 3}, "b": {**SGLANG, "poll_interval": 0.5}}, {"film": FILM}), clients
+        settings({"a": {**RUNWAY, "max_concurrent": 3}, "b": {**SGLANG, "poll_interval": 0.5}}, {"video": VIDEO}),
+        clients,
     )
     assert isinstance(registry.provider("a"), Runway)
     assert isinstance(registry.provider("b"), OpenAICompatible)
@@ -63,22 +64,22 @@ def test_operator_may_know_better_how_long_a_list_lags(clients: Clients) -> None
 
 
 def test_routes_are_in_the_order_of_the_configuration(clients: Clients) -> None:
-    connections = {"z": SGLANG, "a": {**VLLM, "models": ["film"]}, "m": {**SGLANG, "models": []}, "runway": RUNWAY}
-    registry = Registry.open(settings(connections, {"film": FILM}), clients)
-    assert registry.routes("film") == (Route("z", "film-large"), Route("a", "film-large"))
+    connections = {"z": SGLANG, "a": {**VLLM, "models": ["video"]}, "m": {**SGLANG, "models": []}, "runway": RUNWAY}
+    registry = Registry.open(settings(connections, {"video": VIDEO}), clients)
+    assert registry.routes("video") == (Route("z", "video-large"), Route("a", "video-large"))
     assert registry.routes("runway/gen4.5") == (Route("runway", "gen4.5"),)
     assert registry.routes("gone") == ()
 
 
 def test_models_say_which_connections_serve_them(clients: Clients) -> None:
-    retired = {**FILM, "sunset": "2026-09-24"}
+    retired = {**VIDEO, "sunset": "2026-09-24"}
     registry = Registry.open(
-        settings({"a": SGLANG}, {"film": FILM, "old": retired}),
+        settings({"a": SGLANG}, {"video": VIDEO, "old": retired}),
         clients,
         clock=lambda: datetime(2026, 11, 22, tzinfo=UTC),
     )
     offers = {offer.model.name: (offer.connections, offer.available) for offer in registry.models()}
-    assert offers["film"] == (("a",), True)
+    assert offers["video"] == (("a",), True)
     assert offers["old"] == (("a",), False)
     assert offers["runway/gen4.5"] == ((), False)
 
@@ -95,7 +96,7 @@ def test_connection_that_is_no_longer_configured_is_named(clients: Clients) -> N
         ({"provider": "runwy"}, "connections.x.provider: there is no provider runwy; did you mean runway?"),
         (
             {"provider": "acme"},
-            "connections.x.provider: there is no provider acme; there are kling, openai_compatible and runway",
+            "connections.x.provider: there is no provider acme; use kling, openai_compatible or runway",
         ),
         ({"provider": "runway"}, "connections.x.api_key: is not set; set FILMGATE_CONNECTION_X_API_KEY"),
         ({**RUNWAY, "profile": "openai"}, "connections.x.profile: Runway has one dialect only; remove it"),
@@ -103,11 +104,11 @@ def test_connection_that_is_no_longer_configured_is_named(clients: Clients) -> N
             {**SGLANG, "profile": None},
             "connections.x.profile: must be one of: openai, generic, sglang, vllm_omni, litellm, newapi, tensorrt_llm",
         ),
-        ({**SGLANG, "base_url": None}, "connections.x.base_url: is not set; it is the server's address with its /v1"),
+        ({**SGLANG, "base_url": None}, "connections.x.base_url: is not set; use the server's address including /v1"),
         ({**SGLANG, "profile": "openai"}, "connections.x.api_key: is not set; set FILMGATE_CONNECTION_X_API_KEY"),
         (
             {**RUNWAY, "api_key": "key\n"},
-            "FILMGATE_CONNECTION_X_API_KEY: holds a line break or another character that no key has",
+            "FILMGATE_CONNECTION_X_API_KEY: contains a line break or another character that is not printable ASCII",
         ),
         (
             {**RUNWAY, "models": ["gen4.5"]},
@@ -130,17 +131,17 @@ def test_unusable_connection_names_the_key_and_the_fix(
     [
         (
             {"provider": "acme"},
-            "models.film.provider: there is no provider acme; there are kling, openai_compatible and runway",
+            "models.video.provider: there is no provider acme; use kling, openai_compatible or runway",
         ),
-        ({"options": ["output_path"]}, "models.film.options: output_path is not the caller's to set; remove it"),
+        ({"options": ["output_path"]}, "models.video.options: output_path is set by the gateway; remove it"),
         (
             {"audio": "optional"},
-            "models.film.audio: connections.x cannot switch sound on and off; say none or always",
+            "models.video.audio: connections.x cannot switch sound on and off; use none or always",
         ),
     ],
 )
 def test_model_that_its_connection_cannot_serve_is_named(model: dict[str, Any], problem: str, clients: Clients) -> None:
-    assert problems(clients, {"x": SGLANG}, {"film": {**FILM, **model}}) == [problem]
+    assert problems(clients, {"x": SGLANG}, {"video": {**VIDEO, **model}}) == [problem]
 
 
 def test_all_that_is_wrong_is_named_at_once(clients: Clients) -> None:

@@ -18,10 +18,10 @@ from app.providers.base import (
     Finished,
     Inconclusive,
     Missing,
-    Order,
     Pending,
     PollOutcome,
     Provider,
+    ProviderRequest,
     Rejected,
     Unreadable,
 )
@@ -52,7 +52,7 @@ class TestRunway(ProviderContract):
         return 200, json.dumps({"id": "remote", "status": "SUCCEEDED", "output": [result]}).encode()
 
     async def test_maximum_and_final_cost_are_in_dollars(self, provider: Provider) -> None:
-        accepted = await self.buy(provider, "a film")
+        accepted = await self.buy(provider, "a video")
         assert isinstance(accepted, Accepted)
         assert accepted.cost_limit == Decimal("0.48")  # 4 s at 12 credits
         finished = await provider.poll(accepted.remote_id)
@@ -60,7 +60,7 @@ class TestRunway(ProviderContract):
         assert finished.cost == Decimal("0.48")
 
     async def test_reading_a_finished_task_again_gives_fresh_urls(self, provider: Provider, upstream: Upstream) -> None:
-        remote_id = await self.bought(provider, "a film")
+        remote_id = await self.bought(provider, "a video")
         first, second = [await provider.poll(remote_id) for _ in range(2)]
         assert isinstance(first, Finished)
         assert isinstance(second, Finished)
@@ -68,7 +68,7 @@ class TestRunway(ProviderContract):
         assert second.results[0].startswith(upstream.url)
 
     async def test_deleted_task_is_missing_and_its_cancel_is_only_requested(self, provider: Provider) -> None:
-        remote_id = await self.bought(provider, "a film")
+        remote_id = await self.bought(provider, "a video")
         assert await provider.cancel(remote_id) is CancelOutcome.REQUESTED
         assert isinstance(await provider.poll(remote_id), Missing)
         assert await provider.cancel(remote_id) is CancelOutcome.FAILED
@@ -79,16 +79,16 @@ def runway(clients: Clients) -> Runway:
     return Runway.open(Access(credential="key"), clients)
 
 
-def order(**wishes: Any) -> Order:
-    return Order(
-        **{"model": "veo3.1", "prompt": 'a "film" – 映画', "seconds": 8, "width": 1280, "height": 720, **wishes}
+def order(**wishes: Any) -> ProviderRequest:
+    return ProviderRequest(
+        **{"model": "veo3.1", "prompt": 'a "video" – 映画', "seconds": 8, "width": 1280, "height": 720, **wishes}
     )
 
 
 @pytest.mark.parametrize(
     ("wishes", "body"),
     [
-        ({}, '{"model":"veo3.1","promptText":"a \\"film\\" – 映画","ratio":"1280:720","duration":8}'),
+        ({}, '{"model":"veo3.1","promptText":"a \\"video\\" – 映画","ratio":"1280:720","duration":8}'),
         (
             {"seed": 7, "audio": False, "negative_prompt": "rain", "width": 720, "height": 1280, "prompt": "x"},
             (

@@ -10,14 +10,24 @@ from typing import Any
 import pytest
 
 from app import ids
-from app.providers.base import Absent, Access, FindOutcome, Found, Inconclusive, Order, Rival, Search, Unlisted
+from app.providers.base import (
+    Absent,
+    Access,
+    FindOutcome,
+    Found,
+    Inconclusive,
+    ProviderRequest,
+    Rival,
+    Search,
+    Unlisted,
+)
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.transport import Clients
 from tests.providers.contract import Books
 from tests.support.raw_server import RawServer, Say, reply, running_raw_server
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-ORDER = Order(model="m", prompt="a cat ", seconds=2, width=1280, height=720)
+ORDER = ProviderRequest(model="m", prompt="a cat ", seconds=2, width=1280, height=720)
 #: Accepted so long before the order that it is older whatever the provider's clocks say.
 LONG_AGO = {"video_old": NOON - timedelta(hours=1)}
 #: A status reply about a cursor: it is still there.
@@ -65,7 +75,7 @@ class Asking:
     async def __call__(
         self,
         *pages: Say,
-        order: Order = ORDER,
+        order: ProviderRequest = ORDER,
         owned: Mapping[str, datetime] | None = None,
         rivals: Sequence[Rival] = (),
         profile: str = "vllm_omni",

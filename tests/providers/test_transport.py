@@ -7,7 +7,7 @@ import pytest
 from app.providers.transport import MAX_REPLY_BYTES, Call, Clients, Download, NoReply, NotSent, Reply, Transport
 from tests.support.raw_server import RawServer, Say, Then, reply, running_raw_server
 
-BUY = Call("POST", "/videos", headers={"Content-Type": "application/json"}, body=b'{"prompt":"a film"}')
+BUY = Call("POST", "/videos", headers={"Content-Type": "application/json"}, body=b'{"prompt":"a video"}')
 LOOK = Call("GET", "/videos/1")
 SECRET = {"Authorization": "Bearer canary"}
 
@@ -152,30 +152,30 @@ def test_what_is_not_json_is_read_as_nothing(body: bytes) -> None:
 # Results --------------------------------------------------------------------------------------------------------------
 
 
-async def test_film_is_streamed_with_its_status_and_headers(clients: Clients) -> None:
-    async with running_raw_server(reply(b"film", "Content-Type: video/mp4")) as server:
-        async with transport_to(server, clients).stream(Call("GET", "/film")) as download:
+async def test_video_is_streamed_with_its_status_and_headers(clients: Clients) -> None:
+    async with running_raw_server(reply(b"video", "Content-Type: video/mp4")) as server:
+        async with transport_to(server, clients).stream(Call("GET", "/video")) as download:
             assert (download.status, download.headers["content-type"]) == (200, "video/mp4")
-            assert await read(download) == b"film"
+            assert await read(download) == b"video"
         assert server.heard[0].headers["authorization"] == "Bearer canary"
         assert server.heard[0].headers["accept-encoding"] == "identity"
 
 
-async def test_film_that_breaks_off_is_no_reply(clients: Clients) -> None:
-    cut = Say(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhalf a film")
+async def test_video_that_breaks_off_is_no_reply(clients: Clients) -> None:
+    cut = Say(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhalf a video")
     async with (
         running_raw_server(cut) as server,
-        transport_to(server, clients).stream(Call("GET", "/film")) as download,
+        transport_to(server, clients).stream(Call("GET", "/video")) as download,
     ):
         with pytest.raises(NoReply):
             await read(download)
 
 
-async def test_film_that_stalls_is_no_reply(clients: Clients) -> None:
-    stalled = Say(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhalf a film", Then.HANG)
+async def test_video_that_stalls_is_no_reply(clients: Clients) -> None:
+    stalled = Say(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nhalf a video", Then.HANG)
     async with (
         running_raw_server(stalled) as server,
-        Transport(clients, server.url, timeout=0.2).stream(Call("GET", "/film")) as download,
+        Transport(clients, server.url, timeout=0.2).stream(Call("GET", "/video")) as download,
     ):
         with pytest.raises(NoReply):
             await read(download)
@@ -183,40 +183,40 @@ async def test_film_that_stalls_is_no_reply(clients: Clients) -> None:
 
 async def test_our_own_trouble_while_streaming_is_not_the_network_s(clients: Clients) -> None:
     async def keep_it(server: RawServer) -> None:
-        async with transport_to(server, clients).stream(Call("GET", "/film")) as download:
+        async with transport_to(server, clients).stream(Call("GET", "/video")) as download:
             await read(download)
             raise OSError("No space left on device")
 
-    async with running_raw_server(reply(b"film")) as server:
+    async with running_raw_server(reply(b"video")) as server:
         with pytest.raises(OSError, match="No space left"):
             await keep_it(server)
 
 
 async def test_credential_goes_to_no_other_origin(clients: Clients) -> None:
-    async with running_raw_server(reply(b"film")) as theirs, running_raw_server(reply()) as ours:
+    async with running_raw_server(reply(b"video")) as theirs, running_raw_server(reply()) as ours:
         transport = transport_to(ours, clients, private_results=True)
-        async with transport.stream(Call("GET", f"{theirs.url}/film?sig=a%2Bb%3D")) as download:
-            assert await read(download) == b"film"
+        async with transport.stream(Call("GET", f"{theirs.url}/video?sig=a%2Bb%3D")) as download:
+            assert await read(download) == b"video"
         assert "canary" not in str(theirs.heard)
-        assert theirs.heard[0].line == "GET /film?sig=a%2Bb%3D HTTP/1.1"
+        assert theirs.heard[0].line == "GET /video?sig=a%2Bb%3D HTTP/1.1"
 
 
-async def test_redirect_of_a_film_is_followed_without_the_credential(clients: Clients) -> None:
-    async with running_raw_server(reply(b"film")) as theirs:
-        away = reply(b"", f"Location: {theirs.url}/film?sig=a%2Bb", status="302 Found")
+async def test_redirect_of_a_video_is_followed_without_the_credential(clients: Clients) -> None:
+    async with running_raw_server(reply(b"video")) as theirs:
+        away = reply(b"", f"Location: {theirs.url}/video?sig=a%2Bb", status="302 Found")
         async with running_raw_server(away) as ours:
             transport = transport_to(ours, clients, private_results=True)
             async with transport.stream(Call("GET", "/videos/1/content")) as download:
-                assert await read(download) == b"film"
+                assert await read(download) == b"video"
             assert ours.heard[0].headers["authorization"] == "Bearer canary"
         assert "canary" not in str(theirs.heard)
-        assert theirs.heard[0].line == "GET /film?sig=a%2Bb HTTP/1.1"
+        assert theirs.heard[0].line == "GET /video?sig=a%2Bb HTTP/1.1"
 
 
 async def test_redirects_come_to_an_end(clients: Clients) -> None:
-    async with running_raw_server(reply(b"", "Location: /film", status="302 Found")) as server:
+    async with running_raw_server(reply(b"", "Location: /video", status="302 Found")) as server:
         with pytest.raises(NoReply, match="redirects"):
-            async with transport_to(server, clients).stream(Call("GET", "/film")):
+            async with transport_to(server, clients).stream(Call("GET", "/video")):
                 pass
         assert len(server.heard) == 6
 
@@ -225,14 +225,14 @@ async def test_redirects_come_to_an_end(clients: Clients) -> None:
 async def test_provider_cannot_send_us_to_a_private_address(host: str, clients: Clients) -> None:
     async with running_raw_server(reply(b"secrets")) as inside, running_raw_server(reply()) as ours:
         with pytest.raises(NotSent):
-            async with transport_to(ours, clients).stream(Call("GET", f"http://{host}:{inside.port}/film")):
+            async with transport_to(ours, clients).stream(Call("GET", f"http://{host}:{inside.port}/video")):
                 pass
         assert inside.connections == 0
 
 
 async def test_provider_cannot_redirect_us_to_a_private_address(clients: Clients) -> None:
     async with running_raw_server(reply(b"secrets")) as inside:
-        away = reply(b"", f"Location: {inside.url}/film", status="302 Found")
+        away = reply(b"", f"Location: {inside.url}/video", status="302 Found")
         async with running_raw_server(away) as ours:
             with pytest.raises((NotSent, NoReply)):
                 async with transport_to(ours, clients).stream(Call("GET", "/videos/1/content")):

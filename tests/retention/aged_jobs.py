@@ -8,12 +8,12 @@ from sqlalchemy import text
 
 from app.doctor.checks import CHECKS
 from app.doctor.findings import Finding
-from app.jobs.api.requests import NewJob
+from app.jobs.api.requests import JobRequest
 from app.jobs.api.service import Created
 from app.jobs.records import Job
 from app.retention import Retention
 from app.settings import RetentionSettings
-from tests.support.engine_fixture import Workshop
+from tests.support.engine_fixture import EngineDriver
 from tests.support.lane_driver import inner
 from tests.support.scripted_provider import Phase
 
@@ -56,45 +56,45 @@ _AGING = (
 class Attic:
     """A workshop whose jobs can be made older."""
 
-    def __init__(self, workshop: Workshop) -> None:
-        self.workshop = workshop
+    def __init__(self, engine: EngineDriver) -> None:
+        self.engine = engine
         self._keys = 0
 
     def retention(self, *, batch: int = 1000, idempotency_days: int = 30, **days: int) -> Retention:
         """What a worker has, with settings of its own."""
-        settings = self.workshop.resources.settings
+        settings = self.engine.resources.settings
         jobs = settings.jobs.model_copy(update={"idempotency_days": idempotency_days})
         changed = settings.model_copy(update={"jobs": jobs, "retention": RetentionSettings(**days)})
-        return Retention(self.workshop.resources.database, changed, batch)
+        return Retention(self.engine.resources.database, changed, batch)
 
     async def ordered(self, *, webhook: bool = True) -> UUID:
         """A live job with a key, and with a purchase under way."""
         self._keys += 1
         created = await self.order_again(webhook=webhook)
-        await self.workshop.settle()
+        await self.engine.settle()
         return inner(created.job.id)
 
     async def order_again(self, *, webhook: bool = True) -> Created:
         """The latest order, under the same key."""
-        fields: dict[str, Any] = {"webhook_url": "https://shop.example/films"} if webhook else {}
-        new = NewJob.model_validate({"prompt": "a film", "model": "books/reference", **fields})
-        return await self.workshop.resources.jobs.create(self.workshop.account_id, new, f"order-{self._keys}")
+        fields: dict[str, Any] = {"webhook_url": "https://shop.example/videos"} if webhook else {}
+        new = JobRequest.model_validate({"prompt": "a video", "model": "books/reference", **fields})
+        return await self.engine.resources.jobs.create(self.engine.account_id, new, f"order-{self._keys}")
 
     async def finished(self, *, delivered: bool = True) -> UUID:
-        """A job that has its film, and whose webhook has arrived."""
+        """A job that has its video, and whose webhook has arrived."""
         job_id = await self.ordered()
-        for books in self.workshop.books.values():
+        for books in self.engine.books.values():
             for made in books.records.values():
                 made.phase = Phase.FINISHED
-        await self.workshop.pass_time(60)
-        await self.workshop.settle()
+        await self.engine.pass_time(60)
+        await self.engine.settle()
         if delivered:
             await self.deliver()
         return job_id
 
     async def deliver(self) -> None:
         """Let every webhook that is owed arrive."""
-        await self.workshop.execute(
+        await self.engine.execute(
             """
             WITH arrived AS (
                 UPDATE webhook_deliveries SET state = 'delivered', attempts = 1, ended_at = clock_timestamp()
@@ -109,33 +109,33 @@ class Attic:
         """Make a job and all that belongs to it so many days older; its id from now on."""
         older = UUID(int=job_id.int - (days * DAY_MILLISECONDS << 80))
         fields = {"job": job_id, "older": older, "days": days}
-        async with self.workshop.resources.database.begin() as connection:
+        async with self.engine.resources.database.begin() as conn:
             # Neither triggers nor references: a date is not a thing that changes.
-            await connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
+            await conn.exec_driver_sql("SET LOCAL session_replication_role = replica")
             for statement in _AGING:
                 bound = {name: value for name, value in fields.items() if f":{name}" in statement}
-                await connection.execute(text(statement), bound)
+                await conn.execute(text(statement), bound)
         return older
 
     async def delete_files(self) -> None:
         """What the retention of assets does when their time is over."""
-        await self.workshop.resources.assets.expire(100)
+        await self.engine.resources.assets.expire(100)
 
     async def left_of(self, job_id: UUID) -> Counter[str]:
         """How many rows of each kind a job has."""
         counts = [
-            (table, await self.workshop.value(f"SELECT count(*) FROM {table} WHERE {column} = :id", id=job_id))
+            (table, await self.engine.value(f"SELECT count(*) FROM {table} WHERE {column} = :id", id=job_id))
             for table, column in BELONGINGS.items()
         ]
         return Counter({table: count for table, count in counts if count})
 
     async def job(self, job_id: UUID) -> Job:
-        return await self.workshop.job(job_id)
+        return await self.engine.job(job_id)
 
     async def problems(self) -> list[Finding]:
         """What the doctor finds in the database."""
         findings: list[Finding] = []
-        async with self.workshop.resources.database.read() as connection:
+        async with self.engine.resources.database.read() as conn:
             for check in CHECKS:
-                findings += await check(self.workshop.resources, connection)
+                findings += await check(self.engine.resources, conn)
         return findings

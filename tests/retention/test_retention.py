@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from app import failpoints
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 from app.jobs.states import State
 from tests.retention.aged_jobs import Attic
 from tests.support.settings import gateway_settings
@@ -46,7 +46,7 @@ async def test_deliveries_that_ended_go_with_their_attempts(attic: Attic) -> Non
     job_id = await attic.age(await attic.finished(), 31)
     await attic.retention(events_days=60, idempotency_days=60).remove()
     assert "webhook_deliveries" not in await attic.left_of(job_id)
-    assert await attic.workshop.value("SELECT count(*) FROM webhook_attempts") == 0
+    assert await attic.engine.value("SELECT count(*) FROM webhook_attempts") == 0
 
 
 async def test_a_delivery_that_is_owed_stays_and_keeps_its_job(attic: Attic) -> None:
@@ -88,8 +88,8 @@ async def test_a_job_whose_file_is_still_there_stays(attic: Attic) -> None:
 
 async def test_a_job_that_is_watched_stays(attic: Attic) -> None:
     job_id = await attic.ordered(webhook=False)
-    await attic.workshop.pass_time(7200)  # past its deadline: given up, and watched on
-    await attic.workshop.settle()
+    await attic.engine.pass_time(7200)  # past its deadline: given up, and watched on
+    await attic.engine.settle()
     assert (await attic.job(job_id)).state is State.FAILED
     job_id = await attic.age(job_id, 366)
     await attic.retention(jobs_days=365).remove()
@@ -108,8 +108,8 @@ async def test_a_key_that_is_kept_keeps_its_job(attic: Attic) -> None:
     """However it came about: a repeated request finds the job that it made."""
     job_id = await attic.age(await attic.finished(), 366)
     await attic.delete_files()
-    await attic.workshop.execute("UPDATE idempotency_keys SET created_at = created_at + interval '300 days'")
-    await attic.workshop.execute("UPDATE jobs SET created_at = created_at + interval '300 days'")
+    await attic.engine.execute("UPDATE idempotency_keys SET created_at = created_at + interval '300 days'")
+    await attic.engine.execute("UPDATE jobs SET created_at = created_at + interval '300 days'")
     await attic.retention(jobs_days=365, idempotency_days=365).remove()
     assert (await attic.left_of(job_id))["idempotency_keys"] == 1
     assert (await attic.left_of(job_id))["jobs"] == 1
@@ -120,11 +120,11 @@ async def test_a_look_that_finds_nothing_does_not_read_what_keys_still_keep(atti
     for _ in range(3):
         await attic.age(await attic.finished(), 30)
     await attic.delete_files()
-    await attic.workshop.execute("UPDATE idempotency_keys SET created_at = created_at + interval '1 hour'")
+    await attic.engine.execute("UPDATE idempotency_keys SET created_at = created_at + interval '1 hour'")
     with read_by(attic) as statements:
         await attic.retention(jobs_days=30, idempotency_days=30, batch=1).remove()
     assert sum("FROM jobs WHERE id >" in statement for statement in statements) == 1
-    assert await attic.workshop.value("SELECT count(*) FROM jobs") == 3
+    assert await attic.engine.value("SELECT count(*) FROM jobs") == 3
 
 
 @contextmanager
@@ -135,7 +135,7 @@ def read_by(attic: Attic) -> Iterator[list[str]]:
     def note(_connection: object, _cursor: object, statement: str, *_others: object) -> None:
         statements.append(statement)
 
-    engine = attic.workshop.resources.database.engine.sync_engine
+    engine = attic.engine.resources.database.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     try:
         yield statements
@@ -147,8 +147,8 @@ async def test_a_key_that_is_forgotten_while_it_is_asked_for_is_free(attic: Atti
     """It was taken when the order came, and gone when its job was looked for: the order is a new one."""
     await attic.age(await attic.finished(), 31)
 
-    async def forget(place: Checkpoint) -> None:
-        if place is Checkpoint.CREATE_COMMITTED:
+    async def forget(place: Failpoint) -> None:
+        if place is Failpoint.CREATE_COMMITTED:
             failpoints.visit(None)
             await attic.retention().remove()
 
@@ -158,7 +158,7 @@ async def test_a_key_that_is_forgotten_while_it_is_asked_for_is_free(attic: Atti
     finally:
         failpoints.visit(None)
     assert not again.replayed
-    assert await attic.workshop.value("SELECT count(*) FROM idempotency_keys") == 1
+    assert await attic.engine.value("SELECT count(*) FROM idempotency_keys") == 1
 
 
 async def test_everything_goes_however_small_the_batches(attic: Attic) -> None:

@@ -10,22 +10,22 @@ from tests.sandbox.server import Client, connected, serving
 
 
 @pytest.fixture(scope="session")
-def film_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("films")
+def video_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("videos")
 
 
 @pytest.fixture(scope="session")
-async def sandbox_url(film_directory: Path) -> AsyncIterator[str]:
+async def sandbox_url(video_directory: Path) -> AsyncIterator[str]:
     """A quick sandbox in which one Runway task of a model runs at a time."""
-    settings = SandboxSettings(data_dir=film_directory, render_seconds=0.05, runway_concurrency=1)
+    settings = SandboxSettings(data_dir=video_directory, render_seconds=0.05, runway_concurrency=1)
     async with serving(settings) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-async def instant_url(film_directory: Path) -> AsyncIterator[str]:
+async def instant_url(video_directory: Path) -> AsyncIterator[str]:
     """A sandbox that makes no videos of its own: a job that is not held up is finished at once."""
-    async with serving(SandboxSettings(render=False, data_dir=film_directory)) as url:
+    async with serving(SandboxSettings(render=False, data_dir=video_directory)) as url:
         yield url
 
 

@@ -57,7 +57,7 @@ def told(heard: list[Heard]) -> list[dict[str, Any]]:
     return [json.loads(one.body) for one in heard]
 
 
-async def test_a_task_names_its_film_and_what_it_cost(client: Client, sandbox_url: str, receiver: RawServer) -> None:
+async def test_a_task_names_its_video_and_what_it_cost(client: Client, sandbox_url: str, receiver: RawServer) -> None:
     created = await client.post(CREATE, json=ORDER | {"options": {"external_task_id": "ours"}})
     assert set(created.json) == {"code", "message", "request_id", "data"}
     assert created.json["data"].keys() == {"id", "status", "create_time", "update_time", "external_id"}
@@ -154,8 +154,8 @@ async def test_every_change_is_told_once_in_order(client: Client, receiver: RawS
     assert not any(name.startswith("webhook-") for one in heard for name in one.headers)
 
 
-async def test_callbacks_are_signed_by_standard_webhooks(film_directory: Path, receiver: RawServer) -> None:
-    settings = SandboxSettings(data_dir=film_directory, render=False, callback_secret=SECRET)
+async def test_callbacks_are_signed_by_standard_webhooks(video_directory: Path, receiver: RawServer) -> None:
+    settings = SandboxSettings(data_dir=video_directory, render=False, callback_secret=SECRET)
     async with serving(settings) as url, connected(url) as client:
         await buy(client, callback_url=receiver.url)
         heard = await receiver.wait_for(2)
@@ -164,8 +164,8 @@ async def test_callbacks_are_signed_by_standard_webhooks(film_directory: Path, r
     assert len({one.headers["webhook-id"] for one in heard}) == 2
 
 
-async def test_a_forged_callback_comes_before_each_true_one(film_directory: Path, receiver: RawServer) -> None:
-    settings = SandboxSettings(data_dir=film_directory, render=False, callback_secret=SECRET)
+async def test_a_forged_callback_comes_before_each_true_one(video_directory: Path, receiver: RawServer) -> None:
+    settings = SandboxSettings(data_dir=video_directory, render=False, callback_secret=SECRET)
     async with serving(settings) as url, connected(url) as client:
         await buy(client, "a fox [callback:forged]", callback_url=receiver.url)
         heard = await receiver.wait_for(4)
@@ -307,6 +307,6 @@ async def test_a_lost_reply_is_a_purchase_that_can_be_found(client: Client) -> N
     assert [task["id"] for task in found] == [entry["remote_id"]]
 
 
-async def test_an_expired_film_cannot_be_fetched(client: Client, receiver: RawServer) -> None:
+async def test_an_expired_video_cannot_be_fetched(client: Client, receiver: RawServer) -> None:
     task = await ended(client, receiver, "a fox [expired]")
     assert (await client.get(task["outputs"][0]["url"])).status == 403

@@ -64,13 +64,13 @@ async def test_the_tools_need_no_key(client: Client, sandbox_url: str) -> None:
         assert (await stranger.get("nowhere")).status == 404
 
 
-async def test_without_a_key_of_its_own_the_sandbox_lets_everybody_in(film_directory: Path) -> None:
-    async with serving(SandboxSettings(api_key=None, data_dir=film_directory)) as url, connected(url, "any") as client:
+async def test_without_a_key_of_its_own_the_sandbox_lets_everybody_in(video_directory: Path) -> None:
+    async with serving(SandboxSettings(api_key=None, data_dir=video_directory)) as url, connected(url, "any") as client:
         assert (await client.get("openai/v1/videos")).status == 200
 
 
-async def test_a_film_that_cannot_be_kept_fails_the_job(tmp_path: Path) -> None:
-    place = tmp_path / "films"
+async def test_a_video_that_cannot_be_kept_fails_the_job(tmp_path: Path) -> None:
+    place = tmp_path / "videos"
     place.write_text("not a directory")
     async with serving(SandboxSettings(data_dir=place, render_seconds=0.05)) as url, connected(url) as client:
         done = (await client.wait_until(await client.buy("a fox"))).json

@@ -10,7 +10,7 @@ from tests.sandbox.server import Client, connected
 VIDEOS = "openai/v1/videos"
 
 
-async def test_a_film_is_bought_watched_and_fetched(client: Client) -> None:
+async def test_a_video_is_bought_watched_and_fetched(client: Client) -> None:
     order = {"prompt": "a fox", "model": "sora-2", "seconds": "1", "size": "64x64"}
     created = await client.post(VIDEOS, json=order)
     assert created.status == 200
@@ -33,10 +33,10 @@ async def test_a_film_is_bought_watched_and_fetched(client: Client) -> None:
     done = (await client.wait_until(path)).json
     assert (done["status"], done["progress"], done["error"]) == ("completed", 100, None)
     assert done["expires_at"] == done["completed_at"] + 3600
-    film = await client.get(f"{path}/content")
-    assert (film.status, film.headers["Content-Type"]) == (200, "video/mp4")
-    assert film.body[4:8] == b"ftyp"
-    assert (await client.get(f"{path}/content?variant=video")).body == film.body
+    video = await client.get(f"{path}/content")
+    assert (video.status, video.headers["Content-Type"]) == (200, "video/mp4")
+    assert video.body[4:8] == b"ftyp"
+    assert (await client.get(f"{path}/content?variant=video")).body == video.body
     poster = await client.get(f"{path}/content?variant=thumbnail")
     assert poster.headers["Content-Type"] == "image/webp"
     assert poster.body[8:12] == b"WEBP"
@@ -151,7 +151,7 @@ async def test_paths_and_methods_that_do_not_exist_are_told_in_the_dialect(clien
         ("sora-2-pro", "1280x720", "0.60"),
         ("sora-2-pro", "1024x1792", "1.00"),
         ("sora-2-pro", "1920x1080", "1.40"),
-        ("sandbox-film", "1280x720", "0.02"),
+        ("sandbox-video", "1280x720", "0.02"),
     ],
 )
 async def test_the_price_is_the_published_one(client: Client, model: str, size: str, usd: str) -> None:

@@ -36,8 +36,8 @@ async def test_every_read_signs_the_result_anew(client: Client) -> None:
         assert (await client.get(url)).status == 200
 
 
-async def test_a_result_url_dies_and_cannot_be_changed(film_directory: Path) -> None:
-    settings = SandboxSettings(data_dir=film_directory, render_seconds=0, result_url_seconds=0)
+async def test_a_result_url_dies_and_cannot_be_changed(video_directory: Path) -> None:
+    settings = SandboxSettings(data_dir=video_directory, render_seconds=0, result_url_seconds=0)
     async with serving(settings) as url, connected(url) as client:
         done = await client.wait_until(await client.buy("a fox", "runway"))
         (signed,) = done.json["output"]

@@ -6,9 +6,9 @@ import pytest
 
 from app.sandbox.counts import Counts, Reading
 from app.sandbox.phases import Phase
-from app.sandbox.script import BRACKETS, FINAL_WORDS, Refusal, Verdict, read
+from app.sandbox.script import BRACKETS, FINAL_WORDS, JobFailure, Refusal, read
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+DOCUMENTATION = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
 
 
 def test_a_prompt_without_brackets_scripts_nothing() -> None:
@@ -22,7 +22,7 @@ def test_several_brackets_combine_and_leave_the_text() -> None:
     assert script.text == "a fox in snow"
     assert script.number("slow") == 2.5
     assert script.number("flaky") == 3
-    assert script.verdict is Verdict.INPUT_MODERATION
+    assert script.failure is JobFailure.INPUT_MODERATION
 
 
 @pytest.mark.parametrize(
@@ -55,17 +55,17 @@ def test_every_word_is_documented(name: str, word: str) -> None:
 
 
 @pytest.mark.parametrize("name", BRACKETS)
-def test_the_readme_lists_the_whole_language(name: str) -> None:
+def test_the_documentation_lists_the_whole_language(name: str) -> None:
     words = BRACKETS[name].words
     forms = [f"`[{name}:"] if words is None else [f"`[{name}:{word}]`" if word else f"`[{name}]`" for word in words]
-    assert [form for form in forms if form not in README] == []
+    assert [form for form in forms if form not in DOCUMENTATION] == []
 
 
 def test_the_end_that_a_script_asks_for() -> None:
     assert set(FINAL_WORDS) == set(BRACKETS["final"].words or ())
     assert read("[final:aborted]").end is Phase.CANCELED
-    assert read("[final:error]").verdict is Verdict.INTERNAL
-    assert read("[final:done]").verdict is None
+    assert read("[final:error]").failure is JobFailure.INTERNAL
+    assert read("[final:done]").failure is None
     assert read("a fox").end is None
 
 

@@ -25,7 +25,7 @@ async def accepted(client: Client) -> int:
 
 
 async def result_of(client: Client, path: str) -> str:
-    """Where the finished film is fetched."""
+    """Where the finished video is fetched."""
     done = (await client.wait_until(path)).json
     return str(done["output"][0]) if "output" in done else f"{path}/content"
 
@@ -111,14 +111,14 @@ async def test_a_late_job_stays_all_but_finished(client: Client) -> None:
 
 
 @every_dialect
-async def test_garbage_is_served_as_if_it_were_a_film(client: Client, dialect: str) -> None:
-    film = await client.get(await result_of(client, await client.buy("a fox [garbage]", dialect)))
-    assert (film.status, film.headers["Content-Type"]) == (200, "video/mp4")
-    assert b"ftyp" not in film.body
+async def test_garbage_is_served_as_if_it_were_a_video(client: Client, dialect: str) -> None:
+    video = await client.get(await result_of(client, await client.buy("a fox [garbage]", dialect)))
+    assert (video.status, video.headers["Content-Type"]) == (200, "video/mp4")
+    assert b"ftyp" not in video.body
 
 
 @every_dialect
-async def test_a_truncated_film_breaks_off(client: Client, dialect: str) -> None:
+async def test_a_truncated_video_breaks_off(client: Client, dialect: str) -> None:
     url = await result_of(client, await client.buy("a fox [truncated]", dialect))
     async with client.session.get(url) as response:
         assert response.status == 200
@@ -128,7 +128,7 @@ async def test_a_truncated_film_breaks_off(client: Client, dialect: str) -> None
 
 @pytest.mark.parametrize(("bracket", "length"), [("[huge]", None), ("[huge:declared]", 1 << 40)])
 @every_dialect
-async def test_a_huge_film_goes_on_and_on(client: Client, dialect: str, bracket: str, length: int | None) -> None:
+async def test_a_huge_video_goes_on_and_on(client: Client, dialect: str, bracket: str, length: int | None) -> None:
     url = await result_of(client, await client.buy(f"a fox {bracket}", dialect))
     async with client.session.get(url) as response:
         assert response.content_length == length
@@ -137,7 +137,7 @@ async def test_a_huge_film_goes_on_and_on(client: Client, dialect: str, bracket:
 
 
 @every_dialect
-async def test_an_expired_film_cannot_be_fetched(client: Client, dialect: str) -> None:
+async def test_an_expired_video_cannot_be_fetched(client: Client, dialect: str) -> None:
     url = await result_of(client, await client.buy("a fox [expired]", dialect))
     assert (await client.get(url)).status == (403 if dialect == "runway" else 404)
 

@@ -132,7 +132,7 @@ async def test_vllm_takes_forms_only(client: Client) -> None:
     created = await client.post(VLLM, **order_of("vllm", "a fox"))
     assert created.status == 200
     assert created.json["id"].startswith("video_gen_")
-    assert (created.json["model"], created.json["prompt"]) == ("sandbox-film", "a fox")
+    assert (created.json["model"], created.json["prompt"]) == ("sandbox-video", "a fox")
 
 
 @pytest.mark.parametrize(

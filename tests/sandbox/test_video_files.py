@@ -1,4 +1,4 @@
-"""The films: playable, exactly as ordered, and always the same."""
+"""The videos: playable, exactly as ordered, and always the same."""
 
 import io
 import threading
@@ -12,28 +12,28 @@ from PIL import Image
 from app.sandbox.overlay import legible
 from app.sandbox.picture import Shot
 from app.sandbox.render import Stopped, render
-from app.sandbox.video_files import Film, Films, FilmsClosed
+from app.sandbox.video_files import Video, Videos, VideosClosed
 from tests.sandbox.server import Client
 
 
-def make(shot: Shot, directory: Path) -> Film:
+def make(shot: Shot, directory: Path) -> Video:
     directory.mkdir(exist_ok=True)
-    film = Film(directory / "film.mp4", directory / "poster.webp")
-    assert list(render(shot, film.path, film.poster, threading.Event()))
-    return film
+    video = Video(directory / "video.mp4", directory / "poster.webp")
+    assert list(render(shot, video.path, video.poster, threading.Event()))
+    return video
 
 
 def leftovers(directory: Path) -> list[Path]:
     return list(directory.glob("*.part"))
 
 
-async def test_the_film_has_exactly_the_ordered_size_and_length(client: Client) -> None:
+async def test_the_video_has_exactly_the_ordered_size_and_length(client: Client) -> None:
     order = {"prompt": "a fox", "size": "320x180", "seconds": "3"}
     created = await client.post("openai/v1/videos", json=order)
     path = f"openai/v1/videos/{created.json['id']}"
     await client.wait_until(path)
-    film = await client.get(f"{path}/content")
-    with av.open(io.BytesIO(film.body), "r") as container:
+    video = await client.get(f"{path}/content")
+    with av.open(io.BytesIO(video.body), "r") as container:
         (stream,) = container.streams
         assert isinstance(stream, av.VideoStream)
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
@@ -45,11 +45,11 @@ async def test_the_film_has_exactly_the_ordered_size_and_length(client: Client) 
         assert frames[0].pts == 0
 
 
-async def test_the_film_can_be_played_while_it_is_loading(client: Client) -> None:
+async def test_the_video_can_be_played_while_it_is_loading(client: Client) -> None:
     path = await client.buy("a fox")
     await client.wait_until(path)
-    film = (await client.get(f"{path}/content")).body
-    assert film.index(b"moov") < film.index(b"mdat")
+    video = (await client.get(f"{path}/content")).body
+    assert video.index(b"moov") < video.index(b"mdat")
     part = await client.get(f"{path}/content", headers={"Range": "bytes=4-7"})
     assert (part.status, part.body) == (206, b"ftyp")
 
@@ -65,10 +65,10 @@ async def test_the_film_can_be_played_while_it_is_loading(client: Client) -> Non
     ],
 )
 def test_any_prompt_fits_into_any_frame(shot: Shot, tmp_path: Path) -> None:
-    film = make(shot, tmp_path)
-    with av.open(str(film.path)) as container:
+    video = make(shot, tmp_path)
+    with av.open(str(video.path)) as container:
         assert len(list(container.decode(video=0))) == max(1, round(shot.seconds * 24))
-    with Image.open(film.poster) as poster:
+    with Image.open(video.poster) as poster:
         assert poster.size == (shot.width, shot.height)
 
 
@@ -77,7 +77,7 @@ def test_without_a_wider_font_accents_are_dropped() -> None:
     assert text == 'Fuchse - deja vu"'
 
 
-def test_the_same_order_always_gives_the_same_film(tmp_path: Path) -> None:
+def test_the_same_order_always_gives_the_same_video(tmp_path: Path) -> None:
     shot = Shot("a fox in the snow", 320, 180, 1)
     first, second = make(shot, tmp_path / "1"), make(shot, tmp_path / "2")
     other = make(Shot("a bear in the snow", 320, 180, 1), tmp_path / "3")
@@ -87,8 +87,8 @@ def test_the_same_order_always_gives_the_same_film(tmp_path: Path) -> None:
 
 
 def test_the_picture_moves(tmp_path: Path) -> None:
-    film = make(Shot("a fox", 128, 128, 1), tmp_path)
-    with av.open(str(film.path)) as container:
+    video = make(Shot("a fox", 128, 128, 1), tmp_path)
+    with av.open(str(video.path)) as container:
         pictures = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
     assert abs(pictures[0].astype(int) - pictures[-1]).mean() > 1
 
@@ -102,37 +102,37 @@ def test_a_making_can_be_broken_off(tmp_path: Path) -> None:
         next(making)
 
 
-async def test_a_film_is_made_once_and_found_again(tmp_path: Path) -> None:
+async def test_a_video_is_made_once_and_found_again(tmp_path: Path) -> None:
     shot = Shot("a fox", 64, 64, 0.1)
-    films = Films(tmp_path)
-    first, second = films.order(shot), films.order(shot)
+    videos = Videos(tmp_path)
+    first, second = videos.order(shot), videos.order(shot)
     assert first is second
-    film = await first.film()
-    made_at = film.path.stat().st_mtime_ns
-    films.close()
-    later = Films(tmp_path)
-    assert await later.order(shot).film() == film
+    video = await first.video()
+    made_at = video.path.stat().st_mtime_ns
+    videos.close()
+    later = Videos(tmp_path)
+    assert await later.order(shot).video() == video
     later.close()
-    assert film.path.stat().st_mtime_ns == made_at
+    assert video.path.stat().st_mtime_ns == made_at
     assert not leftovers(tmp_path)
 
 
 async def test_closing_breaks_off_what_is_being_made(tmp_path: Path) -> None:
-    films = Films(tmp_path)
-    makings = [films.order(Shot(f"fox {number}", 64, 64, 60)) for number in range(4)]
-    films.close()
+    videos = Videos(tmp_path)
+    makings = [videos.order(Shot(f"fox {number}", 64, 64, 60)) for number in range(4)]
+    videos.close()
     for making in makings:
-        with pytest.raises(FilmsClosed):
-            await making.film()
+        with pytest.raises(VideosClosed):
+            await making.video()
 
 
-async def test_a_directory_that_cannot_be_written_fails_the_film_and_is_tried_again(tmp_path: Path) -> None:
-    place = tmp_path / "films"
+async def test_a_directory_that_cannot_be_written_fails_the_video_and_is_tried_again(tmp_path: Path) -> None:
+    place = tmp_path / "videos"
     place.write_text("not a directory")
-    films = Films(place)
+    videos = Videos(place)
     shot = Shot("a fox", 64, 64, 0.1)
-    with pytest.raises(OSError, match="films"):
-        await films.order(shot).film()
+    with pytest.raises(OSError, match="videos"):
+        await videos.order(shot).video()
     place.unlink()
-    assert (await films.order(shot).film()).path.exists()
-    films.close()
+    assert (await videos.order(shot).video()).path.exists()
+    videos.close()

@@ -19,7 +19,7 @@ from tests.sandbox.server import serving
 from tests.support.exact_runway import Say
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.http_proxy import Between, Meddle, behind, between
-from tests.support.lane_driver import Hands, inner
+from tests.support.lane_driver import LaneDriver, inner
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="
 ORDER: Mapping[str, Any] = {"model": "kling/kling-3.0", "seconds": 3, "size": "1280x720"}
@@ -85,7 +85,7 @@ async def quiet(reachable: Settings, kling: Between, front: Between) -> AsyncIte
 @pytest.fixture
 async def caller(quiet: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
     """Whoever calls back: without a key."""
-    async with httpx2.AsyncClient(base_url=quiet.url) as client:
+    async with httpx2.AsyncClient(base_url=quiet.url, verify=False) as client:
         yield client
 
 
@@ -109,7 +109,7 @@ class Bought:
         self.public_id: str = job["id"]
         self.id = inner(job["id"])
         self.submission: str = submission["id"]
-        url = gateway.resources.bench.callbacks.of(KLING, inner(submission["id"], Prefix.SUBMISSION))
+        url = gateway.resources.engine.callbacks.of(KLING, inner(submission["id"], Prefix.SUBMISSION))
         assert url is not None
         self.path = CALLBACKS + url.partition(CALLBACKS)[2]
 
@@ -133,7 +133,7 @@ class Bought:
         assert (reply.status_code, reply.json()) == (200, {"status": "noted"})
 
 
-async def bought(gateway: Gateway, hands: Hands, prompt: str = PROMPT, **fields: Any) -> Bought:
+async def bought(gateway: Gateway, hands: LaneDriver, prompt: str = PROMPT, **fields: Any) -> Bought:
     """A job whose paid request was sent."""
     job = await gateway.create(prompt, **{**ORDER, **fields})
     await hands.work(Lane.SUBMIT)

@@ -12,7 +12,7 @@ import pytest
 
 from app.ids import Prefix, encode
 from app.infra.queue import Lane
-from app.jobs.api.requests import NewJob
+from app.jobs.api.requests import JobRequest
 from app.jobs.db import repository, submissions
 from app.jobs.records import Job, Submission
 from app.jobs.states import EVENTS, State
@@ -20,8 +20,8 @@ from app.providers import registry
 from app.resources import Resources
 from app.settings import Settings
 from tests.support.database import add_account
-from tests.support.lane_driver import Hands, inner
-from tests.support.scripted_provider import Bookkeeper, Books, as_connections, as_models
+from tests.support.lane_driver import LaneDriver, inner
+from tests.support.scripted_provider import Books, ScriptedProvider, as_connections, as_models
 from tests.support.settings import gateway_settings
 
 PUBLIC_URL = "http://gateway.invalid"
@@ -34,7 +34,7 @@ class SilentBell:
         del lanes
 
 
-class Workshop(Hands):
+class EngineDriver(LaneDriver):
     """Jobs of one account, and the providers' books."""
 
     def __init__(self, resources: Resources, account_id: UUID) -> None:
@@ -43,11 +43,11 @@ class Workshop(Hands):
 
     @property
     def books(self) -> dict[str, Books]:
-        return Bookkeeper.shelf
+        return ScriptedProvider.shelf
 
     async def order(self, kind: str = "reference", **fields: Any) -> UUID:
         """A job for one kind of provider."""
-        new = NewJob.model_validate({"prompt": "a film", "model": f"books/{kind}", **fields})
+        new = JobRequest.model_validate({"prompt": "a video", "model": f"books/{kind}", **fields})
         created = await self.resources.jobs.create(self.account_id, new, None)
         return inner(created.job.id)
 
@@ -56,20 +56,20 @@ class Workshop(Hands):
 
     async def call_back(self, submission: Submission, remote_id: str) -> None:
         """A callback with the right token."""
-        url = self.resources.bench.callbacks.of(submission.connection, submission.id)
+        url = self.resources.engine.callbacks.of(submission.connection, submission.id)
         assert url is not None
         token = url.rpartition("/")[2]
         await self.resources.callbacks.receive(submission.connection, token, {}, json.dumps({"id": remote_id}).encode())
 
     async def job(self, job_id: UUID) -> Job:
-        async with self.resources.database.read() as connection:
-            job = await repository.get(connection, job_id)
+        async with self.resources.database.read() as conn:
+            job = await repository.get(conn, job_id)
         assert job is not None
         return job
 
     async def ledger(self, job_id: UUID) -> list[Submission]:
-        async with self.resources.database.read() as connection:
-            return await submissions.past_of(connection, job_id)
+        async with self.resources.database.read() as conn:
+            return await submissions.ledger_of(conn, job_id)
 
     async def states(self, job_id: UUID) -> list[State]:
         """Where the job has been, by its log."""
@@ -83,7 +83,7 @@ class Workshop(Hands):
             books.clock += seconds
 
 
-def workshop_settings(postgres_url: str, directory: Path) -> Settings:
+def engine_settings(postgres_url: str, directory: Path) -> Settings:
     """Nothing but a database and providers in memory."""
     return gateway_settings(
         postgres_url=postgres_url,
@@ -100,13 +100,13 @@ def workshop_settings(postgres_url: str, directory: Path) -> Settings:
 
 
 @asynccontextmanager
-async def opened_workshop(postgres_url: str, directory: Path) -> AsyncIterator[Workshop]:
+async def opened_engine(postgres_url: str, directory: Path) -> AsyncIterator[EngineDriver]:
     """On an empty database."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry.ADAPTERS, Bookkeeper.name, Bookkeeper)
-        Bookkeeper.shelf.clear()
-        async with Resources.open(workshop_settings(postgres_url, directory), SilentBell(), process="tests") as opened:
+        patch.setitem(registry.ADAPTERS, ScriptedProvider.name, ScriptedProvider)
+        ScriptedProvider.shelf.clear()
+        async with Resources.open(engine_settings(postgres_url, directory), SilentBell(), process="tests") as opened:
             await asyncio.to_thread(opened.assets.prepare)
-            async with opened.database.begin() as connection:
-                account_id = await add_account(connection)
-            yield Workshop(opened, account_id)
+            async with opened.database.begin() as conn:
+                account_id = await add_account(conn)
+            yield EngineDriver(opened, account_id)

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from app.ids import new_id
-from app.jobs.records import Choice, Job, Ordered, Submission
+from app.jobs.records import Job, Submission
 from app.jobs.states import ChargeCertainty, State, SubmissionState
 from app.providers.errors import Fault
+from app.providers.job_spec import JobSpec
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SERVING: Mapping[str, Sequence[str]] = {"main": ("first", "second"), "other": ("first", "third"), "alone": ("third",)}
@@ -20,7 +21,10 @@ PRICES: Mapping[str, Decimal | None] = {
     "unpriced": None,
 }
 FREE, PERHAPS, SURELY = ChargeCertainty.NONE, ChargeCertainty.POSSIBLE, ChargeCertainty.CERTAIN
-ORDERED = Ordered("a film", 1, 128, 96)
+
+
+def spec(model: str) -> JobSpec:
+    return JobSpec(model, "a video", 1, 128, 96, estimated_cost=PRICES[model])
 
 
 def serving(model: str) -> Sequence[str]:
@@ -33,10 +37,8 @@ def job(*fallbacks: str, max_cost: str | None = None, on_refusal: bool = False, 
         account_id=UUID(int=2),
         state=State.QUEUED,
         version=1,
-        model=model,
-        ordered=ORDERED,
-        adjustments=(),
-        fallbacks=tuple(Choice(name, ORDERED, PRICES[name], ()) for name in fallbacks),
+        spec=spec(model),
+        fallbacks=tuple(map(spec, fallbacks)),
         fallback_on_refusal=on_refusal,
         max_cost=None if max_cost is None else Decimal(max_cost),
         priority=0,
@@ -45,7 +47,6 @@ def job(*fallbacks: str, max_cost: str | None = None, on_refusal: bool = False, 
         webhook_url=None,
         notice=None,
         progress=0,
-        estimated_cost=PRICES[model],
         cost=None,
         charge_certainty=FREE,
         error=None,
@@ -83,7 +84,7 @@ def purchase(
         order_hash=b"",
         send_deadline=NOW,
         remote_id=None,
-        hint=None,
+        callback_remote_id=None,
         results=(),
         charge_certainty=charged,
         late=False,
@@ -116,7 +117,7 @@ def unreached(way: str) -> Submission:
 def failed(
     way: str, fault: Fault = Fault.PROVIDER, charged: ChargeCertainty = FREE, *, retryable: bool = True, **money: str
 ) -> Submission:
-    """Accepted, and then no film."""
+    """Accepted, and then no video."""
     return purchase(way, SubmissionState.DONE, fault, retryable=retryable, charged=charged, **money)
 
 

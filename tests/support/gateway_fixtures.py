@@ -29,7 +29,7 @@ def plain_logs() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 async def sandbox_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A sandbox that renders real, small films in a moment."""
+    """A sandbox that renders real, small videos in a moment."""
     settings = SandboxSettings(data_dir=tmp_path_factory.mktemp("sandbox"), render_seconds=0.1)
     async with serving(settings) as url:
         yield url

@@ -20,7 +20,7 @@ from app.settings import Settings
 from tests.support.exact_runway import Say
 
 #: What a test waits for comes within a moment, or never.
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 HOP_BY_HOP = {"connection", "content-length", "keep-alive", "transfer-encoding"}
 
 

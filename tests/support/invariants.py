@@ -8,7 +8,7 @@ from itertools import pairwise
 from uuid import UUID
 
 from app.jobs.states import ALLOWED, FINAL, LANES, LIVE_SUBMISSIONS, ChargeCertainty, State, SubmissionState
-from tests.support.engine_fixture import Workshop
+from tests.support.engine_fixture import EngineDriver
 from tests.support.scripted_provider import NOTHING, PRICE, Books, Phase, Record
 
 #: The states in which a job has a live submission.
@@ -18,7 +18,7 @@ WORST = (ChargeCertainty.POSSIBLE, ChargeCertainty.CERTAIN, ChargeCertainty.NONE
 
 
 @dataclass(frozen=True)
-class Purchase:
+class AdmittedSubmission:
     """A row of our ledger, and the provider's record behind it, if there is one."""
 
     id: UUID
@@ -45,31 +45,31 @@ class Audited:
     certainty: ChargeCertainty
     limit: Decimal | None
     lane: str | None
-    purchases: tuple[Purchase, ...]
+    purchases: tuple[AdmittedSubmission, ...]
     events: tuple[tuple[str, int], ...]
     watched: int
-    films: int
+    videos: int
 
 
-async def audited(workshop: Workshop) -> list[Audited]:
+async def audited(engine: EngineDriver) -> list[Audited]:
     """Every job, in the order of its creation."""
-    records = {record.ref: record for books in workshop.books.values() for record in books.records.values()}
-    ledger: defaultdict[UUID, list[Purchase]] = defaultdict(list)
-    for job_id, id_, state, *rest, certainty in await workshop.rows(
+    records = {record.ref: record for books in engine.books.values() for record in books.records.values()}
+    ledger: defaultdict[UUID, list[AdmittedSubmission]] = defaultdict(list)
+    for job_id, id_, state, *rest, certainty in await engine.rows(
         "SELECT job_id, id, state, connection, remote_id, cost, fetches, charge_certainty "
         "FROM submissions ORDER BY number"
     ):
         facts = (id_, SubmissionState(state), *rest, ChargeCertainty(certainty), records.get(id_))
-        ledger[job_id].append(Purchase(*facts))
+        ledger[job_id].append(AdmittedSubmission(*facts))
     events: defaultdict[UUID, list[tuple[str, int]]] = defaultdict(list)
-    for job_id, event_type, version in await workshop.rows("SELECT subject_id, type, version FROM events ORDER BY seq"):
+    for job_id, event_type, version in await engine.rows("SELECT subject_id, type, version FROM events ORDER BY seq"):
         events[job_id].append((event_type, version))
-    rows = await workshop.rows(
+    rows = await engine.rows(
         """
         SELECT id, state, cost, charge_certainty, max_cost,
             (SELECT lane FROM schedule WHERE schedule.job_id = jobs.id),
             (SELECT count(*) FROM watches WHERE watches.job_id = jobs.id),
-            (SELECT count(*) FROM assets WHERE assets.job_id = jobs.id AND kind = 'film')
+            (SELECT count(*) FROM assets WHERE assets.job_id = jobs.id AND kind = 'video')
         FROM jobs ORDER BY id
         """
     )
@@ -84,9 +84,9 @@ async def audited(workshop: Workshop) -> list[Audited]:
             tuple(ledger[id_]),
             tuple(events[id_]),
             watched,
-            films,
+            videos,
         )
-        for id_, state, cost, certainty, limit, lane, watched, films in rows
+        for id_, state, cost, certainty, limit, lane, watched, videos in rows
     ]
 
 
@@ -96,7 +96,7 @@ def check(job: Audited, books: Mapping[str, Books]) -> None:
     assert len(live) == (job.state in BOUGHT), "one live submission while it is bought or rendered, and none otherwise"
     lane = LANES.get(job.state)
     assert job.lane == (lane and lane.value), "a live job is on the schedule, in the lane of its state"
-    assert (job.films > 0) or job.state is not State.SUCCEEDED, "succeeded means stored"
+    assert (job.videos > 0) or job.state is not State.SUCCEEDED, "succeeded means stored"
 
     known = [purchase.cost for purchase in job.purchases if purchase.cost is not None]
     unsure = any(one.cost is None and one.certainty is not ChargeCertainty.NONE for one in job.purchases)
@@ -140,5 +140,5 @@ def check_end(job: Audited, books: Mapping[str, Books], fetch_tries: int) -> Non
         assert one.cost in {None, owed}, "our cost is the provider's"
         if record.phase is Phase.FINISHED:
             billed = ChargeCertainty.CERTAIN if owed else ChargeCertainty.NONE
-            assert (one.cost, one.certainty) == (owed, billed), "a film that was made is on the bill"
-            assert job.films or one.fetches >= fetch_tries, "a film that was paid for is kept, where it can be had"
+            assert (one.cost, one.certainty) == (owed, billed), "a video that was made is on the bill"
+            assert job.videos or one.fetches >= fetch_tries, "a video that was paid for is kept, where it can be had"

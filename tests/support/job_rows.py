@@ -2,17 +2,18 @@
 
 from uuid import UUID
 
-from app.events.repository import Fact
+from app.events.repository import NewEvent
 from app.ids import new_id
-from app.jobs.records import Choice, Draft, Ordered
+from app.jobs.records import AcceptedRequest
+from app.providers.job_spec import JobSpec
 
 
-def a_draft(job_id: UUID, account_id: UUID, model: str) -> tuple[Draft, Fact]:
+def a_draft(job_id: UUID, account_id: UUID, model: str) -> tuple[AcceptedRequest, NewEvent]:
     """The plainest order there is, with its first event."""
-    draft = Draft(
+    accepted = AcceptedRequest(
         id=job_id,
         account_id=account_id,
-        chosen=Choice(model, Ordered("a film", 1, 128, 96), None, []),
+        spec=JobSpec(model, "a video", 1, 128, 96),
         fallbacks=(),
         fallback_on_refusal=False,
         max_cost=None,
@@ -22,4 +23,4 @@ def a_draft(job_id: UUID, account_id: UUID, model: str) -> tuple[Draft, Fact]:
         notice=None,
         deadline_seconds=60,
     )
-    return draft, Fact(new_id(), account_id, job_id, "job.queued", 1, {})
+    return accepted, NewEvent(new_id(), account_id, job_id, "job.queued", 1, {})

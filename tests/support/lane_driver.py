@@ -9,18 +9,17 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app import failpoints
-from app.claims import Overtaken
+from app.claims import ClaimLost
 from app.events.repository import Event
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 from app.ids import Prefix, decode
 from app.infra.queue import Lane
 from app.resources import Resources
-from app.worker.lanes import at_once
 
 #: Far more than any lane of a test holds.
 PLENTY = 100
 #: What a test waits for comes within a moment, or never.
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120
 #: So many rounds through the lanes end whatever ends at all.
 ROUNDS = 50
 
@@ -47,7 +46,7 @@ def inner(public_id: str, prefix: Prefix = Prefix.JOB) -> UUID:
 PATIENT = text("SET LOCAL lock_timeout = 0")
 
 
-class Hands:
+class LaneDriver:
     """Works the lanes of opened resources. What is overtaken is overtaken, any other error is the test's."""
 
     def __init__(self, resources: Resources) -> None:
@@ -55,21 +54,19 @@ class Hands:
         steps = resources.steps
         self._steps: dict[Lane, Any] = {
             Lane.SUBMIT: steps.submitter,
-            Lane.CONFIRM: steps.resolver,
+            Lane.RESOLVE: steps.resolver,
             Lane.POLL: steps.poller,
             Lane.STORE: steps.storer,
-            Lane.WATCH: steps.watcher,
+            Lane.RECONCILE: steps.reconciler,
         }
 
     async def claim(self, lane: Lane, limit: int = PLENTY) -> list[Step]:
         """Take what is due in a lane; each step is to be called."""
-        claim = self._steps[lane].claim
-        claimed = claim(limit) if lane is Lane.SUBMIT else at_once(claim)(limit)
-        return [self._step(lane, item) async for item in claimed]
+        return [self._step(lane, item) async for item in self._steps[lane].claim(limit)]
 
     def _step(self, lane: Lane, item: Any) -> Step:
         async def step() -> None:
-            with suppress(Overtaken):
+            with suppress(ClaimLost):
                 await self._steps[lane].advance(item)
 
         return step
@@ -92,13 +89,13 @@ class Hands:
         raise AssertionError("the lanes are never done")
 
     async def execute(self, statement: str, **values: Any) -> None:
-        async with self.resources.database.begin() as connection:
-            await connection.execute(PATIENT)
-            await connection.execute(text(statement), values)
+        async with self.resources.database.begin() as conn:
+            await conn.execute(PATIENT)
+            await conn.execute(text(statement), values)
 
     async def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        async with self.resources.database.read() as connection:
-            return [tuple(row) for row in await connection.execute(text(statement), values)]
+        async with self.resources.database.read() as conn:
+            return [tuple(row) for row in await conn.execute(text(statement), values)]
 
     async def value(self, statement: str, **values: Any) -> Any:
         ((value,),) = await self.rows(statement, **values)
@@ -106,10 +103,10 @@ class Hands:
 
     async def pass_time(self, seconds: float) -> None:
         """Everything that the database knows a time of becomes so much older."""
-        async with self.resources.database.begin() as connection:
-            await connection.execute(PATIENT)
+        async with self.resources.database.begin() as conn:
+            await conn.execute(PATIENT)
             for statement in _AGING:
-                await connection.execute(text(statement.format(f"make_interval(secs => {seconds})")))
+                await conn.execute(text(statement.format(f"make_interval(secs => {seconds})")))
 
     async def event(self, job_id: UUID, event_type: str, saying: str = "") -> Event:
         """The job's first event of that type with those words in it, as soon as there is one."""
@@ -126,7 +123,7 @@ class Hands:
 class Pause:
     """Stops the first step that passes a checkpoint, and lets it go on, or ends it, when the test says so."""
 
-    def __init__(self, place: Checkpoint) -> None:
+    def __init__(self, place: Failpoint) -> None:
         self._place = place
         self._there: asyncio.Future[asyncio.Task[Any]] = asyncio.get_running_loop().create_future()
         self._go_on = asyncio.Event()
@@ -139,7 +136,7 @@ class Pause:
         self._go_on.set()
         failpoints.visit(None)
 
-    async def _visit(self, place: Checkpoint) -> None:
+    async def _visit(self, place: Failpoint) -> None:
         if place is self._place and not self._there.done():
             step = asyncio.current_task()
             assert step is not None
@@ -151,7 +148,7 @@ class Pause:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.shield(self._there)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._go_on.set()
 
     async def kill(self) -> None:

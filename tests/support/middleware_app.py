@@ -47,10 +47,10 @@ class Gateway:
         return Response(body, headers={"x-name": name})
 
     async def _asset(self) -> Response:
-        return Response(b"film", headers={"Cache-Control": "private, max-age=60", "Referrer-Policy": "origin"})
+        return Response(b"video", headers={"Cache-Control": "private, max-age=60", "Referrer-Policy": "origin"})
 
     async def _log(self) -> None:
-        structlog.get_logger().info("film stored", context=structlog.contextvars.get_contextvars())
+        structlog.get_logger().info("video stored", context=structlog.contextvars.get_contextvars())
 
     async def _bug(self) -> None:
         raise ValueError("hunter2")

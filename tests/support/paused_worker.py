@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from app import failpoints
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ class Stand:
     """A step that stands somewhere. ``place`` None: before its first line, with its claim in its hand."""
 
     name: str
-    place: Checkpoint | None
+    place: Failpoint | None
     there: asyncio.Event = field(default_factory=asyncio.Event)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[Any] | None" = None
@@ -33,7 +33,7 @@ class Stand:
 _STEP: ContextVar[Stand | None] = ContextVar("step", default=None)
 
 
-async def _visit(place: Checkpoint) -> None:
+async def _visit(place: Failpoint) -> None:
     step = _STEP.get()
     if step is not None and step.place is place and not step.there.is_set():
         await step.stay()
@@ -53,7 +53,7 @@ class Floor:
         finally:
             failpoints.visit(None)
 
-    async def start(self, name: str, place: Checkpoint | None, work: Callable[[], Awaitable[object]]) -> None:
+    async def start(self, name: str, place: Failpoint | None, work: Callable[[], Awaitable[object]]) -> None:
         """Let a step run to its place, or to its end. What it raises comes through."""
         step = Stand(name, place)
 
@@ -72,7 +72,7 @@ class Floor:
         else:
             self.standing.append(step)
 
-    async def go_on(self, step: Stand) -> None:
+    async def resume(self, step: Stand) -> None:
         """Let it run to its end."""
         self.standing.remove(step)
         step.leave.set()

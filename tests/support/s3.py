@@ -31,7 +31,7 @@ class S3:
 
     def new_bucket(self) -> str:
         """The name of an empty bucket."""
-        name = f"films-{next(self._numbers)}"
+        name = f"videos-{next(self._numbers)}"
         client = boto3.client(
             "s3",
             endpoint_url=self.endpoint,

@@ -1,4 +1,4 @@
-"""Small real films for tests, made once each, and what passes for one."""
+"""Small real videos for tests, made once each, and what passes for one."""
 
 import tempfile
 from fractions import Fraction
@@ -25,7 +25,7 @@ FORMATS = {"mkv": "matroska"}
 
 
 @cache
-def film(
+def video(
     *,
     seconds: float = 2,
     width: int = 160,
@@ -37,7 +37,7 @@ def film(
     index_first: bool = True,
     title: str = "",
 ) -> bytes:
-    """A film whose picture brightens from left to right and moves. ``index_first``: the moov is before the data."""
+    """A video whose picture brightens from left to right and moves. ``index_first``: the moov is before the data."""
     video_codec, audio_codec = CODECS[container]
     options = {"movflags": "faststart"} if index_first and container in {"mp4", "mov"} else {}
     with (

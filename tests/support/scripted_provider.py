@@ -34,10 +34,10 @@ from app.providers.base import (
     Ledger,
     Lookup,
     Missing,
-    Order,
     Pending,
     PollOutcome,
     Provider,
+    ProviderRequest,
     Rejected,
     Search,
     SubmitOutcome,
@@ -48,7 +48,7 @@ from app.providers.base import (
 )
 from app.providers.errors import Billed, Failure, Fault
 from app.providers.transport import Call, Clients, Download, Reply, Transport, json_body
-from tests.support.sample_videos import film
+from tests.support.sample_videos import video
 
 PRICE = Decimal("0.10")
 NOTHING = Decimal(0)
@@ -69,7 +69,7 @@ FATES = (ACCEPTED, LOST, DROPPED, BUSY_NOW, REFUSED_FOR_GOOD, UNREACHABLE)
 
 
 class Phase(StrEnum):
-    """Where a render is. The last three end it without a film."""
+    """Where a render is. The last three end it without a video."""
 
     RENDERING = "rendering"
     FINISHED = "finished"
@@ -100,7 +100,7 @@ class Books:
     traits: Traits
     clock: float = 0
     answers: bool = True
-    film_is_there: bool = True
+    video_is_there: bool = True
     cancel_answer: CancelOutcome = CancelOutcome.CONFIRMED
     fates: deque[str] = field(default_factory=deque)
     records: dict[str, Record] = field(default_factory=dict)
@@ -108,7 +108,7 @@ class Books:
 
     def forget(self) -> None:
         """Begin anew."""
-        self.clock, self.answers, self.film_is_there = 0, True, True
+        self.clock, self.answers, self.video_is_there = 0, True, True
         self.cancel_answer = CancelOutcome.CONFIRMED
         for kept in (self.fates, self.records, self.written_at):
             kept.clear()
@@ -179,7 +179,7 @@ KINDS: Mapping[str, Traits] = {
 }
 
 
-class Bookkeeper(Provider):
+class ScriptedProvider(Provider):
     """The adapter: every request is answered out of the books of its profile."""
 
     name: ClassVar[str] = "books"
@@ -197,7 +197,7 @@ class Bookkeeper(Provider):
 
     # What is asked ----------------------------------------------------------------------------------------------------
 
-    def order_call(self, order: Order, ref: UUID, callback_url: str | None = None) -> Call:
+    def order_call(self, order: ProviderRequest, ref: UUID, callback_url: str | None = None) -> Call:
         self._books.written_at[ref] = self._books.clock
         return Call("POST", "/", body=json_body({"prompt": order.prompt, "callback_url": callback_url}))
 
@@ -244,7 +244,7 @@ class Bookkeeper(Provider):
     @asynccontextmanager
     async def open_result(self, result: str, *, fresh: bool = False) -> AsyncIterator[Download]:
         del fresh
-        there = self._books.film_is_there and not self._books.records[result].forgotten
+        there = self._books.video_is_there and not self._books.records[result].forgotten
         yield Copy(200 if there else 404, {}, None)  # type: ignore[arg-type]  # there is no response behind it
 
     def read_callback(self, headers: Mapping[str, str], body: bytes) -> Callback | None:
@@ -268,23 +268,23 @@ class Bookkeeper(Provider):
 
 
 class Copy(Download):
-    """A film out of memory."""
+    """A video out of memory."""
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        yield film(seconds=1, width=128, height=96)
+        yield video(seconds=1, width=128, height=96)
 
 
 def as_connections() -> dict[str, Any]:
     """Settings: a connection of each kind, that serves a model of its own."""
-    connection = {"provider": Bookkeeper.name, "max_concurrent": 100}
+    connection = {"provider": ScriptedProvider.name, "max_concurrent": 100}
     return {kind: {**connection, "profile": kind, "models": [f"books/{kind}"]} for kind in KINDS}
 
 
 def as_models() -> dict[str, Any]:
     """Settings: those models."""
     model = {
-        "provider": Bookkeeper.name,
-        "upstream": "film",
+        "provider": ScriptedProvider.name,
+        "upstream": "video",
         "seconds": [1],
         "default_seconds": 1,
         "sizes": ["128x96"],

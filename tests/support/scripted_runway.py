@@ -13,7 +13,7 @@ from aiohttp import web
 
 from app.settings import ConnectionSettings, ModelSettings, Settings
 from tests.support.exact_runway import Say
-from tests.support.sample_videos import film
+from tests.support.sample_videos import video
 
 MAIN, OTHER, UNPRICED = "studio/main", "studio/other", "studio/unpriced"
 FACTS = {
@@ -152,8 +152,8 @@ class Studio:
         if says is FORGOTTEN:
             return web.json_response({"error": "No such task."}, status=404)
         render.ended = says["status"] != "RUNNING"
-        film_url = f"{self.url}/films/{render.order['ratio'].replace(':', 'x')}/{render.order['duration']}"
-        output = {"output": [film_url]} if says is SUCCEEDED else {}
+        video_url = f"{self.url}/videos/{render.order['ratio'].replace(':', 'x')}/{render.order['duration']}"
+        output = {"output": [video_url]} if says is SUCCEEDED else {}
         return web.json_response({"id": render.remote_id, **output, **says})
 
     async def cancel(self, request: web.Request) -> web.Response:
@@ -164,7 +164,7 @@ class Studio:
     async def show(self, request: web.Request) -> web.Response:
         width, height = map(int, request.match_info["size"].split("x"))
         seconds = int(request.match_info["seconds"])
-        return web.Response(body=film(seconds=seconds, width=width, height=height), content_type="video/mp4")
+        return web.Response(body=video(seconds=seconds, width=width, height=height), content_type="video/mp4")
 
 
 @asynccontextmanager
@@ -175,7 +175,7 @@ async def running_studio() -> AsyncIterator[Studio]:
     app.router.add_post("/v1/text_to_video", studio.create)
     app.router.add_get("/v1/tasks/{id}", studio.status)
     app.router.add_delete("/v1/tasks/{id}", studio.cancel)
-    app.router.add_get("/films/{size}/{seconds}", studio.show)
+    app.router.add_get("/videos/{size}/{seconds}", studio.show)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

@@ -8,7 +8,7 @@ from app.settings import Settings
 SECRET = "dev-" + "s" * 48
 MODEL = {
     "provider": "openai_compatible",
-    "upstream": "sandbox-film",
+    "upstream": "sandbox-video",
     "seconds": list(range(1, 13)),
     "default_seconds": 1,
     "sizes": ["128x96", "96x128", "1280x720"],
@@ -25,7 +25,7 @@ def gateway_settings(
     upstream = {"api_key": "sandbox-key", "poll_interval": 0.05, "max_concurrent": 20, "visibility_delay": 0.1}
     sections: dict[str, dict[str, Any]] = {
         "database": {"url": postgres_url},
-        "redis": {"url": redis_url, "poll_delay": 0.01},
+        "redis": {"url": redis_url, "poll_delay": 0.03},
         "api": {"port": 0, "shutdown_grace": 1},
         "worker": {"port": 0, "sweep_interval": 0.2, "lease": 5, "shutdown_grace": 5},
         "jobs": {"submit_timeout": 3},
@@ -36,15 +36,15 @@ def gateway_settings(
                 "provider": "openai_compatible",
                 "profile": "openai",
                 "base_url": f"{sandbox_url}/openai/v1",
-                "models": ["sandbox/film", "sandbox/short"],
+                "models": ["sandbox/video", "sandbox/short"],
                 "lookup_proves_absence": True,  # the sandbox lists everything, and at once
                 **upstream,
             },
             "sandbox-runway": {"provider": "runway", "base_url": f"{sandbox_url}/runway", **upstream},
             "sandbox-kling": {"provider": "kling", "base_url": f"{sandbox_url}/kling", **upstream},
         },
-        "models": {"sandbox/film": MODEL, "sandbox/short": {**MODEL, "seconds": [4, 6, 8], "default_seconds": 4}},
-        "aliases": {"default": "sandbox/film"},
+        "models": {"sandbox/video": MODEL, "sandbox/short": {**MODEL, "seconds": [4, 6, 8], "default_seconds": 4}},
+        "aliases": {"default": "sandbox/video"},
     }
     for name, values in groups.items():
         sections[name] = {**sections.get(name, {}), **values}

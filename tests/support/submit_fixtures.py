@@ -12,9 +12,10 @@ from sqlalchemy import text
 
 from app.accounts.service import KeyService
 from app.ids import Prefix, decode
-from app.jobs.api.requests import NewJob
-from app.jobs.engine.admission import Purchase
-from app.jobs.engine.submit_results import Outcomes
+from app.jobs.api.requests import JobRequest
+from app.jobs.engine.admission import Admission, AdmittedSubmission
+from app.jobs.engine.context import EngineContext
+from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.engine.submitter import Submitter
 from app.jobs.records import Claim
 from app.providers.base import Rejected
@@ -27,6 +28,12 @@ from tests.support.scripted_runway import MAIN, OTHER, Studio, served_by_studios
 REFUSED = Rejected(Failure(Fault.PROMPT, retryable=False, billed=Billed.NO))
 
 
+def submitter_of(engine: EngineContext) -> Submitter:
+    """A submitter with an admission of its own, as every worker has."""
+    results = SubmitResults(engine)
+    return Submitter(engine, Admission(engine, results), results, limit=100)
+
+
 @dataclass
 class Desk:
     """A gateway, as a rule without workers. ``account`` is the one whose key the gateway's client has."""
@@ -36,7 +43,7 @@ class Desk:
 
     def submitter(self) -> Submitter:
         """One as every worker has."""
-        return Submitter(self.gateway.resources.bench)
+        return submitter_of(self.gateway.resources.engine)
 
     async def stranger(self, name: str = "strangers") -> UUID:
         """Another account."""
@@ -44,33 +51,33 @@ class Desk:
 
     async def order(self, count: int = 1, *, account: UUID | None = None, **fields: Any) -> list[UUID]:
         """So many jobs, oldest first."""
-        new = NewJob.model_validate({"prompt": PROMPT, "model": "studio/main", **fields})
+        new = JobRequest.model_validate({"prompt": PROMPT, "model": "studio/main", **fields})
         jobs = [await self.gateway.resources.jobs.create(account or self.account, new, None) for _ in range(count)]
         return [inner(created.job.id) for created in jobs]
 
-    async def let_in(self, limit: int = 100, *, submitter: Submitter | None = None) -> list[Purchase]:
+    async def let_in(self, limit: int = 100, *, submitter: Submitter | None = None) -> list[AdmittedSubmission]:
         """One round of admission."""
         items = (submitter or self.submitter()).claim(limit)
         return [item async for item in items if not isinstance(item, Claim)]
 
-    async def buy(self, purchases: Sequence[Purchase]) -> None:
+    async def buy(self, purchases: Sequence[AdmittedSubmission]) -> None:
         """Send them, one after the other, and write down what came of it."""
         submitter = self.submitter()
         for purchase in purchases:
             await submitter.advance(purchase)
 
-    async def free(self, purchase: Purchase) -> None:
+    async def free(self, purchase: AdmittedSubmission) -> None:
         """Give a slot back: the provider said no, and the job has ended."""
-        await Outcomes(self.gateway.resources.bench).rejected(purchase.job_id, purchase.submission_id, REFUSED)
+        await SubmitResults(self.gateway.resources.engine).rejected(purchase.job_id, purchase.submission_id, REFUSED)
 
     async def execute(self, statement: str, **fields: Any) -> None:
-        async with self.gateway.resources.database.begin() as connection:
-            await connection.execute(PATIENT)
-            await connection.execute(text(statement), fields)
+        async with self.gateway.resources.database.begin() as conn:
+            await conn.execute(PATIENT)
+            await conn.execute(text(statement), fields)
 
     async def value(self, statement: str, **fields: Any) -> Any:
-        async with self.gateway.resources.database.read() as connection:
-            return await connection.scalar(text(statement), fields)
+        async with self.gateway.resources.database.read() as conn:
+            return await conn.scalar(text(statement), fields)
 
     async def until(self, query: str, **fields: Any) -> Any:
         """What a query finds, as soon as it finds something."""
@@ -125,7 +132,7 @@ def inner(public_id: str, prefix: Prefix = Prefix.JOB) -> UUID:
     return found
 
 
-def ways(purchases: Sequence[Purchase]) -> list[tuple[UUID, str]]:
+def ways(purchases: Sequence[AdmittedSubmission]) -> list[tuple[UUID, str]]:
     """Who was let in, and where."""
     return [(purchase.job_id, purchase.connection) for purchase in purchases]
 

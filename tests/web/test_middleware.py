@@ -49,7 +49,7 @@ async def test_the_request_id_is_in_every_log_line_of_the_request_and_only_there
     structlog.contextvars.bind_contextvars(left_over="from the request before")
     with capture_logs() as logs:
         await client.get("/v1/logs", headers={"x-request-id": "req-1"})
-    [line] = [line for line in logs if line["event"] == "film stored"]
+    [line] = [line for line in logs if line["event"] == "video stored"]
     assert line["context"] == {"request_id": "req-1"}
 
 
@@ -81,7 +81,7 @@ async def test_a_request_is_logged_by_its_route_and_never_by_its_path(client: ht
     line = access_line(logs)
     assert line.pop("duration_ms") >= 0
     assert line == {
-        "event": "request answered",
+        "event": "request completed",
         "log_level": "info",
         "method": "GET",
         "route": "/v1/things/{name}",

@@ -6,12 +6,12 @@ import pytest
 
 from app.infra.db import Database
 from app.infra.egress import GuardedClient
-from app.infra.encryption import Sealer
+from app.infra.encryption import Encryptor
 from app.settings import WebhookSettings
 from app.webhooks.delivery import Deliverer
 from app.webhooks.service import WebhookService
 from tests.support.receiver import Receiver, loopback_settings, running_receiver
-from tests.webhooks.owed_events import SECRET_KEY
+from tests.webhooks.owed_events import LANE, SECRET_KEY
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def settings() -> WebhookSettings:
 
 @pytest.fixture
 def webhooks(database: Database, settings: WebhookSettings) -> WebhookService:
-    return WebhookService(database, Sealer(SECRET_KEY), settings)
+    return WebhookService(database, Encryptor(SECRET_KEY), settings)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def client(settings: WebhookSettings) -> AsyncIterator[GuardedClient]:
 def deliverer(
     database: Database, client: GuardedClient, webhooks: WebhookService, settings: WebhookSettings
 ) -> Deliverer:
-    return Deliverer(database, client, webhooks, settings)
+    return Deliverer(database, client, webhooks, settings, limit=LANE)
 
 
 @pytest.fixture

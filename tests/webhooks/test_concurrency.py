@@ -4,12 +4,12 @@ from contextlib import ExitStack
 
 import pytest
 
-from app.webhooks.concurrency import FIRST_SHARE, HOST_SHARE, MEMORY, QUICK_SECONDS, Slots
+from app.webhooks.concurrency import FIRST_SHARE, HOST_SHARE, MEMORY, QUICK_SECONDS, HostConcurrency
 
 LIMIT = 8 * HOST_SHARE
 
 
-def free(slots: Slots, host: str, limit: int = LIMIT) -> int:
+def free(slots: HostConcurrency, host: str, limit: int = LIMIT) -> int:
     """What a claim may take of this host."""
     if host in slots.full(limit):
         return 0
@@ -18,25 +18,25 @@ def free(slots: Slots, host: str, limit: int = LIMIT) -> int:
 
 
 def test_a_host_earns_its_share_by_an_answer_and_loses_it_by_silence() -> None:
-    slots = Slots()
+    slots = HostConcurrency()
     assert free(slots, "new") == FIRST_SHARE
-    slots.answered("new", 0.1)
+    slots.responded("new", 0.1)
     assert free(slots, "new") == HOST_SHARE
-    slots.unanswered("new")
+    slots.silent("new")
     assert free(slots, "new") == FIRST_SHARE
-    slots.answered("new", 0.1)
+    slots.responded("new", 0.1)
     assert free(slots, "new") == HOST_SHARE
 
 
 def test_an_answer_that_takes_long_is_as_good_as_none() -> None:
-    slots = Slots()
-    slots.answered("slow", QUICK_SECONDS + 1)
+    slots = HostConcurrency()
+    slots.responded("slow", QUICK_SECONDS + 1)
     assert free(slots, "slow") == FIRST_SHARE
 
 
 def test_what_is_under_way_counts_until_it_ends() -> None:
-    slots = Slots()
-    slots.answered("busy", 0.1)
+    slots = HostConcurrency()
+    slots.responded("busy", 0.1)
     with ExitStack() as stack:
         for taken in range(1, HOST_SHARE + 1):
             stack.enter_context(slots.taken("busy"))
@@ -49,16 +49,16 @@ def test_what_is_under_way_counts_until_it_ends() -> None:
 
 @pytest.mark.parametrize(("limit", "most"), [(1, 1), (3, 1), (8, 2), (64, 16), (1000, HOST_SHARE)])
 def test_no_host_gets_more_than_a_quarter_of_a_small_lane(limit: int, most: int) -> None:
-    slots = Slots()
-    slots.answered("host", 0.1)
+    slots = HostConcurrency()
+    slots.responded("host", 0.1)
     assert free(slots, "host", limit) == most
 
 
 def test_silent_hosts_share_a_quarter_of_the_lane() -> None:
-    slots = Slots()
+    slots = HostConcurrency()
     hosts = [f"silent {number}" for number in range(LIMIT)]
     for host in hosts:
-        slots.unanswered(host)
+        slots.silent(host)
     assert slots.shares(LIMIT).silent == LIMIT // 4
     with ExitStack() as stack:
         for host in hosts[: LIMIT // 4]:
@@ -71,10 +71,10 @@ def test_silent_hosts_share_a_quarter_of_the_lane() -> None:
 
 
 def test_only_the_hosts_heard_of_last_are_remembered() -> None:
-    slots = Slots()
+    slots = HostConcurrency()
     for number in range(MEMORY + 1):
-        slots.answered(f"quick {number}", 0.1)
-        slots.unanswered(f"silent {number}")
+        slots.responded(f"quick {number}", 0.1)
+        slots.silent(f"silent {number}")
     assert len(slots.shares(LIMIT).hosts) == 2 * MEMORY
     assert free(slots, "quick 0") == FIRST_SHARE
     assert free(slots, f"quick {MEMORY}") == HOST_SHARE

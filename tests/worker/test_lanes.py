@@ -1,10 +1,11 @@
 """A lane: never more at once than allowed, never asleep when something is due, never dead of one bad step."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
-from app.claims import Overtaken
-from app.worker.lanes import LaneRunner, Work, at_once
+from app.claims import ClaimLost
+from app.infra.queue import Lane
+from app.worker.lanes import LaneRunner
 
 LONG = 3600.0
 
@@ -21,15 +22,22 @@ class Board:
         self.news = asyncio.Condition()
         self.claims_to_break = 0
         self.due_in: float | None = None
-        self.runner = LaneRunner(Work("board", at_once(self.claim), self.advance, self.next_due, limit), LONG)
+        self.lane = Lane.POLL
+        self.limit = limit
+        self.runner: LaneRunner[int] = LaneRunner(self, LONG)
 
-    async def claim(self, limit: int) -> Sequence[int]:
+    async def claim(self, limit: int) -> AsyncIterator[int]:
         if self.claims_to_break:
             self.claims_to_break -= 1
             self.runner.ring()
             raise OSError("the database is away")
         taken, self.waiting = self.waiting[:limit], self.waiting[limit:]
-        return taken
+        for item in taken:
+            yield item
+
+    def weight(self, item: int) -> int:
+        del item
+        return 1
 
     async def next_due(self) -> float | None:
         return self.due_in
@@ -45,7 +53,7 @@ class Board:
             if item < 0:
                 raise ValueError("a step with a bug")
             if item == 0:
-                raise Overtaken
+                raise ClaimLost
         finally:
             self.under_way -= 1
 
@@ -71,22 +79,20 @@ async def test_no_more_steps_than_the_limit_run_at_once() -> None:
 
 
 async def test_what_is_claimed_is_started_before_the_next_is_claimed() -> None:
-    board = Board(1, 2)
     second = asyncio.Event()
 
-    async def claim(limit: int) -> AsyncIterator[int]:
-        yield 1
-        await second.wait()  # a connection that is held by somebody else
-        yield limit
+    class Slow(Board):
+        async def claim(self, limit: int) -> AsyncIterator[int]:
+            yield 1
+            await second.wait()  # a connection whose row another transaction holds
+            yield limit
 
-    runner = LaneRunner(Work("board", claim, board.advance, board.next_due, 2), LONG)
-    task = asyncio.create_task(runner.run())
+    board = Slow()
+    task = asyncio.create_task(board.runner.run())
     await board.has_begun(1)
     second.set()
     await board.has_begun(2)
-    board.gate.set()
-    runner.stop()
-    await asyncio.gather(task, runner.drain())
+    await board.stop(task)
 
 
 async def test_a_ring_wakes_a_sleeping_lane() -> None:

@@ -1,4 +1,4 @@
-"""HTTP for callbacks: from providers, not from customers, so there is no key. The token in the URL is the proof."""
+"""HTTP routes of callbacks. Providers send them, so there is no API key: the token in the URL authenticates."""
 
 from typing import Annotated
 
@@ -20,8 +20,8 @@ async def callbacks(request: Request) -> CallbackService:
     operation_id="receive_callback",
     summary="A provider reports on a submission",
     description=(
-        "For providers only. A callback changes nothing by itself: the provider is asked again at once, and that "
-        "answer counts."
+        "For providers only. A callback changes nothing by itself: the provider is polled at once, and only its reply "
+        "counts."
     ),
     responses=problems.responses("not_found", "invalid_request", "body_too_large", "unavailable"),
 )

@@ -1,4 +1,4 @@
-"""What callers send to order a film."""
+"""The request body of ``POST /v1/jobs``."""
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -51,86 +51,88 @@ MetadataKey = Annotated[Text, StringConstraints(min_length=1, max_length=40)]
 MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
 
 
-class NewJob(BaseModel):
-    """An order for one film."""
+class JobRequest(BaseModel):
+    """A request for one video."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={
             "examples": [
                 {
-                    "model": "sandbox/film",
+                    "model": "sandbox/video",
                     "prompt": "a purple elephant dancing on a blue beach ball",
                     "seconds": 4,
                     "size": "1280x720",
-                    "webhook_url": "https://example.com/films/done",
+                    "webhook_url": "https://example.com/videos/done",
                     "metadata": {"order": "1234"},
                 }
             ]
         },
     )
 
-    prompt: Text = Field(min_length=1, max_length=32_000, description="What the film shows.")
+    prompt: Text = Field(min_length=1, max_length=32_000, description="What the video shows.")
     model: Text = Field(
-        min_length=1, max_length=200, description="A model of `GET /v1/models`, or an alias of this gateway."
+        min_length=1, max_length=200, description="A model of `GET /v1/models` or an alias of this gateway."
     )
     seconds: int | None = Field(
-        default=None, ge=1, le=MAX_SECONDS, description="Length of the film; the model's default otherwise."
+        default=None, ge=1, le=MAX_SECONDS, description="Length of the video; default: the model's."
     )
-    size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` in pixels; the model's default otherwise.")
+    size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` in pixels; default: the model's.")
     aspect_ratio: str | None = Field(
         default=None,
         pattern=r"^[0-9]{1,2}:[0-9]{1,2}$",
-        description="Instead of `size`: such as `16:9`.",
+        description="Alternative to `size`, such as `16:9`.",
     )
     resolution: str | None = Field(
         default=None,
         pattern=r"^([0-9]{3,4}p|[248]k)$",
-        description="With `aspect_ratio`: the shorter side, such as `720p`.",
+        description="The shorter side, such as `720p`; only with `aspect_ratio`.",
     )
     seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
-    negative_prompt: Text | None = Field(default=None, max_length=4000, description="What the film must not show.")
-    audio: bool | None = Field(default=None, description="Whether the film has sound, where the model lets one choose.")
+    negative_prompt: Text | None = Field(default=None, max_length=4000, description="What the video must not show.")
+    audio: bool | None = Field(
+        default=None, description="Whether the video has sound, for models where this is optional."
+    )
     provider_options: Annotated[dict[str, Any], AfterValidator(_shallow)] = Field(
-        default_factory=dict, description="Vendor-only settings, passed through as they are; each model lists its own."
+        default_factory=dict, description="Provider-specific options, passed through unchanged; models list theirs."
     )
     mode: Literal["strict", "adjust"] = Field(
         default="strict",
-        description="`strict` refuses what the model cannot do; `adjust` takes the nearest and lists `adjustments`.",
+        description="`strict` rejects unsupported values; `adjust` uses the nearest ones and lists `adjustments`.",
     )
     max_cost: Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=6)] | None = Field(
         default=None,
         description=(
-            "In USD, of all purchases for this job together. The job is refused when its price is higher, or not known."
+            "Limit in USD for all submissions of this job together. A job whose price is higher or unknown is rejected."
         ),
     )
     fallbacks: list[Fallback] = Field(
         default_factory=list,
         max_length=MAX_FALLBACKS,
         description=(
-            "Other models, best first, for when a provider says no for good or cannot be reached: the job goes on "
-            "under the same id. Each must be able to make this film; `provider_options` are not for them. A film that "
-            "was charged for is followed by another purchase only within `max_cost`."
+            "Other models in order of preference, tried under the same job id when a provider rejects the job "
+            "permanently or cannot be reached. Each must support this request; `provider_options` do not apply to "
+            "them. After a charge, another submission is made only within `max_cost`."
         ),
     )
     fallback_on_refusal: bool = Field(
         default=False,
-        description="Whether the fallbacks are tried after a safety refusal too, and not only after a failure.",
+        description="Whether to try the fallbacks after a safety refusal, too, and not only after a failure.",
     )
     priority: Priority = Field(
-        default="normal", description="Among the waiting jobs of your account; other accounts are not affected."
+        default="normal", description="Order among the waiting jobs of your account; other accounts are not affected."
     )
     deadline_seconds: int | None = Field(
         default=None,
         ge=10,
         le=MAX_DEADLINE,
-        description="How long the job may take from now on; the gateway's default otherwise.",
+        description="Maximum time from creation to the end of the job; default: the gateway's.",
     )
     webhook_url: Text | None = Field(
-        default=None, max_length=2048, description="Where the signed event goes when the job has ended."
+        default=None, max_length=2048, description="URL that receives a signed event when the job ends."
     )
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)] = Field(
-        default_factory=dict, description="Yours: up to 16 pairs, returned with the job and in its webhook."
+        default_factory=dict, description="Up to 16 pairs of your own data, returned with the job and in its webhook."
     )
 
     @field_validator("prompt", "negative_prompt")

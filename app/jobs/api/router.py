@@ -1,4 +1,4 @@
-"""HTTP for jobs: parse, one service call, answer."""
+"""HTTP routes of jobs: parse the request, call the service, return the response."""
 
 import re
 from collections.abc import AsyncIterator
@@ -14,7 +14,8 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 from app.accounts.auth import Caller, require
 from app.errors import FieldError, InvalidRequest
 from app.events.service import EventService
-from app.jobs.api.requests import NewJob, Text
+from app.events.types import EventType
+from app.jobs.api.requests import JobRequest, Text
 from app.jobs.api.schemas import JobView, SubmissionView
 from app.jobs.api.service import Filters, JobService
 from app.jobs.payloads import JobEvent, JobEventData
@@ -49,7 +50,7 @@ Time = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_i
 
 
 def jobs(request: Request) -> JobService:
-    # Not a dependency: each costs a request as much as reading its body does.
+    # Not a dependency: resolving one costs as much time as reading the request body.
     service: JobService = request.app.state.jobs
     return service
 
@@ -71,25 +72,25 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=MAX_KEY_LENGTH,
-        description="Any text of yours, new for each job. The same key and body, sent again, give the same job.",
+        description="Any text, unique for each job. Repeating a request with the same key returns the same job.",
     ),
     AfterValidator(_printable),
 ]
 Prefer = Annotated[
-    str | None, Header(description="`wait=30` holds the answer for up to 30 seconds, until the job has ended.")
+    str | None, Header(description="`wait=30` delays the response for up to 30 seconds, until the job has ended.")
 ]
 
 
 def preferred_wait(prefer: str | None, longest: float) -> float:
-    """Seconds to hold the answer: RFC 7240, as far as it goes, and never longer than the settings allow."""
+    """Seconds to delay the response: `wait` of RFC 7240, limited by the settings."""
     found = WAIT.search(prefer or "")
     return min(float(found[1]), longest) if found else 0.0
 
 
-async def wanted(
+async def filters_of(
     request: Request,
     status: Status | None = None,
-    model: Annotated[Text | None, Query(max_length=200, description="A model or an alias.")] = None,
+    model: Annotated[Text | None, Query(max_length=200, description="A model or an alias, as in the request.")] = None,
     created_after: Annotated[Time | None, Query(description="RFC 3339; inclusive.")] = None,
     created_before: Annotated[Time | None, Query(description="RFC 3339; exclusive.")] = None,
 ) -> Filters:
@@ -99,7 +100,7 @@ async def wanted(
         if found and "\x00" not in found[1] + value:
             metadata[found[1]] = value
         elif name not in LIST_PARAMETERS:
-            message = f"is not a filter; there are {', '.join(LIST_PARAMETERS)} and metadata[name]"
+            message = f"is not a filter; the filters are {', '.join(LIST_PARAMETERS)} and metadata[name]"
             raise InvalidRequest(f"`{name[:80]}` {message}.", [FieldError(f"query.{name[:80]}", "unknown", message)])
     return Filters(
         status=status, model=model, metadata=metadata, created_after=created_after, created_before=created_before
@@ -108,12 +109,12 @@ async def wanted(
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """Whose job to follow, and from where."""
+    """The job to follow, and the last event already received."""
 
     account_id: UUID
     job_id: UUID
     after: int
-    ended: bool  # nothing will follow what the log holds already
+    ended: bool  # the log is complete
 
 
 Reader = Annotated[Caller, Depends(require("jobs:read"))]
@@ -126,15 +127,15 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
     "",
     operation_id="create_job",
     status_code=202,
-    summary="Order a film",
+    summary="Create a job",
     responses={
         202: {
-            "description": "Committed: the job will end, whatever happens to us.",
+            "description": "The job is committed and survives a restart of the gateway.",
             "headers": {
-                "Location": {"schema": {"type": "string"}, "description": "The job."},
+                "Location": {"schema": {"type": "string"}, "description": "URL path of the job."},
                 "Idempotency-Replayed": {
                     "schema": {"type": "string", "enum": ["true"]},
-                    "description": "Present when an earlier request with the same key made this job.",
+                    "description": "Present if an earlier request with the same key created this job.",
                 },
             },
         },
@@ -152,12 +153,12 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 )
 async def create_job(
     request: Request,
-    new: NewJob,
+    body: JobRequest,
     caller: Writer,
     response: Response,
     key: IdempotencyKey = None,
 ) -> JobView:
-    created = await jobs(request).create(caller.account_id, new, key)
+    created = await jobs(request).create(caller.account_id, body, key)
     response.headers["Location"] = f"/v1/jobs/{created.job.id}"
     if created.replayed:
         response.headers["Idempotency-Replayed"] = "true"
@@ -168,13 +169,13 @@ async def create_job(
     "",
     operation_id="list_jobs",
     summary="List jobs, newest first",
-    description="Filter by metadata with `metadata[name]=value`, several of which must all match.",
+    description="Filter by metadata with `metadata[name]=value`; a job must match all filters.",
     responses=problems.responses("unauthenticated", "forbidden", "invalid_request", "unavailable"),
 )
 async def list_jobs(
     request: Request,
     caller: Reader,
-    filters: Annotated[Filters, Depends(wanted)],
+    filters: Annotated[Filters, Depends(filters_of)],
     page: Annotated[Paging, Depends(paging)],
 ) -> Page[JobView]:
     return await jobs(request).page(caller.account_id, filters, page)
@@ -183,7 +184,7 @@ async def list_jobs(
 @router.get(
     "/{job_id}",
     operation_id="get_job",
-    summary="Get a job, or wait for its end",
+    summary="Get a job, optionally waiting for its end",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
 )
 async def get_job(request: Request, job_id: str, caller: Reader, prefer: Prefer = None) -> JobView:
@@ -194,8 +195,8 @@ async def get_job(request: Request, job_id: str, caller: Reader, prefer: Prefer 
 @router.post(
     "/{job_id}/cancel",
     operation_id="cancel_job",
-    summary="Ask for a job to be stopped",
-    description="`cancel.outcome` of the answer tells which of the three it came to; it may change later.",
+    summary="Request the cancellation of a job",
+    description="`cancel.outcome` of the response is the result so far; it may change later.",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "conflict", "unavailable"),
 )
 async def cancel_job(request: Request, job_id: str, caller: Writer) -> JobView:
@@ -205,7 +206,7 @@ async def cancel_job(request: Request, job_id: str, caller: Writer) -> JobView:
 @router.get(
     "/{job_id}/submissions",
     operation_id="list_job_submissions",
-    summary="The ledger of a job: what was tried, what was bought, what it cost",
+    summary="List the submissions of a job with their results and costs",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
 )
 async def list_job_submissions(request: Request, job_id: str, caller: Reader) -> list[SubmissionView]:
@@ -215,7 +216,7 @@ async def list_job_submissions(request: Request, job_id: str, caller: Reader) ->
 @router.get(
     "/{job_id}/deliveries",
     operation_id="list_job_deliveries",
-    summary="The webhooks of a job, with every attempt",
+    summary="List the webhooks of a job with all attempts",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
 )
 async def list_job_deliveries(request: Request, job_id: str, caller: Reader) -> list[Delivery]:
@@ -227,10 +228,10 @@ async def followed(
     job_id: str,
     caller: Reader,
     last_event_id: Annotated[
-        int, Header(ge=0, le=2**63 - 1, description="The `id` of the last event seen: the stream goes on behind it.")
+        int, Header(ge=0, le=2**63 - 1, description="The `id` of the last event received; the stream resumes after it.")
     ] = 0,
 ) -> Followed:
-    """Checks before the stream begins, so that errors are still problems."""
+    """Validate before the stream starts, so that errors can still be returned as problems."""
     found, ended = await jobs(request).identify(caller.account_id, job_id)
     return Followed(caller.account_id, found, last_event_id, ended)
 
@@ -240,8 +241,8 @@ async def followed(
     operation_id="stream_job_events",
     summary="Follow a job (server-sent events)",
     description=(
-        "Every event of the job, from the first or behind `Last-Event-ID`, as they happen; `data` is the body that a "
-        "webhook would have. The stream ends after the job's last event."
+        "All events of the job in order, from the first or after `Last-Event-ID`, and then new ones as they happen. "
+        "`data` has the form of a webhook body. The stream ends after the job's last event."
     ),
     response_class=EventSourceResponse,
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "invalid_request", "unavailable"),
@@ -250,7 +251,8 @@ async def stream_job_events(
     request: Request, follow: Annotated[Followed, Depends(followed)]
 ) -> AsyncIterator[ServerSentEvent]:
     async for event in events(request).follow(follow.account_id, follow.job_id, follow.after, ended=follow.ended):
-        body = JobEvent(type=event.type, timestamp=event.created_at, data=JobEventData.model_validate(event.data))
-        yield ServerSentEvent(event=event.type, id=str(event.seq), data=body)
-        if event.type in FINAL_EVENTS:
+        event_type = EventType(event.type)
+        body = JobEvent(type=event_type, timestamp=event.created_at, data=JobEventData.model_validate(event.data))
+        yield ServerSentEvent(event=event_type.value, id=str(event.seq), data=body)
+        if event_type in FINAL_EVENTS:
             return

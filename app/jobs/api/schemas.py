@@ -1,4 +1,4 @@
-"""What callers see. Nothing here knows the tables."""
+"""Response bodies of the jobs API. Independent of the tables."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,19 +11,20 @@ from app.assets.schemas import Asset
 from app.ids import Prefix, encode
 from app.jobs.api.requests import PRIORITIES, Priority, Size
 from app.jobs.payloads import Adjustment, Cancel, Cost, JobError, cancel_of, cost_of, money
-from app.jobs.records import NO_OUTLOOK, Choice, Job, Outlook, Submission
+from app.jobs.records import NO_ESTIMATE, Estimate, Job, Submission
 from app.jobs.states import PUBLIC, ChargeCertainty, Phase, Status, SubmissionState
+from app.providers.job_spec import JobSpec
 
 
 class JobAssets(BaseModel):
-    """The stored files of a job that succeeded, or whose film came out after it had failed."""
+    """The stored files of a job that succeeded, or whose video arrived after it had failed."""
 
-    film: Asset
+    video: Asset
     poster: Asset | None = None
 
 
 class FallbackView(BaseModel):
-    """Another model that may make the film, with the order as it was fitted to that model."""
+    """Another model that may produce the video, with the parameters adapted to it."""
 
     model_config = ConfigDict(title="Fallback")
 
@@ -34,40 +35,42 @@ class FallbackView(BaseModel):
     adjustments: list[Adjustment]
 
     @classmethod
-    def of(cls, choice: Choice) -> Self:
+    def of(cls, spec: JobSpec) -> Self:
         return cls(
-            model=choice.model,
-            seconds=choice.ordered.seconds,
-            size=choice.ordered.size,
-            estimated_cost=money(choice.estimated_cost),
-            adjustments=[Adjustment(**item) for item in choice.adjustments],
+            model=spec.model,
+            seconds=spec.seconds,
+            size=spec.size,
+            estimated_cost=money(spec.estimated_cost),
+            adjustments=[Adjustment(**item) for item in spec.adjustments],
         )
 
 
 class Waiting(BaseModel):
-    """Where a queued job stands."""
+    """The position of a queued job."""
 
-    position: int = Field(ge=1, description="1 is next. Accounts take turns, so it may grow when others order films.")
-    estimated_start_at: datetime | None = Field(description="Learned from past renders; null while nobody can say.")
+    position: int = Field(
+        ge=1, description="1 is next. May grow with jobs of other accounts, since accounts take turns."
+    )
+    estimated_start_at: datetime | None = Field(description="Estimated from past renders; null while unknown.")
 
 
 class JobView(BaseModel):
-    """A job as callers see it."""
+    """A job."""
 
     model_config = ConfigDict(title="Job")
 
     id: str = Field(examples=["job_01h455vb4pex5vsknk084sn02q"])
     status: Status
-    phase: Phase | None = Field(description="What is going on inside the status; null when the job has ended.")
-    progress: int = Field(ge=0, le=100, description="Of the render, as far as the provider tells.")
-    notice: str | None = Field(description="What a live job is waiting for, in words.")
+    phase: Phase | None = Field(description="The current step within the status; null once the job has ended.")
+    progress: int = Field(ge=0, le=100, description="Progress of the render in percent, as reported by the provider.")
+    notice: str | None = Field(description="Human-readable note on what a live job is waiting for.")
     queue: Waiting | None = Field(
-        description="Of a queued job that some connection serves; null in lists and in the answer to a create."
+        description="Set for a queued job with a configured connection; null in lists and in the response to a create."
     )
-    estimated_finish_at: datetime | None = Field(description="Of a live job, learned from past renders.")
+    estimated_finish_at: datetime | None = Field(description="Set for a live job; estimated from past renders.")
     priority: Priority
     model: str
-    model_used: str | None = Field(description="Whose film it is, or will be: `model`, or one of `fallbacks`.")
+    model_used: str | None = Field(description="The model that produces the video: `model` or one of `fallbacks`.")
     fallbacks: list[FallbackView]
     fallback_on_refusal: bool
     max_cost: str | None
@@ -85,38 +88,38 @@ class JobView(BaseModel):
     assets: JobAssets | None
     webhook_url: str | None
     metadata: dict[str, str]
-    version: int = Field(description="Grows with every change; a webhook carries it too.")
+    version: int = Field(description="Increases with every change; webhooks carry it, too.")
     created_at: datetime
     deadline_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, job: Job, assets: Sequence[Asset], outlook: Outlook = NO_OUTLOOK) -> Self:
+    def of(cls, job: Job, assets: Sequence[Asset], estimate: Estimate = NO_ESTIMATE) -> Self:
         status, phase = PUBLIC[job.state]
-        ordered = job.ordered
+        spec = job.spec
         return cls(
             id=encode(Prefix.JOB, job.id),
             status=status,
             phase=phase,
             progress=job.progress,
             notice=job.notice,
-            queue=_waiting(outlook),
-            estimated_finish_at=outlook.finish_at,
+            queue=_waiting(estimate),
+            estimated_finish_at=estimate.finish_at,
             priority=PRIORITIES[job.priority],
             model=job.model,
             model_used=job.model_used,
-            fallbacks=[FallbackView.of(choice) for choice in job.fallbacks],
+            fallbacks=[FallbackView.of(spec) for spec in job.fallbacks],
             fallback_on_refusal=job.fallback_on_refusal,
             max_cost=money(job.max_cost),
-            prompt=ordered.prompt,
-            seconds=ordered.seconds,
-            size=ordered.size,
-            seed=ordered.seed,
-            negative_prompt=ordered.negative_prompt,
-            audio=ordered.audio,
-            provider_options=dict(ordered.options or {}),
-            adjustments=[Adjustment(**item) for item in job.adjustments],
+            prompt=spec.prompt,
+            seconds=spec.seconds,
+            size=spec.size,
+            seed=spec.seed,
+            negative_prompt=spec.negative_prompt,
+            audio=spec.audio,
+            provider_options=dict(spec.options),
+            adjustments=[Adjustment(**item) for item in spec.adjustments],
             cost=cost_of(job),
             error=JobError(**job.error) if job.error else None,
             cancel=cancel_of(job),
@@ -132,24 +135,24 @@ class JobView(BaseModel):
 
 
 class SubmissionView(BaseModel):
-    """One purchase: where, when, what came of it, what it cost."""
+    """One attempt to have a provider produce the video: connection, state, result and cost."""
 
     model_config = ConfigDict(title="Submission")
 
-    id: str = Field(description="Also our reference at the provider.")
+    id: str = Field(description="Also sent to the provider as the reference, where it accepts one.")
     number: int
     connection: str
     model: str
     upstream_model: str
     state: SubmissionState
-    remote_id: str | None = Field(description="The provider's own record.")
-    estimated_cost: str | None = Field(description="The catalogue's price of this purchase, in USD.")
-    cost_limit: str | None = Field(description="The most the provider said it may charge, in USD.")
-    cost: str | None = Field(description="What it charged, in USD; null when it has not said.")
+    remote_id: str | None = Field(description="The provider's id of the remote job.")
+    estimated_cost: str | None = Field(description="Price of this submission in USD, by the catalogue.")
+    cost_limit: str | None = Field(description="Maximum charge in USD announced by the provider.")
+    cost: str | None = Field(description="Charge in USD reported by the provider; null if it has not reported one.")
     charge_certainty: ChargeCertainty
-    late: bool = Field(description="The truth came after the job had ended: a late film, or a late bill.")
+    late: bool = Field(description="Whether the result arrived after the job had ended: a late video or a late charge.")
     error: JobError | None
-    created_at: datetime = Field(description="When the intent was committed: before a byte left.")
+    created_at: datetime = Field(description="When the intent was committed, before the request was sent.")
     send_deadline: datetime
     accepted_at: datetime | None
     ended_at: datetime | None
@@ -178,13 +181,13 @@ class SubmissionView(BaseModel):
         )
 
 
-def _waiting(outlook: Outlook) -> Waiting | None:
-    if outlook.position is None:
+def _waiting(estimate: Estimate) -> Waiting | None:
+    if estimate.position is None:
         return None
-    return Waiting(position=outlook.position, estimated_start_at=outlook.start_at)
+    return Waiting(position=estimate.position, estimated_start_at=estimate.start_at)
 
 
 def _files(assets: Sequence[Asset]) -> JobAssets | None:
     by_kind = {asset.kind: asset for asset in assets}
-    film = by_kind.get(Kind.FILM)
-    return JobAssets(film=film, poster=by_kind.get(Kind.POSTER)) if film else None
+    video = by_kind.get(Kind.VIDEO)
+    return JobAssets(video=video, poster=by_kind.get(Kind.POSTER)) if video else None

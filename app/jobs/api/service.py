@@ -1,4 +1,4 @@
-"""What callers can do with jobs."""
+"""The API's operations on jobs."""
 
 import asyncio
 import hashlib
@@ -14,22 +14,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.assets.schemas import Asset
 from app.assets.service import AssetService
 from app.batching import Batcher
-from app.claims import Overtaken
+from app.claims import ClaimLost
 from app.errors import Conflict, FieldError, IdempotencyMismatch, InvalidRequest, NotFound
 from app.events.service import EventService, Released
-from app.failpoints import Checkpoint, checkpoint
+from app.events.types import EventType
+from app.failpoints import Failpoint, failpoint
 from app.ids import Prefix, decode
 from app.infra.db import NOW, Database, left_nothing
-from app.infra.queue import Bell, Lane
 from app.jobs.api.acceptance import Acceptance
 from app.jobs.api.forecast import Forecast
-from app.jobs.api.requests import NewJob
+from app.jobs.api.requests import JobRequest
 from app.jobs.api.schemas import JobView
 from app.jobs.db import listing, repository, schedule, submissions
-from app.jobs.db.schedule import Place
-from app.jobs.records import Draft, Job, Submission
+from app.jobs.db.schedule import QueuePosition
+from app.jobs.records import AcceptedRequest, Job, Submission
 from app.jobs.states import State, Status, states_of
-from app.jobs.transitions import Recorder
+from app.jobs.transitions import Changes, Transitions
 from app.providers.base import CancelOutcome
 from app.providers.catalog import Catalog
 from app.web.pagination import Page, Paging
@@ -57,29 +57,29 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A job as it was read for its owner: with its files when it has ended, with its place in line while it waits."""
+class JobSnapshot:
+    """A job as read for its owner: with its files once it has ended, with its queue position while it waits."""
 
     job: Job
     assets: Sequence[Asset] = ()
-    place: Place | None = None
+    position: QueuePosition | None = None
 
 
 NO_JOB = "There is no job with this id."
 CANCEL_TRIES = 3
-#: How many of an account's own jobs before this one are counted.
+#: Limit for counting an account's jobs ahead of this one.
 LONGEST_COUNT = 1000
 LARGEST_BATCH = 100
-#: Batches under way: while these are with the database, the next one is made up.
+#: Batches in progress at once; meanwhile the next one is collected.
 BATCHES = 4
-#: Whoever waits for longer than so many seconds to get into one is told that we are not available.
+#: A request that waits longer for its batch gets a 503.
 PATIENCE_SECONDS = 5.0
 
 
 class JobService:
     """The API's side of jobs. The worker's side is the submitter, resolver, poller and storer.
 
-    Creates and reads that come at the same time share their round trips: decision 011.
+    Concurrent creates and reads share their round trips: docs/decisions/011.
     """
 
     def __init__(
@@ -88,67 +88,60 @@ class JobService:
         *,
         acceptance: Acceptance,
         catalog: Catalog,
-        recorder: Recorder,
+        transitions: Transitions,
         assets: AssetService,
         events: EventService,
         webhooks: WebhookService,
         forecast: Forecast,
-        bell: Bell,
     ) -> None:
         self._database = database
         self._acceptance = acceptance
         self._catalog = catalog
-        self._recorder = recorder
+        self._transitions = transitions
         self._assets = assets
         self._events = events
         self._webhooks = webhooks
         self._forecast = forecast
-        self._bell = bell
         self._creation = Batcher(
             self._create, largest=LARGEST_BATCH, at_once=BATCHES, separable=left_nothing, patience=PATIENCE_SECONDS
         )
         self._reading = Batcher(self._read, largest=LARGEST_BATCH, at_once=BATCHES, patience=PATIENCE_SECONDS)
 
-    async def create(self, account_id: UUID, new: NewJob, key: str | None) -> Created:
-        """Accept an order: when this returns, the job is committed.
+    async def create(self, account_id: UUID, request: JobRequest, key: str | None) -> Created:
+        """Accept a request: when this returns, the job is committed.
 
         Raises:
-            InvalidRequest: the order does not fit the model, or names an unusable URL, deadline or cost.
+            InvalidRequest: the request does not fit the model, or names an unusable URL, deadline or cost.
             IdempotencyMismatch: the key was used with another body.
         """
-        body_hash = None if key is None else _hash(new)
+        body_hash = None if key is None else _hash(request)
         try:
-            draft = self._acceptance.draft(account_id, new, key, body_hash)
+            accepted = self._acceptance.accept(account_id, request, key, body_hash)
         except InvalidRequest:
-            # What was accepted once stays accepted, whatever the catalogue says today.
+            # A request that was accepted once stays accepted, even if the catalogue has changed.
             if key is None or (earlier := await self._earlier(account_id, key, body_hash)) is None:
                 raise
             return Created(earlier, replayed=True)
-        while (job := await self._creation(draft)) is None:
+        while (job := await self._creation(accepted)) is None:
             assert key is not None
-            # None: the key was taken a moment ago, and has just been forgotten because its days are over.
+            # None: the key was taken a moment ago, but has expired and was deleted meanwhile.
             if (earlier := await self._earlier(account_id, key, body_hash)) is not None:
                 return Created(earlier, replayed=True)
         return Created(JobView.of(job, []), replayed=False)
 
-    async def _create(self, drafts: Sequence[Draft]) -> Sequence[Job | None]:
-        """The jobs of drafts that came at the same time, in one commit; None for one whose key was taken."""
-        await checkpoint(Checkpoint.CREATE_ACCEPTED)
-        async with self._database.single() as connection:
-            jobs = await self._recorder.create(connection, drafts)
-        await checkpoint(Checkpoint.CREATE_COMMITTED)
-        if jobs:
-            self._bell.ring(Lane.SUBMIT)
-        return [jobs.get(draft.id) for draft in drafts]
+    async def _create(self, accepted: Sequence[AcceptedRequest]) -> Sequence[Job | None]:
+        """The jobs of requests that arrived at the same time, in one commit; None for one whose key was taken."""
+        jobs = await self._transitions.create(accepted)
+        return [jobs.get(one.id) for one in accepted]
 
     async def _earlier(self, account_id: UUID, key: str, body_hash: bytes | None) -> JobView | None:
-        """The job that a key was used for before; None when it is new.
+        """The job that a key was used for before; None if it is new.
 
         Raises:
             IdempotencyMismatch: it was used with another body.
         """
-        async with self._database.read() as connection:
-            taken = await repository.taken_for(connection, account_id, key)
+        async with self._database.read() as conn:
+            taken = await repository.taken_for(conn, account_id, key)
         if taken is None:
             return None
         earlier_hash, job_id = taken
@@ -157,7 +150,7 @@ class JobService:
             raise IdempotencyMismatch(
                 f"This Idempotency-Key {message}.", [FieldError("header.idempotency-key", "reused", message)]
             )
-        return await self._view(await self._look(account_id, job_id))
+        return await self._view(await self._snapshot(account_id, job_id))
 
     async def get(self, account_id: UUID, job_id: str) -> JobView:
         """One job.
@@ -165,26 +158,26 @@ class JobService:
         Raises:
             NotFound: there is none, or it is not this account's.
         """
-        return await self._view(await self._look(account_id, _identifier(job_id)))
+        return await self._view(await self._snapshot(account_id, _identifier(job_id)))
 
     async def wait(self, account_id: UUID, job_id: str, seconds: float) -> JobView:
-        """One job, as soon as it has ended, or as it is after so many seconds."""
+        """One job, once it has ended or after ``seconds``."""
         identifier = _identifier(job_id)
-        seen = await self._look(account_id, identifier)
-        if not seen.job.final and seconds > 0:
+        snapshot = await self._snapshot(account_id, identifier)
+        if not snapshot.job.final and seconds > 0:
             with suppress(TimeoutError, Released):
                 async with asyncio.timeout(seconds), self._events.watching(identifier):
                     seq = 0
-                    while not seen.job.final:
+                    while not snapshot.job.final:
                         seq = await self._events.changed(identifier, seq)
-                        seen = await self._look(account_id, identifier)
-        return await self._view(seen)
+                        snapshot = await self._snapshot(account_id, identifier)
+        return await self._view(snapshot)
 
     async def page(self, account_id: UUID, filters: Filters, paging: Paging) -> Page[JobView]:
         """An account's jobs, newest first."""
-        async with self._database.read() as connection:
+        async with self._database.read() as conn:
             jobs = await listing.page(
-                connection,
+                conn,
                 account_id,
                 limit=paging.fetch,
                 before=paging.after,
@@ -194,96 +187,95 @@ class JobService:
                 created_after=filters.created_after,
                 created_before=filters.created_before,
             )
-            assets = await self._assets_of(connection, jobs)
+            assets = await self._assets_of(conn, jobs)
         return paging.page(jobs, lambda job: job.id, lambda job: JobView.of(job, assets.get(job.id, ())))
 
     async def cancel(self, account_id: UUID, job_id: str) -> JobView:
-        """Ask for a job to be stopped; the answer's `cancel.outcome` says how far that went.
+        """Request the cancellation of a job; `cancel.outcome` of the response is the result so far.
 
         Raises:
             NotFound: there is no such job.
             Conflict: it has ended already, otherwise than by being canceled.
         """
         identifier = _identifier(job_id)
-        # A worker that moves the job meanwhile makes this miss; the next read sees where it went.
+        # A worker may move the job meanwhile: read it again.
         for _ in range(CANCEL_TRIES):
-            with suppress(Overtaken):
-                async with self._database.begin() as connection:
-                    known = await repository.get(connection, identifier, account_id=account_id)
-                    # Under its lock: a request noted while a worker queues the job again would never be seen.
-                    job = await repository.lock(connection, identifier) if known else None
+            with suppress(ClaimLost):
+                async with self._transitions.begin() as changes:
+                    known = await repository.get(changes.conn, identifier, account_id=account_id)
+                    # Under its lock: a cancel noted while a worker requeues the job would be missed.
+                    job = await repository.lock(changes.conn, identifier) if known else None
                     if job is None:
                         raise NotFound(NO_JOB)
-                    await self._cancel(connection, job)
-                    await checkpoint(Checkpoint.CANCEL_WRITTEN)
-                await checkpoint(Checkpoint.CANCEL_COMMITTED)
-                self._bell.ring(Lane.POLL, Lane.DELIVER)
+                    await self._cancel(changes, job)
+                    await failpoint(Failpoint.CANCEL_WRITTEN)
+                await failpoint(Failpoint.CANCEL_COMMITTED)
                 return await self.get(account_id, job_id)
-        raise Conflict("The job is changing just now; ask again.")
+        raise Conflict("The job is changing at this moment; retry.")
 
-    async def _cancel(self, connection: AsyncConnection, job: Job) -> None:
+    async def _cancel(self, changes: Changes, job: Job) -> None:
         if job.state is State.CANCELED or (job.cancel_requested_at is not None and not job.final):
             return
         if job.final:
             raise Conflict(f"The job has ended already: it {job.state}.")
         if job.state is State.QUEUED:
-            await self._recorder.move(
-                connection, job.id, State.CANCELED, from_=(State.QUEUED,), fence=None, cancel_requested_at=NOW
-            )
+            await changes.move(job.id, State.CANCELED, from_=(State.QUEUED,), fence=None, cancel_requested_at=NOW)
             return
-        rendered = job.state is State.STORING
-        job = await self._recorder.amend(
-            connection,
+        storing = job.state is State.STORING
+        job = await changes.amend(
             job.id,
-            "job.cancel_requested",
+            EventType.CANCEL_REQUESTED,
             cancel_requested_at=NOW,
-            cancel_outcome=CancelOutcome.NOT_CANCELLABLE.value if rendered else None,
+            cancel_outcome=CancelOutcome.NOT_CANCELLABLE.value if storing else None,
         )
-        await schedule.look_now(connection, job)
+        await changes.make_due(job)
 
     async def submissions(self, account_id: UUID, job_id: str) -> list[Submission]:
-        """A job's ledger: every purchase tried or made, oldest first."""
-        seen = await self._look(account_id, _identifier(job_id))
-        async with self._database.read() as connection:
-            return await submissions.of_job(connection, account_id, seen.job.id)
+        """A job's ledger: all its submissions, oldest first."""
+        snapshot = await self._snapshot(account_id, _identifier(job_id))
+        async with self._database.read() as conn:
+            return await submissions.of_job(conn, account_id, snapshot.job.id)
 
     async def deliveries(self, account_id: UUID, job_id: str) -> list[Delivery]:
-        """The webhooks sent for a job, or still owed."""
-        seen = await self._look(account_id, _identifier(job_id))
-        return await self._webhooks.deliveries(account_id, seen.job.id)
+        """The webhooks of a job: sent, or still to be sent."""
+        snapshot = await self._snapshot(account_id, _identifier(job_id))
+        return await self._webhooks.deliveries(account_id, snapshot.job.id)
 
     async def identify(self, account_id: UUID, job_id: str) -> tuple[UUID, bool]:
-        """The inner id of an account's job, and whether it has ended."""
-        seen = await self._look(account_id, _identifier(job_id))
-        return seen.job.id, seen.job.final
+        """The internal id of an account's job, and whether it has ended."""
+        snapshot = await self._snapshot(account_id, _identifier(job_id))
+        return snapshot.job.id, snapshot.job.final
 
-    async def _look(self, account_id: UUID, job_id: UUID) -> Seen:
-        seen = await self._reading((account_id, job_id))
-        if seen is None:
+    async def _snapshot(self, account_id: UUID, job_id: UUID) -> JobSnapshot:
+        snapshot = await self._reading((account_id, job_id))
+        if snapshot is None:
             raise NotFound(NO_JOB)
-        return seen
+        return snapshot
 
-    async def _read(self, asked: Sequence[tuple[UUID, UUID]]) -> Sequence[Seen | None]:
-        """The jobs that callers asked for at the same time, with what belongs into their views."""
-        async with self._database.read() as connection:
-            jobs = await repository.owned(connection, asked)
+    async def _read(self, pairs: Sequence[tuple[UUID, UUID]]) -> Sequence[JobSnapshot | None]:
+        """The snapshots of concurrent reads, each of a pair of account and job."""
+        async with self._database.read() as conn:
+            jobs = await repository.owned(conn, pairs)
             queued = [job.id for job in jobs.values() if job.state is State.QUEUED]
-            places = await schedule.places(connection, queued, LONGEST_COUNT) if queued else {}
-            assets = await self._assets_of(connection, jobs.values())
+            positions = await schedule.positions(conn, queued, LONGEST_COUNT) if queued else {}
+            assets = await self._assets_of(conn, jobs.values())
         return [
-            Seen(job, assets.get(job.id, ()), places.get(job.id)) if (job := jobs.get(pair)) else None for pair in asked
+            JobSnapshot(job, assets.get(job.id, ()), positions.get(job.id)) if (job := jobs.get(pair)) else None
+            for pair in pairs
         ]
 
-    async def _view(self, seen: Seen) -> JobView:
-        return JobView.of(seen.job, seen.assets, await self._forecast.of(seen.job, seen.place))
+    async def _view(self, snapshot: JobSnapshot) -> JobView:
+        return JobView.of(snapshot.job, snapshot.assets, await self._forecast.of(snapshot.job, snapshot.position))
 
-    async def _assets_of(self, connection: AsyncConnection, jobs: Iterable[Job]) -> Mapping[UUID, Sequence[Asset]]:
+    async def _assets_of(self, conn: AsyncConnection, jobs: Iterable[Job]) -> Mapping[UUID, Sequence[Asset]]:
         ended = [job.id for job in jobs if job.final]
-        return await self._assets.of_jobs(connection, ended) if ended else {}
+        return await self._assets.of_jobs(conn, ended) if ended else {}
 
 
-def _hash(new: NewJob) -> bytes:
-    return hashlib.sha256(json.dumps(new.model_dump(mode="json", exclude_unset=True), sort_keys=True).encode()).digest()
+def _hash(request: JobRequest) -> bytes:
+    return hashlib.sha256(
+        json.dumps(request.model_dump(mode="json", exclude_unset=True), sort_keys=True).encode()
+    ).digest()
 
 
 def _identifier(job_id: str) -> UUID:

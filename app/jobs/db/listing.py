@@ -1,4 +1,4 @@
-"""SQL of lists: an account's jobs, by what their owner wants to see."""
+"""SQL of lists: an account's jobs, filtered and paged."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
@@ -14,12 +14,12 @@ from app.jobs.db.tables import jobs
 from app.jobs.records import Job
 from app.jobs.states import FINAL, State
 
-FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)  # less and more than every id
-CLOCKS_APART = 3600.0  # seconds: an id is made by a clock of ours, a date by the database's
+FIRST_ID, LAST_ID = UUID(int=0), UUID(int=2**128 - 1)  # below and above every id
+CLOCK_TOLERANCE = 3600.0  # seconds: the id comes from a process's clock, created_at from the database's
 
 
 async def page(
-    connection: AsyncConnection,
+    conn: AsyncConnection,
     account_id: UUID,
     *,
     limit: int,
@@ -38,21 +38,20 @@ async def page(
     if metadata:
         conditions.append(jobs.c.metadata.contains(dict(metadata)))
     if created_after is not None:
-        first = max(first, earliest(created_after, -CLOCKS_APART))
+        first = max(first, earliest(created_after, -CLOCK_TOLERANCE))
         conditions.append(jobs.c.created_at >= created_after)
     if created_before is not None:
-        last = min(last, earliest(created_before, CLOCKS_APART))
+        last = min(last, earliest(created_before, CLOCK_TOLERANCE))
         conditions.append(jobs.c.created_at < created_before)
-    # A range of pairs, for which only their index is of use: in the order of ids, the few jobs of an account would be
-    # looked for among all there are.
+    # A range of pairs, which only the index on both columns serves: a scan by id would read the jobs of all accounts.
     begin, end = (tuple_(literal(account_id, Uuid), literal(job_id, Uuid)) for job_id in (first, last))
     conditions += [tuple_(jobs.c.account_id, jobs.c.id) >= begin, tuple_(jobs.c.account_id, jobs.c.id) < end]
     statement = select(jobs).where(*conditions).order_by(jobs.c.account_id.desc(), jobs.c.id.desc()).limit(limit)
-    return [job_of(row) for row in (await connection.execute(statement)).mappings()]
+    return [job_of(row) for row in (await conn.execute(statement)).mappings()]
 
 
 def _in_states(states: Collection[State]) -> list[Any]:
-    """With what a partial index holds in its own words, where there is one for them."""
+    """The condition on the state, with the predicate of the partial index that serves it, if there is one."""
     wanted = set(states)
     if not wanted:
         return []

@@ -1,33 +1,42 @@
-"""SQL of the watches: purchases that are looked at after their job has ended. Claimed as the schedule is."""
+"""SQL of the reconciliations: submissions that are polled after their job has ended or continued without them.
+
+The table is called ``watches``.
+"""
 
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import func
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.claims import Overtaken
+from app.claims import ClaimTable, Held
 from app.infra.db import NOW, interval
 from app.jobs.db.tables import watches
 
+_CLAIMS = ClaimTable("watches", "submission_id", returning=("job_id", "until <= clock_timestamp() AS expired"))
+
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """The right to look at a purchase until the lease is over."""
+class Reconciliation:
+    """A claim on a submission to reconcile; ``expired``: its period has ended, and it is not polled again."""
 
     submission_id: UUID
-    job_id: UUID
     fence: int
-    over: bool  # nobody waits for it any longer
+    job_id: UUID
+    expired: bool
+
+    @property
+    def held(self) -> Held:
+        return self.submission_id, self.fence
 
 
-async def add(connection: AsyncConnection, submission_id: UUID, job_id: UUID, *, next_in: float, last: float) -> None:
-    """Watch a purchase on, for ``last`` seconds at most. One that is watched already is looked at sooner."""
+async def add(conn: AsyncConnection, submission_id: UUID, job_id: UUID, *, next_in: float, last: float) -> None:
+    """Reconcile a submission for ``last`` seconds at most. If it already is, its next poll is moved up."""
     statement = insert(watches).values(
         submission_id=submission_id, job_id=job_id, next_at=NOW + interval(next_in), until=NOW + interval(last)
     )
-    await connection.execute(
+    await conn.execute(
         statement.on_conflict_do_update(
             index_elements=[watches.c.submission_id],
             set_={
@@ -39,52 +48,31 @@ async def add(connection: AsyncConnection, submission_id: UUID, job_id: UUID, *,
     )
 
 
-_CLAIM = text(
-    """
-    WITH due AS (
-        SELECT submission_id FROM watches WHERE next_at <= statement_timestamp()
-        ORDER BY next_at LIMIT :limit FOR UPDATE SKIP LOCKED
-    )
-    UPDATE watches SET fence = fence + 1, next_at = clock_timestamp() + make_interval(secs => :lease)
-    FROM due WHERE watches.submission_id = due.submission_id
-    RETURNING watches.submission_id, job_id, fence, until <= clock_timestamp()
-    """
-)
+async def claim(conn: AsyncConnection, limit: int, lease: float) -> list[Reconciliation]:
+    """Take up to ``limit`` due submissions for ``lease`` seconds."""
+    rows = await _CLAIMS.claim(conn, limit, lease)
+    return [Reconciliation(row.submission_id, row.fence, row.job_id, row.expired) for row in rows]
 
 
-async def claim(connection: AsyncConnection, limit: int, lease: float) -> list[Watch]:
-    """Take up to ``limit`` due watches for ``lease`` seconds."""
-    return [Watch(*row) for row in await connection.execute(_CLAIM, {"limit": limit, "lease": lease})]
+async def next_due(conn: AsyncConnection) -> float | None:
+    """Seconds until the next poll; None when there is nothing to reconcile."""
+    return await _CLAIMS.next_due(conn)
 
 
-async def next_due(connection: AsyncConnection) -> float | None:
-    """Seconds until the next look; None when nothing is watched."""
-    value = await connection.scalar(select(func.extract("epoch", func.min(watches.c.next_at) - NOW)))
-    return None if value is None else float(value)
+async def extend(conn: AsyncConnection, one: Reconciliation, lease: float) -> bool:
+    """Extend the lease. False if the claim is no longer held."""
+    return await _CLAIMS.extend(conn, [one.held], lease)
 
 
-async def extend(connection: AsyncConnection, watch: Watch, lease: float) -> bool:
-    """A sign of life; False when somebody else has it now."""
-    mine = (watches.c.submission_id == watch.submission_id) & (watches.c.fence == watch.fence)
-    result = await connection.execute(update(watches).where(mine).values(next_at=NOW + interval(lease)))
-    return result.rowcount == 1
+async def defer(conn: AsyncConnection, one: Reconciliation, delay: float) -> None:
+    """Poll again after ``delay`` seconds, unless the claim was lost."""
+    await _CLAIMS.defer(conn, [one.held], [delay])
 
 
-async def later(connection: AsyncConnection, watch: Watch, delay: float) -> None:
-    """Look again in so many seconds, unless somebody else has it now."""
-    await connection.execute(
-        update(watches)
-        .where(watches.c.submission_id == watch.submission_id, watches.c.fence == watch.fence)
-        .values(next_at=NOW + interval(delay))
-    )
-
-
-async def end(connection: AsyncConnection, watch: Watch) -> None:
-    """The truth is known, or nobody waits for it any longer.
+async def end(conn: AsyncConnection, one: Reconciliation) -> None:
+    """Stop reconciling: the final result is recorded, or the period has ended.
 
     Raises:
-        Overtaken: somebody else has it now.
+        ClaimLost: another worker has it.
     """
-    mine = (watches.c.submission_id == watch.submission_id) & (watches.c.fence == watch.fence)
-    if (await connection.execute(delete(watches).where(mine))).rowcount != 1:
-        raise Overtaken
+    await _CLAIMS.end(conn, one.held)

@@ -1,4 +1,4 @@
-"""How long renders take, learned from those that finished: for estimates, and for nothing that matters."""
+"""Measured durations of renders. For estimates only; nothing is decided by them."""
 
 from collections import defaultdict
 from datetime import datetime
@@ -12,14 +12,14 @@ from app.infra.db import Database
 from app.jobs.db.tables import render_times
 from app.jobs.records import Submission
 
-#: How much of an estimate the newest renders make up.
+#: Weight of the newest renders in the moving average.
 WEIGHT = 0.3
-#: For how long a process goes by what it read.
+#: How long a process caches what it read.
 FRESH_SECONDS = 30
 
 
 class RenderTimes:
-    """Gathers in memory and writes now and then; what a crash takes along is learned again."""
+    """Collects durations in memory and writes them periodically. A crash loses at most one interval."""
 
     def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
@@ -29,13 +29,13 @@ class RenderTimes:
         self._read_at: datetime | None = None
 
     def note(self, submission: Submission) -> None:
-        """A render has finished just now."""
+        """Record that a render has just finished."""
         if submission.accepted_at is not None:
             took = (self._clock() - submission.accepted_at).total_seconds()
             self._seen[submission.model].append(max(0.0, took))
 
     async def write(self) -> None:
-        """Add what was seen to what is known."""
+        """Write the collected durations into the moving averages."""
         seen, self._seen = self._seen, defaultdict(list)
         if not seen:
             return
@@ -43,17 +43,17 @@ class RenderTimes:
             [{"model": model, "seconds": fmean(times)} for model, times in sorted(seen.items())]
         )
         mixed = render_times.c.seconds * (1 - WEIGHT) + statement.excluded.seconds * WEIGHT
-        async with self._database.begin() as connection:
-            await connection.execute(
+        async with self._database.begin() as conn:
+            await conn.execute(
                 statement.on_conflict_do_update(index_elements=[render_times.c.model], set_={"seconds": mixed})
             )
 
     async def typical(self, model: str, default: float) -> float:
-        """Seconds from a provider's acceptance to its finished render; ``default`` where nothing was learned yet."""
+        """Seconds from a provider's acceptance to its finished render; ``default`` without a measurement."""
         now = self._clock()
         if self._read_at is None or (now - self._read_at).total_seconds() > FRESH_SECONDS:
             self._read_at = now
-            async with self._database.read() as connection:
-                rows = await connection.execute(select(render_times.c.model, render_times.c.seconds))
+            async with self._database.read() as conn:
+                rows = await conn.execute(select(render_times.c.model, render_times.c.seconds))
             self._known = dict(rows.all())
         return self._known.get(model, default)

@@ -1,48 +1,49 @@
-"""SQL of jobs and of their schedule. Callers own the transaction; a query for callers carries the account."""
+"""SQL of jobs. Callers own the transaction; a query on behalf of an API caller is restricted to the account."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Unpack
 from uuid import UUID
 
 from sqlalchemy import ARRAY, Uuid, all_, and_, bindparam, case, cast, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.claims import Overtaken
-from app.events.repository import Fact
+from app.claims import ClaimLost
+from app.events.repository import NewEvent
 from app.ids import earliest
 from app.infra.db import NOW
 from app.jobs.db import schedule
 from app.jobs.db.tables import idempotency_keys, jobs, submissions
 from app.jobs.db.tables import schedule as schedule_table
-from app.jobs.failover import Turn
-from app.jobs.records import Choice, Draft, Job, Ordered
+from app.jobs.failover import NextRoute
+from app.jobs.records import AcceptedRequest, Job, JobChange
 from app.jobs.states import ALLOWED, FINAL, ChargeCertainty, State
 from app.providers.base import CancelOutcome
+from app.providers.job_spec import JobSpec
 
 
-async def now(connection: AsyncConnection) -> datetime:
-    """The database's clock: the only one that workers agree on."""
-    value: datetime | None = await connection.scalar(select(NOW))
+async def now(conn: AsyncConnection) -> datetime:
+    """The database's time: the only clock that all workers share."""
+    value: datetime | None = await conn.scalar(select(NOW))
     assert value is not None
     return value
 
 
-async def first_id_since(connection: AsyncConnection, age: timedelta) -> UUID:
-    """Less than every id that was made within that time, by the database's clock."""
-    return earliest(await now(connection) - age)
+async def first_id_since(conn: AsyncConnection, age: timedelta) -> UUID:
+    """Less than every id made within ``age`` before now, by the database's clock."""
+    return earliest(await now(conn) - age)
 
 
 # Jobs ------------------------------------------------------------------------------------------------------------
 
 
-# A batch in one statement, so that a job costs a share of a round trip. Keys are taken in one order everywhere: two
-# batches that hold each other's keys would wait for ever.
+# A batch in one statement, so that a job costs a share of a round trip. Keys are inserted in the same order everywhere:
+# otherwise two batches could deadlock on each other's keys.
 _CREATE = text(
     """
-    WITH draft AS MATERIALIZED (
-        SELECT * FROM jsonb_to_recordset(cast(:drafts AS jsonb)) AS draft (
+    WITH request AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(cast(:requests AS jsonb)) AS request (
             id uuid, account_id uuid, model text, request jsonb, adjustments jsonb, metadata jsonb, fallbacks jsonb,
             fallback_on_refusal boolean, max_cost numeric, priority smallint, webhook_url text, notice text,
             estimated_cost numeric, deadline_seconds float8, diverts boolean, key text, body_hash bytea,
@@ -50,7 +51,7 @@ _CREATE = text(
         )
     ), kept AS (
         INSERT INTO idempotency_keys (account_id, key, body_hash, job_id)
-        SELECT account_id, key, body_hash, id FROM draft WHERE key IS NOT NULL ORDER BY account_id, key
+        SELECT account_id, key, body_hash, id FROM request WHERE key IS NOT NULL ORDER BY account_id, key
         ON CONFLICT DO NOTHING RETURNING job_id
     ), made AS (
         INSERT INTO jobs (id, account_id, state, model, request, adjustments, metadata, fallbacks, fallback_on_refusal,
@@ -58,68 +59,69 @@ _CREATE = text(
         SELECT id, account_id, 'queued', model, request, adjustments, metadata, fallbacks, fallback_on_refusal,
             max_cost, priority, webhook_url, notice, estimated_cost,
             clock_timestamp() + make_interval(secs => deadline_seconds)
-        FROM draft WHERE key IS NULL OR id IN (SELECT job_id FROM kept)
+        FROM request WHERE key IS NULL OR id IN (SELECT job_id FROM kept)
         RETURNING id, created_at, deadline_at
     ), scheduled AS (
         INSERT INTO schedule (job_id, account_id, lane, queue, priority, diverts, next_at)
-        SELECT id, account_id, 'submit', model, priority, diverts, deadline_at FROM made JOIN draft USING (id)
+        SELECT id, account_id, 'submit', model, priority, diverts, deadline_at FROM made JOIN request USING (id)
     ), told AS (
         INSERT INTO events (id, account_id, subject_id, type, version, data)
-        SELECT event_id, account_id, id, event_type, 1, event FROM made JOIN draft USING (id)
+        SELECT event_id, account_id, id, event_type, 1, event FROM made JOIN request USING (id)
     )
     SELECT id, created_at, deadline_at FROM made
     """
 )
 
 
-async def create(connection: AsyncConnection, drafts: Sequence[tuple[Draft, Fact]]) -> dict[UUID, Job]:
+async def create(conn: AsyncConnection, accepted: Sequence[tuple[AcceptedRequest, NewEvent]]) -> dict[UUID, Job]:
     """Insert queued jobs, their schedule rows, their idempotency keys and their first events.
 
-    A draft whose key was taken before, or by another of the drafts, makes no job and is not in the result. A concurrent
-    transaction with the same key is waited for.
+    A request whose key was taken before, or by another one of the batch, creates no job and is not in the result. Waits
+    for a concurrent transaction with the same key.
     """
-    rows = await connection.execute(_CREATE, {"drafts": json.dumps([_columns(*draft) for draft in drafts])})
+    rows = await conn.execute(_CREATE, {"requests": json.dumps([_columns(*one) for one in accepted])})
     times = {job_id: (created_at, deadline_at) for job_id, created_at, deadline_at in rows}
-    return {draft.id: draft.job(*times[draft.id]) for draft, _ in drafts if draft.id in times}
+    return {one.id: one.job(*times[one.id]) for one, _ in accepted if one.id in times}
 
 
-def _columns(draft: Draft, fact: Fact) -> dict[str, Any]:
+def _columns(accepted: AcceptedRequest, event: NewEvent) -> dict[str, Any]:
+    spec = accepted.spec.stored()
     return {
-        "id": str(draft.id),
-        "account_id": str(draft.account_id),
-        "model": draft.chosen.model,
-        "request": draft.chosen.ordered.stored(),
-        "adjustments": draft.chosen.adjustments,
-        "metadata": draft.metadata,
-        "fallbacks": [choice.stored() for choice in draft.fallbacks],
-        "fallback_on_refusal": draft.fallback_on_refusal,
-        "max_cost": None if draft.max_cost is None else str(draft.max_cost),
-        "priority": draft.priority,
-        "webhook_url": draft.webhook_url,
-        "notice": draft.notice,
-        "estimated_cost": None if draft.chosen.estimated_cost is None else str(draft.chosen.estimated_cost),
-        "deadline_seconds": draft.deadline_seconds,
-        "diverts": bool(draft.fallbacks),
-        "key": draft.key,
-        "body_hash": None if draft.body_hash is None else f"\\x{draft.body_hash.hex()}",
-        "event_id": str(fact.id),
-        "event_type": fact.type,
-        "event": fact.data,
+        "id": str(accepted.id),
+        "account_id": str(accepted.account_id),
+        "model": spec["model"],
+        "request": spec["ordered"],
+        "adjustments": spec["adjustments"],
+        "estimated_cost": spec["estimated_cost"],
+        "metadata": accepted.metadata,
+        "fallbacks": [fallback.stored() for fallback in accepted.fallbacks],
+        "fallback_on_refusal": accepted.fallback_on_refusal,
+        "max_cost": None if accepted.max_cost is None else str(accepted.max_cost),
+        "priority": accepted.priority,
+        "webhook_url": accepted.webhook_url,
+        "notice": accepted.notice,
+        "deadline_seconds": accepted.deadline_seconds,
+        "diverts": bool(accepted.fallbacks),
+        "key": accepted.key,
+        "body_hash": None if accepted.body_hash is None else f"\\x{accepted.body_hash.hex()}",
+        "event_id": str(event.id),
+        "event_type": event.type,
+        "event": event.data,
     }
 
 
-async def get(connection: AsyncConnection, job_id: UUID, *, account_id: UUID | None = None) -> Job | None:
-    """One job; for a caller, only one of their account."""
+async def get(conn: AsyncConnection, job_id: UUID, *, account_id: UUID | None = None) -> Job | None:
+    """One job; with ``account_id`` only if it belongs to that account."""
     statement = select(jobs).where(jobs.c.id == job_id)
     if account_id is not None:
         statement = statement.where(jobs.c.account_id == account_id)
-    row = (await connection.execute(statement)).mappings().one_or_none()
+    row = (await conn.execute(statement)).mappings().one_or_none()
     return job_of(row) if row else None
 
 
-async def of_ids(connection: AsyncConnection, job_ids: Collection[UUID]) -> dict[UUID, Job]:
-    """Some jobs, by id, for the worker."""
-    rows = await connection.execute(select(jobs).where(jobs.c.id.in_(list(job_ids))))
+async def of_ids(conn: AsyncConnection, job_ids: Collection[UUID]) -> dict[UUID, Job]:
+    """Several jobs, by id, for the worker."""
+    rows = await conn.execute(select(jobs).where(jobs.c.id.in_(list(job_ids))))
     return {row["id"]: job_of(row) for row in rows.mappings()}
 
 
@@ -131,29 +133,26 @@ _asked = (
 _OWNED = select(jobs).join(_asked, and_(jobs.c.id == _asked.c.id, jobs.c.account_id == _asked.c.account_id))
 
 
-async def owned(connection: AsyncConnection, asked: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Job]:
-    """The jobs that callers asked for, as pairs of account and job: by pair, those that are the account's."""
+async def owned(conn: AsyncConnection, asked: Sequence[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], Job]:
+    """The jobs of pairs of account and job, by pair; those that do not belong to the account are left out."""
     fields = {"account_ids": [account for account, _ in asked], "ids": [job_id for _, job_id in asked]}
-    rows = await connection.execute(_OWNED, fields)
+    rows = await conn.execute(_OWNED, fields)
     return {(row["account_id"], row["id"]): job_of(row) for row in rows.mappings()}
 
 
-async def lock(connection: AsyncConnection, job_id: UUID, *, skip_locked: bool = False) -> Job | None:
-    """One job, which nobody else changes until the transaction ends.
-
-    ``skip_locked``: None too when somebody else is changing it just now.
-    """
+async def lock(conn: AsyncConnection, job_id: UUID, *, skip_locked: bool = False) -> Job | None:
+    """One job, locked until the transaction ends. ``skip_locked``: None if another transaction has it locked."""
     mine = select(jobs).where(jobs.c.id == job_id).with_for_update(skip_locked=skip_locked)
-    row = (await connection.execute(mine)).mappings().one_or_none()
+    row = (await conn.execute(mine)).mappings().one_or_none()
     return job_of(row) if row else None
 
 
-async def lock_waiting(connection: AsyncConnection, upstream: str, job_ids: Sequence[UUID]) -> list[tuple[Job, str]]:
-    """Those of some jobs that may be bought from a connection now, in that order, each with the model of its line.
+async def lock_waiting(conn: AsyncConnection, connection: str, job_ids: Sequence[UUID]) -> list[tuple[Job, str]]:
+    """Lock those of some jobs that may be submitted to a connection now, in order, each with the model of its line.
 
-    Jobs that somebody else is changing just now are left out.
+    Jobs that another transaction has locked are left out.
     """
-    rows = await connection.execute(
+    rows = await conn.execute(
         select(*jobs.c, schedule_table.c.queue)
         .join(schedule_table, schedule_table.c.job_id == jobs.c.id)
         .where(
@@ -161,7 +160,7 @@ async def lock_waiting(connection: AsyncConnection, upstream: str, job_ids: Sequ
             jobs.c.state == State.QUEUED.value,
             jobs.c.cancel_requested_at.is_(None),
             jobs.c.deadline_at > NOW,
-            literal(upstream) != all_(schedule_table.c.avoid),
+            literal(connection) != all_(schedule_table.c.avoid),
         )
         .with_for_update(of=jobs, skip_locked=True)
     )
@@ -177,19 +176,19 @@ def _over_submissions(figure: Any) -> Any:
     return select(figure).where(submissions.c.job_id == jobs.c.id).correlate(jobs).scalar_subquery()
 
 
-_UNSURE = submissions.c.charge_certainty
-#: What a job has cost so far, and how sure that is: the worst of its submissions.
+_CERTAINTY = submissions.c.charge_certainty
+#: The cost of a job so far, and its certainty: the worst of its submissions.
 _CHARGED = {
     "cost": _over_submissions(
         case(
-            (func.bool_or(submissions.c.cost.is_(None) & (_UNSURE != "none")), func.sum(submissions.c.cost)),
+            (func.bool_or(submissions.c.cost.is_(None) & (_CERTAINTY != "none")), func.sum(submissions.c.cost)),
             else_=func.coalesce(func.sum(submissions.c.cost), 0),
         )
     ),
     "charge_certainty": _over_submissions(
         case(
-            (func.bool_or(_UNSURE == "possible"), "possible"),
-            (func.bool_or(_UNSURE == "certain"), "certain"),
+            (func.bool_or(_CERTAINTY == "possible"), "possible"),
+            (func.bool_or(_CERTAINTY == "certain"), "certain"),
             else_="none",
         )
     ),
@@ -197,37 +196,37 @@ _CHARGED = {
 
 
 async def move(
-    connection: AsyncConnection,
+    conn: AsyncConnection,
     job_id: UUID,
     to: State,
     *,
     from_: Collection[State],
     fence: int | None,
     next_in: float = 0,
-    turn: Turn | None = None,
-    **values: Any,
+    route: NextRoute | None = None,
+    **values: Unpack[JobChange],
 ) -> Job:
-    """Change a job's state: the one way to do it.
+    """Change a job's state. No other statement does.
 
-    ``fence`` is the claim's; None marks *evidence* (a remote id that we know of), which no fence may stop. ``next_in``
-    is seconds until the new state's lane looks at the job; a job moved to ``submitting`` gets its lease this way.
-    ``turn`` is where a job that is queued again waits.
+    ``fence`` is the claim's; None marks *evidence* (such as a remote id), which needs no claim. ``next_in`` are the
+    seconds until the job is due in the new state's lane; a job moved to ``submitting`` gets its lease this way.
+    ``route`` is the route that a requeued job waits for.
 
-    The job's cost and charge certainty are summed up anew from its submissions, so change those first.
+    The job's cost and charge certainty are summed again from its submissions, so change those first.
 
     Raises:
-        Overtaken: the job is not in ``from_``, or the claim is over; the caller's transaction must not commit.
+        ClaimLost: the job is not in ``from_``, or the claim is no longer held; the transaction must not commit.
     """
     for source in from_:
-        assert (source, to) in ALLOWED, f"{source} → {to} is no move"
+        assert (source, to) in ALLOWED, f"{source} → {to} is not a transition"
     finished: dict[str, Any] = {"finished_at": NOW} if to in FINAL else {}
     if to in {State.SUCCEEDED, State.FAILED}:
-        # It ended by itself: a cancel that was asked for came too late, or was not possible.
-        asked = jobs.c.cancel_requested_at.is_not(None)
-        finished["cancel_outcome"] = case((asked, CancelOutcome.NOT_CANCELLABLE.value))
+        # It ended by itself: a requested cancel came too late, or was not possible.
+        requested = jobs.c.cancel_requested_at.is_not(None)
+        finished["cancel_outcome"] = case((requested, CancelOutcome.NOT_CANCELLABLE.value))
     if to is State.CANCELED:
         finished["cancel_outcome"] = CancelOutcome.CONFIRMED.value
-    changed = await connection.execute(
+    changed = await conn.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.state.in_([state.value for state in from_]))
         .values(**{"state": to.value, "version": jobs.c.version + 1, "notice": None, **_CHARGED, **finished, **values})
@@ -235,19 +234,19 @@ async def move(
     )
     row = changed.mappings().one_or_none()
     if row is None:
-        raise Overtaken
+        raise ClaimLost
     job = job_of(row)
-    await schedule.put(connection, job, fence=fence, next_in=next_in, turn=turn)
+    await schedule.put(conn, job, fence=fence, next_in=next_in, route=route)
     return job
 
 
-async def amend(connection: AsyncConnection, job_id: UUID, **values: Any) -> Job:
-    """Change a live job's facts, not its state (progress, cancel requested, notice).
+async def amend(conn: AsyncConnection, job_id: UUID, **values: Unpack[JobChange]) -> Job:
+    """Change columns of a live job other than its state, such as its progress.
 
     Raises:
-        Overtaken: the job has ended.
+        ClaimLost: the job has ended.
     """
-    changed = await connection.execute(
+    changed = await conn.execute(
         update(jobs)
         .where(jobs.c.id == job_id, jobs.c.finished_at.is_(None))
         .values(**{"version": jobs.c.version + 1, **values})
@@ -255,24 +254,24 @@ async def amend(connection: AsyncConnection, job_id: UUID, **values: Any) -> Job
     )
     row = changed.mappings().one_or_none()
     if row is None:
-        raise Overtaken
+        raise ClaimLost
     return job_of(row)
 
 
-async def recount(connection: AsyncConnection, job_id: UUID) -> Job:
-    """Sum up a job's cost and charge certainty from its submissions."""
-    changed = await connection.execute(
+async def recount(conn: AsyncConnection, job_id: UUID) -> Job:
+    """Sum a job's cost and charge certainty from its submissions."""
+    changed = await conn.execute(
         update(jobs).where(jobs.c.id == job_id).values(**{"version": jobs.c.version + 1, **_CHARGED}).returning(*jobs.c)
     )
     return job_of(changed.mappings().one())
 
 
-async def notice(connection: AsyncConnection, job_id: UUID, words: str) -> Job | None:
-    """Say what a live job is waiting for; None when it has ended, or says so already."""
-    changed = await connection.execute(
+async def notice(conn: AsyncConnection, job_id: UUID, message: str) -> Job | None:
+    """Set what a live job is waiting for; None if it has ended, or if this is its notice already."""
+    changed = await conn.execute(
         update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.finished_at.is_(None), jobs.c.notice.is_distinct_from(words))
-        .values(notice=words, version=jobs.c.version + 1)
+        .where(jobs.c.id == job_id, jobs.c.finished_at.is_(None), jobs.c.notice.is_distinct_from(message))
+        .values(notice=message, version=jobs.c.version + 1)
         .returning(*jobs.c)
     )
     row = changed.mappings().one_or_none()
@@ -282,9 +281,9 @@ async def notice(connection: AsyncConnection, job_id: UUID, words: str) -> Job |
 # Idempotency -------------------------------------------------------------------------------------------------------
 
 
-async def taken_for(connection: AsyncConnection, account_id: UUID, key: str) -> tuple[bytes, UUID] | None:
-    """What an idempotency key was taken for: the hash of the body, and the job. None when it is free."""
-    found = await connection.execute(
+async def taken_for(conn: AsyncConnection, account_id: UUID, key: str) -> tuple[bytes, UUID] | None:
+    """The body hash and the job of an idempotency key; None if it is free."""
+    found = await conn.execute(
         select(idempotency_keys.c.body_hash, idempotency_keys.c.job_id).where(
             idempotency_keys.c.account_id == account_id, idempotency_keys.c.key == key
         )
@@ -296,9 +295,9 @@ async def taken_for(connection: AsyncConnection, account_id: UUID, key: str) -> 
 # Figures -----------------------------------------------------------------------------------------------------------
 
 
-async def counts(connection: AsyncConnection) -> dict[State, int]:
+async def counts(conn: AsyncConnection) -> dict[State, int]:
     """Live jobs by state."""
-    rows = await connection.execute(
+    rows = await conn.execute(
         select(jobs.c.state, func.count()).where(jobs.c.finished_at.is_(None)).group_by(jobs.c.state)
     )
     return {State(state): number for state, number in rows}
@@ -307,8 +306,9 @@ async def counts(connection: AsyncConnection) -> dict[State, int]:
 def job_of(row: Mapping[Any, Any]) -> Job:
     """The job of a row of ``jobs``."""
     fields = dict(row)
-    fields["ordered"] = Ordered(**fields.pop("request"))
-    fields["fallbacks"] = tuple(Choice.restored(values) for values in fields["fallbacks"])
+    spec = [fields.pop(name) for name in ("model", "request", "estimated_cost", "adjustments")]
+    fields["spec"] = JobSpec.of_columns(*spec)
+    fields["fallbacks"] = tuple(JobSpec.restored(values) for values in fields["fallbacks"])
     fields["state"] = State(fields["state"])
     fields["charge_certainty"] = ChargeCertainty(fields["charge_certainty"])
     return Job(**fields)

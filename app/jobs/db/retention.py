@@ -1,4 +1,4 @@
-"""SQL of retention: which jobs nobody needs any more, and how they and their idempotency keys go. See decision 010."""
+"""SQL of retention: finds and deletes expired jobs and idempotency keys. See docs/decisions/010."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -19,50 +19,49 @@ _KEYS = text(
 )
 
 
-async def forget_keys(connection: AsyncConnection, days: int, limit: int) -> int:
-    """Remove at most so many idempotency keys that are older than so many days, the oldest first; how many went."""
-    return (await connection.execute(_KEYS, {"days": days, "limit": limit})).rowcount
+async def delete_keys(conn: AsyncConnection, days: int, limit: int) -> int:
+    """Delete at most ``limit`` idempotency keys older than ``days``, oldest first. Returns how many were deleted."""
+    return (await conn.execute(_KEYS, {"days": days, "limit": limit})).rowcount
 
 
-async def live_among(connection: AsyncConnection, subject_ids: Collection[UUID]) -> set[UUID]:
-    """Those of some ids that are of live jobs."""
+async def live_among(conn: AsyncConnection, subject_ids: Collection[UUID]) -> set[UUID]:
+    """The ids among ``subject_ids`` that are ids of live jobs."""
     statement = text("SELECT job_id FROM schedule WHERE job_id = ANY(cast(:ids AS uuid[]))")
-    return set(await connection.scalars(statement, {"ids": list(subject_ids)}))
+    return set(await conn.scalars(statement, {"ids": list(subject_ids)}))
 
 
-# A key is made together with its job, so a job that is a day older than every key has none.
+# A key is inserted with its job, so a job that is a day older than every key has none.
 _KEYLESS = "SELECT min(created_at) - interval '1 day' FROM idempotency_keys"
-_OVER = text(
+_EXPIRED = text(
     f"""
     SELECT id, finished_at < statement_timestamp() - make_interval(days => :days)
         AND created_at < coalesce(({_KEYLESS}), 'infinity')
         AND NOT EXISTS (SELECT FROM watches WHERE watches.job_id = jobs.id)
     FROM jobs WHERE id > :behind AND id < :before ORDER BY id LIMIT :limit
-    """  # noqa: S608  # only our own constant is put in
+    """  # noqa: S608  # a constant
 )
 
 
-async def keyless_before(connection: AsyncConnection) -> datetime | None:
-    """No idempotency key leads to a job from before this moment; None when there are no keys at all."""
-    moment: datetime | None = await connection.scalar(text(_KEYLESS))
+async def keyless_before(conn: AsyncConnection) -> datetime | None:
+    """No idempotency key refers to a job created before this time; None if there are no keys."""
+    moment: datetime | None = await conn.scalar(text(_KEYLESS))
     return moment
 
 
-async def over(
-    connection: AsyncConnection, days: int, *, behind: UUID, before: UUID, limit: int
+async def expired(
+    conn: AsyncConnection, days: int, *, behind: UUID, before: UUID, limit: int
 ) -> tuple[UUID | None, list[UUID]]:
-    """Of the next ``limit`` jobs between two ids, those that ended more than so many days ago.
+    """The expired jobs among the next ``limit`` between two ids, and the last id scanned (None at the end).
 
-    Nobody watches them, and no idempotency key leads to them. With them comes the last one looked at; None where there
-    are no more.
+    A job is expired if it ended more than ``days`` ago, is not reconciled, and no idempotency key refers to it.
     """
     fields = {"days": days, "behind": behind, "before": before, "limit": limit}
-    rows = (await connection.execute(_OVER, fields)).all()
-    return rows[-1][0] if len(rows) == limit else None, [job_id for job_id, is_over in rows if is_over]
+    rows = (await conn.execute(_EXPIRED, fields)).all()
+    return rows[-1][0] if len(rows) == limit else None, [job_id for job_id, is_expired in rows if is_expired]
 
 
-async def forget(connection: AsyncConnection, job_ids: Sequence[UUID]) -> int:
-    """Remove jobs that have ended and their ledger; how many there were."""
+async def delete(conn: AsyncConnection, job_ids: Sequence[UUID]) -> int:
+    """Delete ended jobs and their ledger. Returns how many."""
     ids = {"ids": list(job_ids)}
-    await connection.execute(text("DELETE FROM submissions WHERE job_id = ANY(cast(:ids AS uuid[]))"), ids)
-    return (await connection.execute(text("DELETE FROM jobs WHERE id = ANY(cast(:ids AS uuid[]))"), ids)).rowcount
+    await conn.execute(text("DELETE FROM submissions WHERE job_id = ANY(cast(:ids AS uuid[]))"), ids)
+    return (await conn.execute(text("DELETE FROM jobs WHERE id = ANY(cast(:ids AS uuid[]))"), ids)).rowcount

@@ -1,7 +1,7 @@
-"""Jobs, their schedule, the ledger of submissions, what is still watched, and idempotency keys.
+"""Tables of jobs, their schedule, the ledger of submissions, reconciliations, connections and idempotency keys.
 
-The database itself enforces: one live submission per job; a remote id belongs to one submission; known states only;
-and by the triggers of ``triggers.py``: an end is final, and a job is on the schedule exactly while it is live.
+Constraints enforce: one live submission per job; a remote id belongs to one submission; only known states. Triggers
+(``triggers.py``) enforce: an ended job stays ended, and a job has a schedule row exactly while it is live.
 """
 
 from sqlalchemy import (
@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from app.infra.db import ALL_THE_TIME, VACUUMED_IN_TIME, metadata
 
 Money = Numeric(20, 6)
-#: Rows that change a few times: most updates find room beside the row, and then touch no index.
+#: For rows that change a few times: most updates fit into the same page (HOT) and touch no index.
 WITH_ROOM = {"fillfactor": 70, **VACUUMED_IN_TIME}
 
 jobs = Table(
@@ -40,16 +40,18 @@ jobs = Table(
     Column("state", Text, nullable=False),
     Column("version", Integer, nullable=False, server_default="1"),
     Column("model", Text, nullable=False),
-    Column("request", JSONB, nullable=False),  # what was ordered, normalised: see jobs.schemas.Ordered
+    Column("request", JSONB, nullable=False),  # the normalised request: see JobSpec.stored
     Column("adjustments", JSONB, nullable=False, server_default=text("'[]'")),
     Column("metadata", JSONB, nullable=False, server_default=text("'{}'")),
-    Column("fallbacks", JSONB, nullable=False, server_default=text("'[]'")),  # other models: see jobs.records.Choice
+    Column(
+        "fallbacks", JSONB, nullable=False, server_default=text("'[]'")
+    ),  # specs of the other models: see JobSpec.stored
     Column("fallback_on_refusal", Boolean, nullable=False, server_default=text("false")),
     Column("max_cost", Money),
     Column("priority", SmallInteger, nullable=False, server_default="0"),
     Column("model_used", Text),  # of the latest submission
     Column("webhook_url", Text),
-    Column("notice", Text),  # what the job is waiting for, in words for its owner
+    Column("notice", Text),  # what the job is waiting for, for its owner
     Column("estimated_cost", Money),
     Column("progress", SmallInteger, nullable=False, server_default="0"),
     Column("cost", Money),
@@ -69,7 +71,7 @@ jobs = Table(
     CheckConstraint(
         "(finished_at is not null) = (state in ('succeeded', 'failed', 'canceled'))", name="finished_when_final"
     ),
-    # No index on what changes with every move (state, version): the row is changed in place, and no index with it.
+    # No index on columns that change with every transition (state, version): most updates touch no index.
     Index("ix_jobs_account_id_id", "account_id", "id"),
     Index("ix_jobs_live", "id", postgresql_where=text("finished_at is null")),
     Index("ix_jobs_failed", "account_id", "id", postgresql_where=text("error is not null")),
@@ -78,11 +80,11 @@ jobs = Table(
     postgresql_with=WITH_ROOM,
 )
 
-# One narrow row per live job: this is the queue. Claimed in batches, so every byte of it is paid for on each claim.
+# One narrow row per live job; claims read and write it in batches, so keep it small.
 #
-# A queued job stands in the line of a model (``queue``), may be bought from ``ready_at`` on (null: at once), and not
-# from the connections in ``avoid``; ``next_at`` is its deadline. In every other lane ``next_at`` is when somebody
-# should look at the job again, and the end of the lease of whoever does.
+# A queued job waits in the line of a model (``queue``); it may be submitted from ``ready_at`` on (null: at once), but
+# not to the connections in ``avoid``; ``next_at`` is its deadline. In every other lane ``next_at`` is when the job is
+# due or, while it is claimed, when the lease ends.
 schedule = Table(
     "schedule",
     metadata,
@@ -95,7 +97,7 @@ schedule = Table(
     Column("priority", SmallInteger, nullable=False, server_default="0"),
     Column("ready_at", DateTime(timezone=True)),
     Column("avoid", ARRAY(Text), nullable=False, server_default=text("'{}'")),
-    Column("diverts", Boolean, nullable=False, server_default=text("false")),  # may have another way
+    Column("diverts", Boolean, nullable=False, server_default=text("false")),  # may have another route
     CheckConstraint("lane in ('submit', 'confirm', 'poll', 'store')", name="lane"),
     CheckConstraint("(queue is not null) = (lane = 'submit')", name="queued_in_a_line"),
     Index("ix_schedule_lane_next_at", "lane", "next_at"),
@@ -126,25 +128,26 @@ submissions = Table(
     Column("upstream_model", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("body_hash", LargeBinary, nullable=False),
-    Column("order_hash", LargeBinary),  # of what was ordered, without reference and encoding; null in old rows
+    Column("order_hash", LargeBinary),  # of the request without reference and encoding; null in old rows
     Column("send_deadline", DateTime(timezone=True), nullable=False),
     Column("remote_id", Text),
-    Column("hint", Text),  # a remote id that a callback named, until the provider itself is asked
-    Column("results", JSONB(none_as_null=True)),  # set once the provider has finished
-    Column("estimated_cost", Money),  # the catalogue's price of this purchase
+    # A remote id that a callback named; the provider has not confirmed it yet.
+    Column("hint", Text, key="callback_remote_id"),
+    Column("results", JSONB(none_as_null=True)),  # result URLs; set once the provider has finished
+    Column("estimated_cost", Money),  # by the catalogue
     Column("cost_limit", Money),
     Column("cost", Money),
     Column("charge_certainty", Text, nullable=False),
-    Column("late", Boolean, nullable=False, server_default=text("false")),  # it came out after its job had ended
+    Column("late", Boolean, nullable=False, server_default=text("false")),  # the result arrived after the job had ended
     Column("failure", JSONB),
-    Column("detail", Text),  # for operators: the provider's or the network's own words
-    Column("raw", JSONB(none_as_null=True)),  # the provider's last word, as it was
+    Column("detail", Text),  # for operators: the error text of the provider or the network
+    Column("raw", JSONB(none_as_null=True)),  # the provider's last reply, unchanged
     Column("lookups", SmallInteger, nullable=False, server_default="0"),
     Column("missing_since", DateTime(timezone=True)),
-    Column("polls", Integer, nullable=False, server_default="0"),  # looks at a hint that said nothing
+    Column("polls", Integer, nullable=False, server_default="0"),  # inconclusive look-ups
     Column("fetches", SmallInteger, nullable=False, server_default="0"),
     Column("created_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
-    Column("accepted_at", DateTime(timezone=True)),  # when the provider said so, even if it named no usable id
+    Column("accepted_at", DateTime(timezone=True)),  # when the provider reported acceptance, even without a usable id
     Column("ended_at", DateTime(timezone=True)),
     CheckConstraint(
         "state in ('sending', 'unknown', 'accepted', 'done', 'rejected', 'absent', 'abandoned')", name="state"
@@ -160,7 +163,7 @@ submissions = Table(
     postgresql_with=WITH_ROOM,
 )
 
-# Purchases whose job has ended and whose truth may still come: a film after our deadline, a lost reply's record.
+# Submissions to reconcile: their job has ended, and their final result may still become known.
 watches = Table(
     "watches",
     metadata,
@@ -170,22 +173,22 @@ watches = Table(
     Column("fence", BigInteger, nullable=False, server_default="0"),
     Column("until", DateTime(timezone=True), nullable=False),
     Index("ix_watches_next_at", "next_at"),
-    Index("ix_watches_job_id", "job_id"),  # looked at when a job is removed
+    Index("ix_watches_job_id", "job_id"),  # read when a job is deleted
     postgresql_with=ALL_THE_TIME,
 )
 
-# What the workers have learned about a connection. The row's lock is the right to hand out its slots.
+# The health of a connection. The row lock is the right to assign its slots.
 connections = Table(
     "connections",
     metadata,
     Column("name", Text, primary_key=True),
     Column("failures", Integer, nullable=False, server_default="0"),  # in a row
-    Column("closed_until", DateTime(timezone=True)),  # it gets no new jobs before
-    Column("trouble", Text),  # for operators: what went wrong last
+    Column("closed_until", DateTime(timezone=True)),  # accepts no jobs before
+    Column("trouble", Text),  # for operators: the last failure
     Column("changed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
 )
 
-# How long renders take, as learned: for estimates only.
+# Measured durations of renders, for estimates only.
 render_times = Table(
     "render_times",
     metadata,

@@ -1,7 +1,7 @@
-"""What the database refuses, whoever asks: triggers on the tables of jobs.
+"""Triggers that enforce invariants of jobs in the database.
 
-The code keeps these promises too. A mistake in it ends as an error in a log, and not as a lost or a revived job. The
-migration that made them holds the same text.
+The code keeps these invariants, too. With the triggers a bug ends as an error in a log, not as a lost or revived job.
+The migration that creates them has the same text.
 """
 
 from sqlalchemy import DDL, event
@@ -34,7 +34,7 @@ BEGIN
     RETURN NULL;
 END $$
 """
-# One statement each. The deferred ones look when a transaction commits.
+# One statement each. The deferred ones are checked at commit.
 ON_JOBS = (
     END_IS_FINAL,
     """

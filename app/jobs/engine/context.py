@@ -1,4 +1,4 @@
-"""What every step of the worker needs, opened once."""
+"""What all steps of a worker share. Built once per process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -12,14 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.backoff import exponential
-from app.claims import Overtaken
+from app.claims import ClaimLost
 from app.infra.db import Database, is_outage
-from app.infra.queue import Bell, Lane
+from app.infra.queue import Lane
+from app.jobs import billing
 from app.jobs.callback_urls import CallbackUrls
-from app.jobs.db import reconciliations, schedule
-from app.jobs.records import Claim, Submission
-from app.jobs.transitions import Recorder
-from app.providers.base import BillsOn, Order, Provider
+from app.jobs.db import schedule
+from app.jobs.records import Claim, Submission, SubmissionChange
+from app.jobs.transitions import Changes, Transitions
+from app.providers.base import BillsOn, Finished, Provider, ProviderRequest
 from app.providers.registry import Registry, UnknownConnection
 from app.providers.transport import Call
 from app.settings import JobSettings
@@ -33,91 +34,98 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
-    """Shared by all that advance jobs. ``lease`` is seconds a claim lasts."""
+class EngineContext:
+    """Shared by the steps. ``lease`` is the duration of a claim in seconds."""
 
     database: Database
     registry: Registry
-    recorder: Recorder
-    bell: Bell
+    transitions: Transitions
     settings: JobSettings
     lease: float
     callbacks: CallbackUrls
 
     async def claim(self, lane: Lane, limit: int) -> Sequence[Claim]:
         """Take up to ``limit`` due jobs of a lane."""
-        async with self.database.single() as connection:
-            return await schedule.claim(connection, lane, limit, self.lease)
+        async with self.database.single() as conn:
+            return await schedule.claim(conn, lane, limit, self.lease)
+
+    async def next_due(self, lane: Lane) -> float | None:
+        """Seconds until the lane's next job is due; None when it has none."""
+        async with self.database.read() as conn:
+            return await schedule.next_due(conn, lane)
 
     def provider(self, submission: Submission) -> Provider | None:
-        """Where a submission was bought; None when that connection is no longer configured."""
+        """The provider of a submission; None when its connection is no longer configured."""
         try:
             return self.registry.provider(submission.connection)
         except UnknownConnection:
             return None
 
-    def bills_on(self, upstream: str) -> BillsOn:
-        """When a connection charges; the worst is assumed of one that is no longer configured."""
+    def bills_on(self, connection: str) -> BillsOn:
+        """When a connection charges; on acceptance is assumed for one that is no longer configured."""
         try:
-            return self.registry.provider(upstream).traits.bills_on
+            return self.registry.provider(connection).traits.bills_on
         except UnknownConnection:
             return BillsOn.ACCEPTANCE
 
-    def poll_interval(self, upstream: str) -> float:
-        """Seconds between two looks at a remote job."""
+    def poll_interval(self, connection: str) -> float:
+        """Seconds between two polls of a remote job."""
         try:
-            return self.registry.poll_interval(upstream)
+            return self.registry.poll_interval(connection)
         except UnknownConnection:
             return UNKNOWN_POLL_SECONDS
 
-    async def watch(self, connection: AsyncConnection, submission: Submission) -> None:
-        """Go on looking at a purchase whose job no longer waits for it."""
+    async def reconcile(self, changes: Changes, submission: Submission) -> None:
+        """Poll a submission that its job no longer waits for."""
         pause = self.poll_interval(submission.connection)
-        await reconciliations.add(
-            connection, submission.id, submission.job_id, next_in=pause, last=self.settings.watch_for
-        )
+        await changes.reconcile(submission, next_in=pause, last=self.settings.watch_for)
 
-    def paid_call(self, provider: Provider, upstream: str, order: Order, submission_id: UUID) -> Call:
-        """The request that buys a film; the same bytes for the same submission."""
-        callback_url = self.callbacks.of(upstream, submission_id) if provider.traits.callbacks else None
-        return provider.create_call(order, submission_id, callback_url)
+    def finished(self, submission: Submission, result: Finished) -> SubmissionChange:
+        """The columns of the submission of a finished render."""
+        cost, certainty = billing.of_success(submission, self.bills_on(submission.connection), result.cost)
+        return {"results": list(result.results), "cost": cost, "charge_certainty": certainty, "raw": result.raw}
+
+    def paid_call(self, provider: Provider, connection: str, request: ProviderRequest, submission_id: UUID) -> Call:
+        """The paid request of a submission: the same bytes each time it is made."""
+        callback_url = self.callbacks.of(connection, submission_id) if provider.traits.callbacks else None
+        return provider.create_call(request, submission_id, callback_url)
 
     def holding(self, claims: Sequence[Claim]) -> AbstractAsyncContextManager[None]:
-        """Keep claims for as long as the block runs, however long that is; end the block when all of them are lost.
+        """Extend the leases of claims while the block runs; cancel the block when all of them are lost.
 
         Raises:
-            Overtaken: somebody else has the jobs now.
+            ClaimLost: other workers have the jobs.
         """
-        return self.extending(lambda connection: schedule.extend(connection, claims, self.lease))
+        return self.extending(lambda conn: schedule.extend(conn, claims, self.lease))
 
     @asynccontextmanager
     async def extending(self, extend: Callable[[AsyncConnection], Awaitable[bool]]) -> AsyncIterator[None]:
-        """Give a sign of life now and then while the block runs; end the block when ``extend`` says that it is lost.
+        """Call ``extend`` each third of the lease while the block runs; cancel the block when it returns False.
 
         Raises:
-            Overtaken: somebody else goes on with it.
+            ClaimLost: another worker has it.
         """
         step = asyncio.current_task()
         assert step is not None
-        beat = asyncio.create_task(self._beat(extend, step), name="lease")
+        renewal = asyncio.create_task(self._renew(extend, step), name="lease")
         try:
             yield
         except asyncio.CancelledError:
-            if beat.done() and not beat.cancelled():
+            if renewal.done() and not renewal.cancelled():
                 step.uncancel()
-                raise Overtaken from None
+                raise ClaimLost from None
             raise
         finally:
-            beat.cancel()
+            renewal.cancel()
             with suppress(asyncio.CancelledError):
-                await beat
+                await renewal
 
-    async def _beat(self, extend: Callable[[AsyncConnection], Awaitable[bool]], step: "asyncio.Task[object]") -> None:
+    async def _renew(self, extend: Callable[[AsyncConnection], Awaitable[bool]], step: "asyncio.Task[object]") -> None:
         while True:
             await asyncio.sleep(self.lease / 3)
             try:
-                async with self.database.begin() as connection:
-                    held = await extend(connection)
+                async with self.database.begin() as conn:
+                    held = await extend(conn)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("lease not extended", error=repr(error))
                 continue
@@ -127,10 +135,7 @@ class Workbench:
 
 
 async def persist(write: Callable[[], Awaitable[T]]) -> T:
-    """Write what must not be forgotten, again and again for as long as the database is away.
-
-    ``write`` is a whole transaction that may run twice.
-    """
+    """Retry a write for as long as the database is unavailable. ``write`` is a whole transaction that may run twice."""
     attempt = 0
     while True:
         attempt += 1
@@ -139,5 +144,5 @@ async def persist(write: Callable[[], Awaitable[T]]) -> T:
         except (SQLAlchemyError, OSError) as error:
             if not is_outage(error):
                 raise
-            log.error("outcome not written yet", attempt=attempt, error=repr(error))  # noqa: TRY400
+            log.error("database unavailable; the result will be recorded later", attempt=attempt, error=repr(error))  # noqa: TRY400
             await asyncio.sleep(exponential(attempt, first=0.1, longest=LONGEST_PERSIST_SECONDS))

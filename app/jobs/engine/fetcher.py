@@ -1,8 +1,8 @@
-"""Fetches a finished film from its provider into our storage."""
+"""Fetches a finished video from its provider into the gateway's storage."""
 
 from app.assets.records import Incoming, Stored
 from app.assets.service import AssetService
-from app.jobs.engine.context import Workbench
+from app.jobs.engine.context import EngineContext
 from app.jobs.records import Job, Submission
 from app.providers.base import Finished, Missing, PollOutcome, Provider
 from app.providers.transport import Download
@@ -11,9 +11,9 @@ NOT_FOUND = 404
 
 
 class ResultUnavailable(Exception):
-    """The provider did not hand out the result this time. The text is for operators.
+    """The provider did not return the result this time. The text is for operators.
 
-    ``status`` is what it said of the job after a 404: it may still promise the result, or not know the job any more.
+    ``status`` is the job's status after a 404: the provider may still promise the result, or no longer know the job.
     """
 
     def __init__(self, message: str, status: PollOutcome | None = None) -> None:
@@ -23,21 +23,22 @@ class ResultUnavailable(Exception):
 
 
 class Fetcher:
-    """One attempt at a time; nothing is written to the database."""
+    """Makes one attempt per call. Writes nothing to the database."""
 
-    def __init__(self, bench: Workbench, assets: AssetService) -> None:
-        self._bench = bench
+    def __init__(self, context: EngineContext, assets: AssetService) -> None:
+        self._context = context
         self._assets = assets
 
-    async def take_in(self, job: Job, submission: Submission) -> Stored:
-        """
+    async def fetch(self, job: Job, submission: Submission) -> Stored:
+        """Copy the result of a submission into the storage.
+
         Raises:
-            ResultUnavailable, TransportError: the provider's side; another try may do.
-            StorageError: our side.
-            FilmRefused: the film's side; ``retryable`` says whether another copy may be better.
+            ResultUnavailable, TransportError: a fault of the provider; another try may succeed.
+            StorageError: a fault of the gateway's storage.
+            VideoRefused: a fault of the video; ``retryable`` says whether another copy may be intact.
         """
         assert submission.remote_id is not None
-        provider = self._bench.registry.provider(submission.connection)
+        provider = self._context.registry.provider(submission.connection)
         results = submission.results
         if submission.fetches or not results:
             results = await _fresh_results(provider, submission.remote_id) or results
@@ -45,33 +46,33 @@ class Fetcher:
             raise ResultUnavailable("the provider named no result")
         async with provider.open_result(results[0]) as download:
             if download.status != NOT_FOUND:
-                return await self._take(job, submission, download)
-        # Of several replicas only one has the file: the next request may reach it.
+                return await self._store(job, submission, download)
+        # With several replicas only one may have the file: a new connection may reach it.
         async with provider.open_result(results[0], fresh=True) as download:
             if download.status != NOT_FOUND:
-                return await self._take(job, submission, download)
-        raise ResultUnavailable("HTTP 404 instead of the film", await provider.poll(submission.remote_id, fresh=True))
+                return await self._store(job, submission, download)
+        raise ResultUnavailable("HTTP 404 instead of the video", await provider.poll(submission.remote_id, fresh=True))
 
-    async def _take(self, job: Job, submission: Submission, download: Download) -> Stored:
+    async def _store(self, job: Job, submission: Submission, download: Download) -> Stored:
         if download.status != 200:
-            raise ResultUnavailable(f"HTTP {download.status} instead of the film")
-        ordered = job.choice(submission.model).ordered
-        packed = "content-encoding" in download.headers
-        length = "" if packed else download.headers.get("content-length", "")
+            raise ResultUnavailable(f"HTTP {download.status} instead of the video")
+        spec = job.spec_for(submission.model)
+        compressed = "content-encoding" in download.headers
+        length = "" if compressed else download.headers.get("content-length", "")
         return await self._assets.take_in(
             Incoming(
                 job_id=job.id,
                 account_id=job.account_id,
                 chunks=download.chunks(),
                 expected_bytes=int(length) if length.isdigit() else None,
-                seconds=ordered.seconds,
-                width=ordered.width,
-                height=ordered.height,
+                seconds=spec.seconds,
+                width=spec.width,
+                height=spec.height,
             )
         )
 
 
 async def _fresh_results(provider: Provider, remote_id: str) -> tuple[str, ...]:
-    """Result URLs expire; asking again gives fresh ones."""
-    outcome = await provider.poll(remote_id, fresh=True)
-    return outcome.results if isinstance(outcome, Finished) else ()
+    """Result URLs expire; another poll returns fresh ones."""
+    result = await provider.poll(remote_id, fresh=True)
+    return result.results if isinstance(result, Finished) else ()

@@ -1,12 +1,12 @@
-"""Finds the record of a submission whose reply was lost, and buys nothing."""
+"""Finds the remote job of a submission whose reply was lost. It submits nothing."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from app.jobs.db import repository, submissions
-from app.jobs.db.submissions import Open
-from app.jobs.engine.context import Workbench
+from app.jobs.db.submissions import OpenSubmission
+from app.jobs.engine.context import EngineContext
 from app.jobs.records import Job, Submission
 from app.providers.base import (
     Absent,
@@ -15,90 +15,91 @@ from app.providers.base import (
     Inconclusive,
     Likeness,
     Missing,
-    Order,
     Provider,
+    ProviderRequest,
     Rival,
     Search,
     Unreadable,
 )
 
-#: With more open submissions beside it, a record is assigned to none.
+#: With more rivals than this a listed remote job is assigned to none of them.
 MOST_RIVALS = 1000
-#: Abandoned submissions that were made within this time of another may own a record that looks like its own.
+#: Abandoned submissions made within this time of another one may own a remote job that matches both.
 RIVALRY = timedelta(hours=1)
 
 
 class Finder:
-    """Asks providers, and the ledger about what they answer."""
+    """Queries providers and compares their replies with the ledger."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
 
-    async def hinted(self, provider: Provider, submission: Submission) -> Found | Inconclusive | None:
-        """What the provider itself says of the record that a callback named; None: it has none that may be ours."""
-        if submission.hint is None or await Surroundings(self._bench, submission).owned([submission.hint]):
-            return None  # a record of another submission cannot be this one's, even if a callback named it
-        # The token in the URL vouches for the callback; that there is such a record only the provider can say.
-        read = await provider.poll(submission.hint)
+    async def of_callback(self, provider: Provider, submission: Submission) -> Found | Inconclusive | None:
+        """Check the remote job that a callback named; None if it cannot be the submission's."""
+        named = submission.callback_remote_id
+        if named is None or await LedgerView(self._context, submission).owned([named]):
+            return None  # owned by another submission, whatever the callback says
+        # The token in the URL authenticates the callback; only the provider can confirm that the remote job exists.
+        read = await provider.poll(named)
         if isinstance(read, Unreadable):
-            return Inconclusive(f"a callback named {submission.hint}, and {read.detail}")
-        return None if isinstance(read, Missing) else Found(submission.hint)
+            return Inconclusive(f"a callback named {named}, but {read.detail}")
+        return None if isinstance(read, Missing) else Found(named)
 
     async def search(
-        self, provider: Provider, job: Job, submission: Submission, hinted: Inconclusive | None, now: datetime
+        self, provider: Provider, job: Job, submission: Submission, called_back: Inconclusive | None, now: datetime
     ) -> FindOutcome:
-        """By the provider's own search: our reference, or its list.
+        """Search at the provider: by our reference, or in its list.
 
-        ``hinted`` is a record that was named and cannot be read just now: it stands against an absence. ``now`` is by
-        the database's clock.
+        ``called_back`` is a remote job that a callback named and that cannot be read now: it contradicts an absence.
+        ``now`` is the database's time.
         """
         search = Search(
-            order=_order(job, submission),
+            order=_request(job, submission),
             ref=submission.id,
             earliest=submission.created_at,
             latest=submission.send_deadline,
             now=now,
         )
-        outcome = await provider.find(search, Surroundings(self._bench, submission))
-        if isinstance(outcome, Absent) and submission.accepted_at is not None:
-            return Inconclusive("it is not found, and the provider had said that it accepted it")
-        return hinted if hinted is not None and isinstance(outcome, Absent) else outcome
+        result = await provider.find(search, LedgerView(self._context, submission))
+        if isinstance(result, Absent) and submission.accepted_at is not None:
+            return Inconclusive("it was not found, but the provider had reported that it accepted it")
+        return called_back if called_back is not None and isinstance(result, Absent) else result
 
 
-class Surroundings:
-    """What we know about the upstream account that a submission was sent to: the port's ``Ledger``."""
+class LedgerView:
+    """The ledger of the upstream account of a submission: implements the port's ``Ledger``."""
 
-    def __init__(self, bench: Workbench, submission: Submission) -> None:
-        self._bench = bench
+    def __init__(self, context: EngineContext, submission: Submission) -> None:
+        self._context = context
         self._submission = submission
-        self._connections = bench.registry.sharing(submission.connection)
+        self._connections = context.registry.sharing(submission.connection)
 
     async def owned(self, remote_ids: Collection[str]) -> Mapping[str, datetime]:
-        async with self._bench.database.read() as connection:
-            return await submissions.owned_of(connection, self._connections, remote_ids)
+        async with self._context.database.read() as conn:
+            return await submissions.owned_of(conn, self._connections, remote_ids)
 
     async def rivals(self) -> Sequence[Rival]:
         mine = self._submission
-        async with self._bench.database.read() as connection:
-            beside = await submissions.open_beside(connection, mine, self._connections, RIVALRY, MOST_RIVALS)
-            jobs = await repository.of_ids(connection, {one.job_id for one in beside} | {mine.job_id})
-        rivals = [Rival(_order(jobs[one.job_id], one), self._interchangeable(one)) for one in beside]
-        if len(beside) == MOST_RIVALS:  # there may be more, with any order
-            rivals.append(Rival(_order(jobs[mine.job_id], mine), interchangeable=False))
+        async with self._context.database.read() as conn:
+            found = await submissions.open_rivals(conn, mine, self._connections, RIVALRY, MOST_RIVALS)
+            jobs = await repository.of_ids(conn, {one.job_id for one in found} | {mine.job_id})
+        rivals = [Rival(_request(jobs[one.job_id], one), self._interchangeable(one)) for one in found]
+        if len(found) == MOST_RIVALS:  # there may be more, for any request
+            rivals.append(Rival(_request(jobs[mine.job_id], mine), interchangeable=False))
         return rivals
 
-    def _interchangeable(self, other: Open) -> bool:
+    def _interchangeable(self, other: OpenSubmission) -> bool:
         mine = self._submission
         equal = mine.order_hash is not None and mine.order_hash == other.order_hash
         return equal and mine.account_id == other.account_id
 
 
-def shows_another_order(provider: Provider | None, job: Job, submission: Submission, raw: Any) -> bool:
-    """Whether a record cannot be of this submission, though it has its id: a restarted server may number anew."""
+def shows_another_request(provider: Provider | None, job: Job, submission: Submission, raw: Any) -> bool:
+    """Whether a remote job with this submission's id is another one: a restarted server may reuse ids."""
     if provider is None or not isinstance(raw, Mapping):
         return False
-    return provider.likeness(raw, _order(job, submission)) is Likeness.EXCLUDED
+    return provider.likeness(raw, _request(job, submission)) is Likeness.EXCLUDED
 
 
-def _order(job: Job, submission: Submission | Open) -> Order:
-    return job.choice(submission.model).ordered.order(submission.upstream_model)
+def _request(job: Job, submission: Submission | OpenSubmission) -> ProviderRequest:
+    return job.spec_for(submission.model).provider_request(submission.upstream_model)

@@ -1,11 +1,10 @@
-"""The watcher: looks on at purchases whose job has ended, until the truth about them is in the ledger.
+"""The reconciler: polls submissions of ended jobs until their final result and cost are recorded.
 
-A time-out of ours, a lost reply and a provider's silence are no failures of the provider: it may still finish, and it
-may charge. A film that comes out late is kept for its job, if that has none; it is never bought again. The job's state
-stays as it is.
+After the gateway's own time-out, a lost reply or an unreachable provider, the render may still finish and may be
+charged. A late video is kept for its job if that has none. Nothing is submitted, and the job's state stays as it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -16,18 +15,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.assets.errors import AssetError, StorageError
 from app.assets.records import Stored
 from app.assets.service import AssetService
-from app.claims import Overtaken
-from app.failpoints import Checkpoint, checkpoint
+from app.claims import ClaimLost
+from app.failpoints import Failpoint, failpoint
 from app.ids import Prefix, encode
 from app.infra.queue import Lane
 from app.jobs import billing
 from app.jobs.db import reconciliations, repository, submissions
-from app.jobs.db.reconciliations import Watch
-from app.jobs.engine.context import Workbench, persist
+from app.jobs.db.reconciliations import Reconciliation
+from app.jobs.engine.context import EngineContext, persist
 from app.jobs.engine.fetcher import Fetcher, ResultUnavailable
-from app.jobs.engine.finder import Finder, shows_another_order
+from app.jobs.engine.finder import Finder, shows_another_request
 from app.jobs.engine.resolver import LOOKUPS_NEEDED
-from app.jobs.engine.submit_results import Outcomes
+from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.records import Job, Submission
 from app.jobs.states import State, SubmissionState
 from app.providers.base import (
@@ -45,223 +44,235 @@ from app.providers.base import (
 )
 from app.providers.errors import Billed
 from app.providers.transport import TransportError
-from app.settings import AssetSettings
 
-#: Looks become rarer with the age of a purchase, but for this.
-LONGEST_PAUSE_SECONDS = 600
+#: The pause between polls grows with the age of a submission, by this share of it and up to this limit.
 AGE_SHARE = 0.1
+LONGEST_PAUSE_SECONDS = 600
 
 log = structlog.get_logger()
 
 
-class Watcher:
+class Reconciler:
     """Works in the `watch` lane."""
 
-    lane = Lane.WATCH
+    lane = Lane.RECONCILE
 
-    def __init__(self, bench: Workbench, assets: AssetService, settings: AssetSettings) -> None:
-        self._bench = bench
+    def __init__(
+        self,
+        context: EngineContext,
+        finder: Finder,
+        fetcher: Fetcher,
+        submit_results: SubmitResults,
+        assets: AssetService,
+        *,
+        fetch_tries: int,
+        limit: int,
+    ) -> None:
+        self._context = context
+        self._finder = finder
+        self._fetcher = fetcher
+        self._submit_results = submit_results
         self._assets = assets
-        self._fetcher = Fetcher(bench, assets)
-        self._finder = Finder(bench)
-        self._outcomes = Outcomes(bench)
-        self._settings = settings
+        self._fetch_tries = fetch_tries
+        self.limit = limit
 
-    async def claim(self, limit: int) -> Sequence[Watch]:
-        async with self._bench.database.single() as connection:
-            return await reconciliations.claim(connection, limit, self._bench.lease)
+    async def claim(self, limit: int) -> AsyncIterator[Reconciliation]:
+        async with self._context.database.single() as conn:
+            claimed = await reconciliations.claim(conn, limit, self._context.lease)
+        for claim in claimed:
+            yield claim
+
+    def weight(self, item: Reconciliation) -> int:
+        del item
+        return 1
 
     async def next_due(self) -> float | None:
-        """Seconds until the next look."""
-        async with self._bench.database.read() as connection:
-            return await reconciliations.next_due(connection)
+        """Seconds until the next poll."""
+        async with self._context.database.read() as conn:
+            return await reconciliations.next_due(conn)
 
-    async def advance(self, watch: Watch) -> None:
-        """One look at one purchase."""
-        await checkpoint(Checkpoint.WATCH_CLAIMED)
-        async with self._bench.database.read() as connection:
-            job = await repository.get(connection, watch.job_id)
-            submission = await submissions.get(connection, watch.submission_id)
-            now = await repository.now(connection)
+    async def advance(self, claim: Reconciliation) -> None:
+        """Poll one submission once."""
+        await failpoint(Failpoint.WATCH_CLAIMED)
+        async with self._context.database.read() as conn:
+            job = await repository.get(conn, claim.job_id)
+            submission = await submissions.get(conn, claim.submission_id)
+            now = await repository.now(conn)
         if job is None or submission is None:
             return
-        if watch.over or not _in_doubt(submission):
-            async with self._bench.database.begin() as connection:
-                await reconciliations.end(connection, watch)
+        if claim.expired or not _undetermined(submission):
+            async with self._context.database.begin() as conn:
+                await reconciliations.end(conn, claim)
             return
-        provider = self._bench.provider(submission)
-        known = False
+        provider = self._context.provider(submission)
+        recorded = False
         if provider is not None:
-            lease = self._bench.lease
-            async with self._bench.extending(lambda connection: reconciliations.extend(connection, watch, lease)):
-                known = await self._look(watch, job, submission, provider, now)
-        if not known:
+            lease = self._context.lease
+            async with self._context.extending(lambda conn: reconciliations.extend(conn, claim, lease)):
+                recorded = await self._poll(claim, job, submission, provider, now)
+        if not recorded:
             age = (now - submission.created_at).total_seconds()
-            pause = max(self._bench.poll_interval(submission.connection), age * AGE_SHARE)
-            async with self._bench.database.begin() as connection:
-                await reconciliations.later(connection, watch, min(pause, LONGEST_PAUSE_SECONDS))
+            pause = max(self._context.poll_interval(submission.connection), age * AGE_SHARE)
+            async with self._context.database.begin() as conn:
+                await reconciliations.defer(conn, claim, min(pause, LONGEST_PAUSE_SECONDS))
 
-    async def _look(self, watch: Watch, job: Job, submission: Submission, provider: Provider, now: datetime) -> bool:
-        """Whether the truth is known now."""
+    async def _poll(
+        self, claim: Reconciliation, job: Job, submission: Submission, provider: Provider, now: datetime
+    ) -> bool:
+        """Poll once. Returns whether the final result is recorded."""
         if submission.remote_id is None:
-            return await self._look_for(watch, job, submission, provider, now)
-        outcome = await provider.poll(submission.remote_id, fresh=submission.missing_since is not None)
-        await checkpoint(Checkpoint.WATCH_ANSWERED)
-        match outcome:
-            case Finished() if shows_another_order(provider, job, submission, outcome.raw):
+            return await self._look_up(claim, job, submission, provider, now)
+        result = await provider.poll(submission.remote_id, fresh=submission.missing_since is not None)
+        await failpoint(Failpoint.WATCH_ANSWERED)
+        match result:
+            case Finished() if shows_another_request(provider, job, submission, result.raw):
                 pass
             case Finished():
-                return await self._finished(watch, job, submission, outcome)
+                return await self._finished(claim, job, submission, result)
             case Failed():
-                return await self._no_film(watch, submission, outcome.failure.billed, outcome.cost, outcome.raw)
+                return await self._no_video(claim, submission, result.failure.billed, result.cost, result.raw)
             case Canceled():
-                return await self._no_film(watch, submission, Billed.UNKNOWN, outcome.cost, outcome.raw)
+                return await self._no_video(claim, submission, Billed.UNKNOWN, result.cost, result.raw)
             case Missing():
-                return await self._missing(watch, submission)
+                return await self._missing(claim, submission)
             case Pending():
                 if job.state in {State.SUCCEEDED, State.CANCELED} and provider.traits.cancels:
-                    # Nobody wants this film: it may be stopped before it costs anything (more).
+                    # The job needs no video any more: stop the render before it costs (more).
                     await provider.cancel(submission.remote_id)
-                async with self._bench.database.begin() as connection:
-                    await submissions.found_again(connection, [submission.id])
+                async with self._context.database.begin() as conn:
+                    await submissions.clear_missing(conn, [submission.id])
             case Unreadable():
                 pass
         return False
 
-    async def _look_for(
-        self, watch: Watch, job: Job, submission: Submission, provider: Provider, now: datetime
+    async def _look_up(
+        self, claim: Reconciliation, job: Job, submission: Submission, provider: Provider, now: datetime
     ) -> bool:
-        """The reply was lost: is there a record after all? Sending again is out of the question, the job has ended."""
-        hinted = await self._finder.hinted(provider, submission)
-        outcome: FindOutcome | None = hinted
-        if submission.state is SubmissionState.ABANDONED and not isinstance(hinted, Found):
-            outcome = await self._finder.search(provider, job, submission, hinted, now)
-        if outcome is None:
-            return await self._unfounded(watch, submission)
-        await checkpoint(Checkpoint.WATCH_ANSWERED)
-        if isinstance(outcome, Found):
+        """Look for the remote job of a lost reply. The request is not sent again: its job has ended."""
+        called_back = await self._finder.of_callback(provider, submission)
+        result: FindOutcome | None = called_back
+        if submission.state is SubmissionState.ABANDONED and not isinstance(called_back, Found):
+            result = await self._finder.search(provider, job, submission, called_back, now)
+        if result is None:
+            return await self._callback_unconfirmed(claim, submission)
+        await failpoint(Failpoint.WATCH_ANSWERED)
+        if isinstance(result, Found):
             try:
-                accepted = Accepted(outcome.remote_id)
-                await persist(lambda: self._outcomes.accepted(job.id, submission.id, accepted))
-            except submissions.TwinTookIt:
+                accepted = Accepted(result.remote_id)
+                await persist(lambda: self._submit_results.accepted(job.id, submission.id, accepted))
+            except submissions.RemoteIdAlreadyClaimed:
                 return False
-            self._bench.bell.ring(Lane.WATCH)
-            raise Overtaken  # the watch was renewed with the record's id
-        lookups = submission.lookups + 1 if isinstance(outcome, Absent) else 0
+            raise ClaimLost  # the reconciliation was renewed with the remote id
+        lookups = submission.lookups + 1 if isinstance(result, Absent) else 0
         if lookups < LOOKUPS_NEEDED:
-            async with self._bench.database.begin() as connection:
-                await submissions.change(connection, submission.id, lookups=lookups)
+            async with self._context.database.begin() as conn:
+                await submissions.change(conn, submission.id, lookups=lookups)
             return False
-        await self._outcomes.never_bought(submission)
-        async with self._bench.database.begin() as connection:
-            await reconciliations.end(connection, watch)
+        await self._submit_results.absent_late(submission)
+        async with self._context.database.begin() as conn:
+            await reconciliations.end(conn, claim)
         return True
 
-    async def _unfounded(self, watch: Watch, submission: Submission) -> bool:
-        """A callback named a record that the provider does not know: after a while it stays settled as it was."""
-        async with self._bench.database.begin() as connection:
-            missing_for = await submissions.mark_missing(connection, submission.id)
-            if missing_for < self._bench.settings.lost_after:
+    async def _callback_unconfirmed(self, claim: Reconciliation, submission: Submission) -> bool:
+        """A callback named a remote job that the provider does not know: after a while its result stays as it was."""
+        async with self._context.database.begin() as conn:
+            missing_for = await submissions.mark_missing(conn, submission.id)
+            if missing_for < self._context.settings.lost_after:
                 return False
-            await submissions.change(connection, submission.id, hint=None, missing_since=None)
-            await reconciliations.end(connection, watch)
+            await submissions.change(conn, submission.id, callback_remote_id=None, missing_since=None)
+            await reconciliations.end(conn, claim)
         return True
 
-    async def _missing(self, watch: Watch, submission: Submission) -> bool:
-        async with self._bench.database.begin() as connection:
-            missing_for = await submissions.mark_missing(connection, submission.id)
-            if missing_for < self._bench.settings.lost_after:
+    async def _missing(self, claim: Reconciliation, submission: Submission) -> bool:
+        async with self._context.database.begin() as conn:
+            missing_for = await submissions.mark_missing(conn, submission.id)
+            if missing_for < self._context.settings.lost_after:
                 return False
-            await reconciliations.end(connection, watch)
+            await reconciliations.end(conn, claim)
         return True
 
-    async def _no_film(
-        self, watch: Watch, submission: Submission, billed: Billed, cost: Decimal | None, raw: Any
+    async def _no_video(
+        self, claim: Reconciliation, submission: Submission, billed: Billed, cost: Decimal | None, raw: Any
     ) -> bool:
-        certainty = billing.of_failure(submission, self._bench.bills_on(submission.connection), billed, cost)
-        async with self._bench.database.begin() as connection:
-            await self._lock(connection, watch)
+        certainty = billing.of_failure(submission, self._context.bills_on(submission.connection), billed, cost)
+        async with self._context.transitions.begin() as changes:
+            conn = changes.conn
+            await self._lock(conn, claim)
             await submissions.end(
-                connection,
+                conn,
                 submission.id,
                 SubmissionState.DONE,
                 cost=cost,
-                charge_certainty=certainty.value,
+                charge_certainty=certainty,
                 late=True,
                 raw=raw,
             )
-            await self._bench.recorder.recount(connection, watch.job_id)
-            await reconciliations.end(connection, watch)
+            await changes.recount(claim.job_id)
+            await reconciliations.end(conn, claim)
         return True
 
-    async def _finished(self, watch: Watch, job: Job, submission: Submission, outcome: Finished) -> bool:
-        cost, certainty = billing.of_success(submission, self._bench.bills_on(submission.connection), outcome.cost)
-        async with self._bench.database.begin() as connection:
-            await self._lock(connection, watch)
+    async def _finished(self, claim: Reconciliation, job: Job, submission: Submission, result: Finished) -> bool:
+        async with self._context.transitions.begin() as changes:
+            conn = changes.conn
+            await self._lock(conn, claim)
             if not submission.late:
-                await submissions.change(
-                    connection,
-                    submission.id,
-                    results=list(outcome.results),
-                    cost=cost,
-                    charge_certainty=certainty.value,
-                    late=True,
-                    raw=outcome.raw,
-                )
-                await self._bench.recorder.recount(connection, job.id)
-            wanted = job.final and not await self._assets.of_jobs(connection, [job.id])
-            finished = await submissions.get(connection, submission.id)
-        return await (self._adopt(watch, job, finished) if wanted and finished else self._leave(watch, job, submission))
+                finished = self._context.finished(submission, result)
+                finished["late"] = True
+                await submissions.change(conn, submission.id, **finished)
+                await changes.recount(job.id)
+            wanted = job.final and not await self._assets.of_jobs(conn, [job.id])
+            current = await submissions.get(conn, submission.id)
+        return await (self._store(claim, job, current) if wanted and current else self._close(claim, job, submission))
 
-    async def _adopt(self, watch: Watch, job: Job, submission: Submission) -> bool:
+    async def _store(self, claim: Reconciliation, job: Job, submission: Submission) -> bool:
         try:
-            stored = await self._fetcher.take_in(job, submission)
+            stored = await self._fetcher.fetch(job, submission)
         except StorageError as error:
-            log.error("storage not usable", job=encode(Prefix.JOB, job.id), error=str(error))  # noqa: TRY400
+            log.error("storage unavailable", job=encode(Prefix.JOB, job.id), error=str(error))  # noqa: TRY400
             return False
-        except Overtaken:
+        except ClaimLost:
             raise
         except Exception as error:
-            # Also what nobody foresaw counts as a try, as in the storer.
+            # An unexpected error counts as a try, as in the storer.
             if not isinstance(error, AssetError | TransportError | ResultUnavailable):
-                log.exception("late film not taken in", job=encode(Prefix.JOB, job.id))
+                log.exception("unexpected error while storing a late video", job=encode(Prefix.JOB, job.id))
             tries = submission.fetches + 1
-            log.warning("late film not taken in", job=encode(Prefix.JOB, job.id), tries=tries, error=str(error))
-            if tries >= self._settings.fetch_tries:
-                return await self._leave(watch, job, submission)
-            async with self._bench.database.begin() as connection:
-                await submissions.change(connection, submission.id, fetches=tries)
+            log.warning("storing the late video failed", job=encode(Prefix.JOB, job.id), tries=tries, error=str(error))
+            if tries >= self._fetch_tries:
+                return await self._close(claim, job, submission)
+            async with self._context.database.begin() as conn:
+                await submissions.change(conn, submission.id, fetches=tries)
             return False
-        await persist(lambda: self._adopted(watch, submission, stored))
-        self._bench.bell.ring(Lane.DELIVER)
-        log.info("late film stored", job=encode(Prefix.JOB, job.id))
+        await persist(lambda: self._stored(claim, submission, stored))
+        log.info("late video stored", job=encode(Prefix.JOB, job.id))
         return True
 
-    async def _adopted(self, watch: Watch, submission: Submission, stored: Stored) -> None:
-        async with self._bench.database.begin() as connection:
-            await self._lock(connection, watch)
-            assets = await self._assets.record(connection, stored)
-            await submissions.end(connection, submission.id, SubmissionState.DONE, fetches=submission.fetches + 1)
+    async def _stored(self, claim: Reconciliation, submission: Submission, stored: Stored) -> None:
+        async with self._context.transitions.begin() as changes:
+            conn = changes.conn
+            await self._lock(conn, claim)
+            assets = await self._assets.record(conn, stored)
+            await submissions.end(conn, submission.id, SubmissionState.DONE, fetches=submission.fetches + 1)
             ids = {asset.kind.value: encode(Prefix.ASSET, asset.id) for asset in assets}
-            await self._bench.recorder.film_late(connection, watch.job_id, ids)
-            await reconciliations.end(connection, watch)
+            await changes.video_late(claim.job_id, ids)
+            await reconciliations.end(conn, claim)
 
-    async def _leave(self, watch: Watch, job: Job, submission: Submission) -> bool:
-        """The job has its film already, or this one cannot be had: the ledger says what it cost."""
+    async def _close(self, claim: Reconciliation, job: Job, submission: Submission) -> bool:
+        """The job already has a video, or this one cannot be fetched: only its cost is recorded."""
         if not job.final:
-            return False  # it was bought anew, and may come to nothing yet
-        async with self._bench.database.begin() as connection:
-            await self._lock(connection, watch)
-            await submissions.end(connection, submission.id, SubmissionState.DONE)
-            await reconciliations.end(connection, watch)
+            return False  # it was submitted again, which may still fail
+        async with self._context.database.begin() as conn:
+            await self._lock(conn, claim)
+            await submissions.end(conn, submission.id, SubmissionState.DONE)
+            await reconciliations.end(conn, claim)
         return True
 
-    async def _lock(self, connection: AsyncConnection, watch: Watch) -> None:
-        if await repository.lock(connection, watch.job_id) is None:
-            raise Overtaken
+    async def _lock(self, conn: AsyncConnection, claim: Reconciliation) -> None:
+        if await repository.lock(conn, claim.job_id) is None:
+            raise ClaimLost
 
 
-def _in_doubt(submission: Submission) -> bool:
-    """Whether anything may still be learned of a purchase."""
+def _undetermined(submission: Submission) -> bool:
+    """Whether the final result of a submission may still become known."""
     settled = submission.state in {SubmissionState.ABSENT, SubmissionState.REJECTED}
-    return submission.state is SubmissionState.ABANDONED or (settled and submission.hint is not None)
+    return submission.state is SubmissionState.ABANDONED or (settled and submission.callback_remote_id is not None)

@@ -1,7 +1,7 @@
-"""What became of a paid request, written down by whoever found out, and however late: evidence needs no fence.
+"""Records the result of a paid request, however late it becomes known: evidence needs no fence.
 
-Every method takes the job's row lock first, then looks where the job and the submission stand *now*. So a worker that
-was asleep past its lease, a resolver and a repeated write all come to the same end.
+Every method takes the job's row lock first, then reads the current state of the job and of the submission. So a worker
+that was paused past its lease, a resolver and a repeated write all reach the same state.
 """
 
 from collections.abc import Mapping
@@ -11,220 +11,205 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.claims import Overtaken
-from app.failpoints import Checkpoint, checkpoint
+from app.claims import ClaimLost
+from app.failpoints import Failpoint, failpoint
 from app.ids import Prefix, encode
 from app.infra.db import NOW
-from app.infra.queue import Lane
-from app.jobs import billing, failures
+from app.jobs import billing, errors
 from app.jobs.db import repository, submissions
-from app.jobs.engine.context import Workbench
-from app.jobs.engine.requeue import Turns
+from app.jobs.engine.context import EngineContext
+from app.jobs.engine.requeue import Requeuer, SubmissionFailure
 from app.jobs.records import Job, Submission
 from app.jobs.states import ChargeCertainty, State, SubmissionState
+from app.jobs.transitions import Changes
 from app.providers.base import Accepted, Rejected, Unknown
 
 DETAIL_CHARACTERS = 2000
-DELAYED = "The gateway was too slow to send the request; nothing was sent. Trying again at once."
+DELAYED = "The gateway was too slow to send the request; nothing was sent. Retrying now."
+REPLY_LOST = "The provider's reply was lost. Checking whether it accepted the job."
 
-BUYING = (State.SUBMITTING, State.SUBMIT_UNKNOWN)
+SUBMITTED = (State.SUBMITTING, State.SUBMIT_UNKNOWN)
 
 log = structlog.get_logger()
 
 
-class Outcomes:
-    """Records what became of submissions."""
+class SubmitResults:
+    """Records the results of submissions."""
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
-        self._turns = Turns(bench)
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._requeuer = Requeuer(context)
 
-    async def accepted(self, job_id: UUID, submission_id: UUID, outcome: Accepted) -> None:
-        """The provider holds the job.
+    async def accepted(self, job_id: UUID, submission_id: UUID, result: Accepted) -> None:
+        """The provider accepted the request.
 
         Raises:
-            TwinTookIt: the remote id belongs to another submission, of an equal order.
+            RemoteIdAlreadyClaimed: the remote id belongs to another submission.
         """
-        async with self._bench.database.begin() as connection:
-            job, submission = await self._now(connection, job_id, submission_id)
+        async with self._context.transitions.begin() as changes:
+            job, submission = await self._locked(changes.conn, job_id, submission_id)
             if submission.remote_id is not None:
-                if submission.remote_id != outcome.remote_id:
-                    log.error("a submission has two remote ids", submission=_name(submission), other=outcome.remote_id)
+                if submission.remote_id != result.remote_id:
+                    log.error("a submission has two remote ids", submission=_name(submission), other=result.remote_id)
                 return
-            await submissions.claim_remote_id(connection, submission, outcome.remote_id)
-            bills_on = self._bench.bills_on(submission.connection)
-            live = await submissions.live_of(connection, job_id)
+            await submissions.claim_remote_id(changes.conn, submission, result.remote_id)
+            live = await submissions.live_of(changes.conn, job_id)
             ours = live is not None and live.id == submission.id
-            if (job.state in BUYING and ours) or (job.state is State.QUEUED and live is None):
-                await submissions.accept(connection, submission_id, outcome, billing.of_acceptance(bills_on))
-                # A callback that came before we knew the record may have been its last.
-                called_back = submission.hint is not None
-                await self._bench.recorder.move(
-                    connection,
-                    job_id,
-                    State.RUNNING,
-                    from_=(*BUYING, State.QUEUED),
-                    fence=None,
-                    next_in=0 if called_back else self._bench.poll_interval(submission.connection),
-                    started_at=NOW,
-                    model_used=submission.model,
-                )
+            if (job.state in SUBMITTED and ours) or (job.state is State.QUEUED and live is None):
+                await self._accept(changes, submission, result)
             else:
-                # The job has ended, or was bought anew after a proof of absence that was none: the money still counts.
-                await submissions.accept_late(connection, submission_id, outcome, billing.of_late_acceptance(bills_on))
-                await self._bench.watch(connection, submission)
-                await self._bench.recorder.recount(connection, job_id)
-                log.error("accepted after the job had moved on", submission=_name(submission), job_state=job.state)
-            await checkpoint(Checkpoint.SUBMIT_RECORDED)
-        self._bench.bell.ring(Lane.POLL, Lane.WATCH)
+                await self._accept_late(changes, job, submission, result)
+            await failpoint(Failpoint.SUBMIT_RECORDED)
 
-    async def rejected(self, job_id: UUID, submission_id: UUID, outcome: Rejected) -> None:
-        """The provider refused in its own words: nothing was bought."""
-        failure = outcome.failure
-        async with self._bench.database.begin() as connection:
-            job, _ = await self._still_buying(connection, job_id, submission_id)
-            await submissions.end(
-                connection,
-                submission_id,
-                SubmissionState.REJECTED,
-                charge_certainty=ChargeCertainty.NONE.value,
-                failure=failures.of_provider(failure),
-                detail=failure.detail[:DETAIL_CHARACTERS],
-                raw=failure.raw,
+    async def _accept(self, changes: Changes, submission: Submission, result: Accepted) -> None:
+        certainty = billing.of_acceptance(self._context.bills_on(submission.connection))
+        await submissions.accept(changes.conn, submission.id, result, certainty)
+        # A callback that arrived before the remote id was known may have been the last one: poll at once.
+        called_back = submission.callback_remote_id is not None
+        await changes.move(
+            submission.job_id,
+            State.RUNNING,
+            from_=(*SUBMITTED, State.QUEUED),
+            fence=None,
+            next_in=0 if called_back else self._context.poll_interval(submission.connection),
+            started_at=NOW,
+            model_used=submission.model,
+        )
+
+    async def _accept_late(self, changes: Changes, job: Job, submission: Submission, result: Accepted) -> None:
+        """The job has ended, or was submitted again after a wrong proof of absence: the charge still counts."""
+        certainty = billing.of_late_acceptance(self._context.bills_on(submission.connection))
+        await submissions.accept_late(changes.conn, submission.id, result, certainty)
+        await self._context.reconcile(changes, submission)
+        await changes.recount(job.id)
+        log.error("accepted after the job had moved on", submission=_name(submission), job_state=job.state)
+
+    async def rejected(self, job_id: UUID, submission_id: UUID, result: Rejected) -> None:
+        """The provider refused the request: nothing is rendered."""
+        failure = result.failure
+        error = errors.of_provider(failure)
+        async with self._context.transitions.begin() as changes:
+            job, submission = await self._unresolved(changes.conn, job_id, submission_id)
+            rejection = SubmissionFailure(
+                state=SubmissionState.REJECTED,
+                error=error,
+                notice=f"{failure.message} Retrying.",
+                ledger={
+                    "charge_certainty": ChargeCertainty.NONE,
+                    "failure": error,
+                    "detail": failure.detail[:DETAIL_CHARACTERS],
+                    "raw": failure.raw,
+                },
+                retry_after=failure.retry_after.total_seconds() if failure.retry_after else 0,
             )
-            await self._turns.go_on(
-                connection,
-                job,
-                from_=BUYING,
-                fence=None,
-                error=failures.of_provider(failure),
-                notice=f"{failure.message} Trying again.",
-                at_least=failure.retry_after.total_seconds() if failure.retry_after else 0,
-            )
-            await checkpoint(Checkpoint.SUBMIT_RECORDED)
-        self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
+            await self._requeuer.requeue_or_fail(changes, job, submission, rejection, fence=None)
+            await failpoint(Failpoint.SUBMIT_RECORDED)
 
     async def not_sent_in_time(self, job_id: UUID, submission_id: UUID, detail: str) -> None:
-        """We were too slow, and sent nothing: that counts as no try, and the job keeps its turn."""
-        await self.nothing_bought(job_id, submission_id, detail, DELAYED, failure=failures.NOT_SENT_IN_TIME)
+        """The gateway was too slow and sent nothing: this does not count as a try."""
+        await self.absent(job_id, submission_id, detail, DELAYED, failure=errors.NOT_SENT_IN_TIME)
 
-    async def nothing_bought(
+    async def absent(
         self,
         job_id: UUID,
         submission_id: UUID,
         detail: str,
         notice: str,
         *,
-        hint: str | None = None,
+        callback_remote_id: str | None = None,
         failure: Mapping[str, Any] | None = None,
     ) -> None:
-        """Proven: no byte was sent, or the provider holds no record of it.
+        """Proved: no byte was sent, or the provider has no remote job for the request.
 
-        ``hint`` is what was looked into. A callback that came meanwhile is evidence, and stands against the proof.
-        ``failure`` is what the ledger says of it.
+        ``callback_remote_id`` is the one that the proof considered: a callback that arrived since contradicts it.
+        ``failure`` is recorded with the submission.
         """
-        async with self._bench.database.begin() as connection:
-            job, submission = await self._still_buying(connection, job_id, submission_id)
-            if submission.hint != hint:
-                raise Overtaken
-            await submissions.end(
-                connection,
-                submission_id,
-                SubmissionState.ABSENT,
-                charge_certainty=ChargeCertainty.NONE.value,
-                missing_since=None,
-                failure=failure,
-                detail=detail[:DETAIL_CHARACTERS],
+        async with self._context.transitions.begin() as changes:
+            job, submission = await self._unresolved(changes.conn, job_id, submission_id)
+            if submission.callback_remote_id != callback_remote_id:
+                raise ClaimLost
+            absence = SubmissionFailure(
+                state=SubmissionState.ABSENT,
+                error=failure or errors.UNREACHABLE,
+                notice=notice,
+                ledger={
+                    "charge_certainty": ChargeCertainty.NONE,
+                    "missing_since": None,
+                    "failure": failure,
+                    "detail": detail[:DETAIL_CHARACTERS],
+                },
             )
-            error = failure or failures.UNREACHABLE
-            await self._turns.go_on(connection, job, from_=BUYING, fence=None, error=error, notice=notice)
-            await checkpoint(Checkpoint.SUBMIT_RECORDED)
-        self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER)
+            await self._requeuer.requeue_or_fail(changes, job, submission, absence, fence=None)
+            await failpoint(Failpoint.SUBMIT_RECORDED)
 
-    async def unknown(self, job_id: UUID, submission_id: UUID, outcome: Unknown, *, fence: int | None = None) -> None:
-        """It may or may not have been accepted: the resolver's from here on. ``fence``: of a claim that must last."""
-        async with self._bench.database.begin() as connection:
-            _, submission = await self._still_buying(connection, job_id, submission_id)
+    async def unknown(self, job_id: UUID, submission_id: UUID, result: Unknown, *, fence: int | None = None) -> None:
+        """The provider may have accepted the request: the resolver takes over. ``fence``: of a claim to be held."""
+        async with self._context.transitions.begin() as changes:
+            _, submission = await self._unresolved(changes.conn, job_id, submission_id)
             if submission.state is not SubmissionState.SENDING:
                 return
             await submissions.change(
-                connection,
+                changes.conn,
                 submission_id,
-                state=SubmissionState.UNKNOWN.value,
-                detail=outcome.detail[:DETAIL_CHARACTERS],
-                raw=outcome.raw,
-                accepted_at=NOW if outcome.claimed else None,
+                state=SubmissionState.UNKNOWN,
+                detail=result.detail[:DETAIL_CHARACTERS],
+                raw=result.raw,
+                accepted_at=NOW if result.claimed else None,
             )
-            await self._bench.recorder.move(
-                connection,
-                job_id,
-                State.SUBMIT_UNKNOWN,
-                from_=(State.SUBMITTING,),
-                fence=fence,
-                notice="The provider's answer was lost. Finding out whether it accepted the job, before anything else.",
-            )
-            await checkpoint(Checkpoint.SUBMIT_RECORDED)
-        log.warning("submission outcome unknown", submission=_name(submission), detail=outcome.detail)
-        self._bench.bell.ring(Lane.CONFIRM)
+            await changes.move(job_id, State.SUBMIT_UNKNOWN, from_=(State.SUBMITTING,), fence=fence, notice=REPLY_LOST)
+            await failpoint(Failpoint.SUBMIT_RECORDED)
+        log.warning("submission result unknown", submission=_name(submission), detail=result.detail)
 
     async def unprovable(self, job_id: UUID, submission_id: UUID, detail: str) -> None:
-        """Nothing can prove what became of it (any more): the decision to buy again is the caller's.
+        """Nothing proves whether the request was accepted: the job fails.
 
-        The submission stays watched: the truth may still come.
+        The caller decides about another job. The submission is reconciled: its result may still become known.
         """
-        async with self._bench.database.begin() as connection:
-            _, submission = await self._still_buying(connection, job_id, submission_id)
+        async with self._context.transitions.begin() as changes:
+            _, submission = await self._unresolved(changes.conn, job_id, submission_id)
             await submissions.end(
-                connection,
+                changes.conn,
                 submission_id,
                 SubmissionState.ABANDONED,
-                charge_certainty=billing.of_doubt(self._bench.bills_on(submission.connection)).value,
-                failure=failures.UNKNOWN,
+                charge_certainty=billing.of_doubt(self._context.bills_on(submission.connection)),
+                failure=errors.UNKNOWN,
                 lookups=0,
                 missing_since=None,
                 detail=f"{submission.detail or ''}; {detail}"[:DETAIL_CHARACTERS],
             )
-            await self._bench.watch(connection, submission)
-            await self._bench.recorder.move(
-                connection, job_id, State.FAILED, from_=(State.SUBMIT_UNKNOWN,), fence=None, error=failures.UNKNOWN
-            )
-            await checkpoint(Checkpoint.SUBMIT_RECORDED)
-        self._bench.bell.ring(Lane.SUBMIT, Lane.DELIVER, Lane.WATCH)
+            await self._context.reconcile(changes, submission)
+            await changes.move(job_id, State.FAILED, from_=(State.SUBMIT_UNKNOWN,), fence=None, error=errors.UNKNOWN)
+            await failpoint(Failpoint.SUBMIT_RECORDED)
 
-    async def never_bought(self, submission: Submission) -> None:
-        """Proven after the job had ended: it was not accepted, so it cost nothing."""
-        async with self._bench.database.begin() as connection:
-            _, now = await self._now(connection, submission.job_id, submission.id)
-            meanwhile = now.remote_id is not None or now.hint != submission.hint
+    async def absent_late(self, submission: Submission) -> None:
+        """Proved after the job had ended: the request was not accepted, so it cost nothing."""
+        async with self._context.transitions.begin() as changes:
+            _, now = await self._locked(changes.conn, submission.job_id, submission.id)
+            meanwhile = now.remote_id is not None or now.callback_remote_id != submission.callback_remote_id
             if now.state is not SubmissionState.ABANDONED or meanwhile:
-                raise Overtaken
+                raise ClaimLost
             await submissions.change(
-                connection,
-                submission.id,
-                state=SubmissionState.ABSENT.value,
-                charge_certainty=ChargeCertainty.NONE.value,
+                changes.conn, submission.id, state=SubmissionState.ABSENT, charge_certainty=ChargeCertainty.NONE
             )
-            await self._bench.recorder.recount(connection, submission.job_id)
+            await changes.recount(submission.job_id)
 
-    async def _still_buying(
-        self, connection: AsyncConnection, job_id: UUID, submission_id: UUID
-    ) -> tuple[Job, Submission]:
-        """The job and the submission whose outcome it waits for.
+    async def _unresolved(self, conn: AsyncConnection, job_id: UUID, submission_id: UUID) -> tuple[Job, Submission]:
+        """The job and its submission, whose result is not recorded yet.
 
         Raises:
-            Overtaken: its outcome is known already, or its intent was never committed.
+            ClaimLost: the result is recorded, or the intent was never committed.
         """
-        job, submission = await self._now(connection, job_id, submission_id)
+        job, submission = await self._locked(conn, job_id, submission_id)
         unresolved = submission.state in {SubmissionState.SENDING, SubmissionState.UNKNOWN}
-        if job.state not in BUYING or not unresolved or submission.remote_id is not None:
-            raise Overtaken
+        if job.state not in SUBMITTED or not unresolved or submission.remote_id is not None:
+            raise ClaimLost
         return job, submission
 
-    async def _now(self, connection: AsyncConnection, job_id: UUID, submission_id: UUID) -> tuple[Job, Submission]:
-        job = await repository.lock(connection, job_id)
-        submission = await submissions.get(connection, submission_id)
+    async def _locked(self, conn: AsyncConnection, job_id: UUID, submission_id: UUID) -> tuple[Job, Submission]:
+        job = await repository.lock(conn, job_id)
+        submission = await submissions.get(conn, submission_id)
         if job is None or submission is None:
-            raise Overtaken
+            raise ClaimLost
         return job, submission
 
 

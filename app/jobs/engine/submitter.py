@@ -1,8 +1,8 @@
-"""The submitter: buys films for the jobs whose turn it is, each at most once.
+"""The submitter: sends the paid requests of admitted jobs, each at most once.
 
-The intent is committed before a byte leaves (:mod:`app.jobs.engine.admission`); the request goes out once, within an
-absolute deadline; what it ended in decides the next state (DESIGN §5). A lease that runs out means *unknown*, never
-"again".
+The intent is committed before a byte leaves (:mod:`app.jobs.engine.admission`); the request is sent once, within an
+absolute deadline; its result decides the next state (docs/architecture.md, "States and transitions"). An expired lease
+means *unknown*, never "send again".
 """
 
 import asyncio
@@ -11,136 +11,146 @@ from collections.abc import AsyncIterator
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.failpoints import Checkpoint, checkpoint
+from app.failpoints import Failpoint, failpoint
 from app.infra.metrics import SUBMISSIONS
 from app.infra.queue import Lane
-from app.jobs import failures
-from app.jobs.db import connections, submissions
-from app.jobs.engine.admission import NOT_REACHED, Admission, Purchase
-from app.jobs.engine.context import Workbench, persist
-from app.jobs.engine.submit_results import Outcomes
+from app.jobs import errors
+from app.jobs.db import connection_health, submissions
+from app.jobs.engine.admission import NOT_REACHED, Admission, AdmittedSubmission
+from app.jobs.engine.context import EngineContext, persist
+from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.records import Claim
 from app.jobs.states import State
 from app.providers.base import Accepted, Rejected, SubmitOutcome, Unknown, Unsent
 from app.providers.errors import Fault
 
-#: Refusals that say something of the connection, and not of the order.
-TROUBLE = frozenset({Fault.ACCOUNT, Fault.QUOTA, Fault.PROVIDER})
+#: Faults of refusals that concern the connection and not the request.
+CONNECTION_FAULTS = frozenset({Fault.ACCOUNT, Fault.QUOTA, Fault.PROVIDER})
 
-#: A request gets at least this share of its time-out: one that is cut short for our lateness would end in doubt.
+#: A request is sent only with at least this share of its time-out left: a shortened one might end as unknown.
 LEAST_SHARE = 0.5
 
 log = structlog.get_logger()
 
 
 class Submitter:
-    """Advances jobs in the `submit` lane: it buys, and it ends what waited past its deadline."""
+    """Advances jobs in the `submit` lane: submits admitted jobs, and fails jobs that waited past their deadline."""
 
     lane = Lane.SUBMIT
 
-    def __init__(self, bench: Workbench) -> None:
-        self._bench = bench
-        self._outcomes = Outcomes(bench)
-        self._admission = Admission(bench)
+    def __init__(
+        self, context: EngineContext, admission: Admission, submit_results: SubmitResults, *, limit: int
+    ) -> None:
+        self._context = context
+        self._admission = admission
+        self._submit_results = submit_results
+        self.limit = limit
 
-    async def claim(self, limit: int) -> AsyncIterator[Claim | Purchase]:
-        """At most ``limit`` items. A purchase is sent as soon as it is yielded, before the next is asked for."""
-        expired = await self._bench.claim(self.lane, limit)
+    async def claim(self, limit: int) -> AsyncIterator[Claim | AdmittedSubmission]:
+        """At most ``limit`` items. An admitted submission is sent as soon as it is yielded."""
+        expired = await self._context.claim(self.lane, limit)
         for claim in expired:
             yield claim
-        async for purchase in self._admission.admit(limit - len(expired)):
-            yield purchase
+        async for admitted in self._admission.admit(limit - len(expired)):
+            yield admitted
 
     async def next_due(self) -> float | None:
-        """Seconds until there may be something to do without a ring."""
-        return await self._admission.next_due()
+        """Seconds until a queued job reaches its deadline, or may be submitted."""
+        due = (await self._context.next_due(self.lane), await self._admission.next_due())
+        return min((seconds for seconds in due if seconds is not None), default=None)
 
-    async def advance(self, item: Claim | Purchase) -> None:
-        """Buy one film, or end one job."""
-        if isinstance(item, Purchase):
-            await self._buy(item)
+    def weight(self, item: Claim | AdmittedSubmission) -> int:
+        del item
+        return 1
+
+    async def advance(self, item: Claim | AdmittedSubmission) -> None:
+        """Send one submission, or fail one expired job."""
+        if isinstance(item, AdmittedSubmission):
+            await self._submit(item)
         else:
             await self._expire(item)
 
-    async def _buy(self, purchase: Purchase) -> None:
-        left = purchase.deadline - asyncio.get_running_loop().time()
-        if left < LEAST_SHARE * self._bench.settings.submit_timeout:
-            detail = f"{left:.1f} s were left to send it"
-            log.warning("submission not sent in time", connection=purchase.connection, left=left)
-            await persist(lambda: self._outcomes.not_sent_in_time(purchase.job_id, purchase.submission_id, detail))
+    async def _submit(self, admitted: AdmittedSubmission) -> None:
+        left = admitted.deadline - asyncio.get_running_loop().time()
+        if left < LEAST_SHARE * self._context.settings.submit_timeout:
+            detail = f"only {left:.1f} s were left to send it"
+            log.warning("submission not sent in time", connection=admitted.connection, left=left)
+            await persist(
+                lambda: self._submit_results.not_sent_in_time(admitted.job_id, admitted.submission_id, detail)
+            )
             return
-        provider = self._bench.registry.provider(purchase.connection)
-        outcome = await provider.submit(purchase.call, purchase.deadline)
-        await checkpoint(Checkpoint.SUBMIT_ANSWERED)
-        SUBMISSIONS.labels(connection=purchase.connection, outcome=type(outcome).__name__.lower()).inc()
-        await persist(lambda: self._record(purchase, outcome))
+        provider = self._context.registry.provider(admitted.connection)
+        result = await provider.submit(admitted.call, admitted.deadline)
+        await failpoint(Failpoint.SUBMIT_ANSWERED)
+        SUBMISSIONS.labels(connection=admitted.connection, outcome=type(result).__name__.lower()).inc()
+        await persist(lambda: self._record(admitted, result))
         try:
-            await self._judge(purchase, outcome)
+            await self._update_health(admitted, result)
         except (SQLAlchemyError, OSError) as error:
-            log.warning("health of a connection not noted", connection=purchase.connection, error=repr(error))
+            log.warning("connection health not updated", connection=admitted.connection, error=repr(error))
 
-    async def _record(self, purchase: Purchase, outcome: SubmitOutcome) -> None:
-        job_id, submission_id = purchase.job_id, purchase.submission_id
-        match outcome:
+    async def _record(self, admitted: AdmittedSubmission, result: SubmitOutcome) -> None:
+        job_id, submission_id = admitted.job_id, admitted.submission_id
+        match result:
             case Accepted():
                 try:
-                    await self._outcomes.accepted(job_id, submission_id, outcome)
-                except submissions.TwinTookIt as error:
-                    # A lost submission of an equal order was found in the list and took this record for its own: its
-                    # true one is still there, and the resolver looks for it. Or the provider gave one id to two orders.
-                    # Either way it accepted this one, whatever it lists.
-                    await self._outcomes.unknown(job_id, submission_id, Unknown(str(error), outcome.raw, claimed=True))
+                    await self._submit_results.accepted(job_id, submission_id, result)
+                except submissions.RemoteIdAlreadyClaimed as error:
+                    # The remote job was assigned to a lost submission of an equal request; that one's own remote job is
+                    # still listed, and the resolver looks for it. Or the provider gave one id to two requests. Either
+                    # way it accepted this request.
+                    await self._submit_results.unknown(
+                        job_id, submission_id, Unknown(str(error), result.raw, claimed=True)
+                    )
             case Rejected():
-                await self._outcomes.rejected(job_id, submission_id, outcome)
+                await self._submit_results.rejected(job_id, submission_id, result)
             case Unsent():
-                log.warning("provider not reached", connection=purchase.connection, detail=outcome.detail)
-                await self._outcomes.nothing_bought(job_id, submission_id, outcome.detail, NOT_REACHED)
+                log.warning("provider unreachable", connection=admitted.connection, detail=result.detail)
+                await self._submit_results.absent(job_id, submission_id, result.detail, NOT_REACHED)
             case Unknown():
-                await self._outcomes.unknown(job_id, submission_id, outcome)
+                await self._submit_results.unknown(job_id, submission_id, result)
 
-    async def _judge(self, purchase: Purchase, outcome: SubmitOutcome) -> None:
-        """What the outcome says of the connection: a circuit breaker that all workers share."""
-        name, settings = purchase.connection, self._bench.settings
-        trouble = _trouble(outcome)
-        if trouble is None and not purchase.failures and not isinstance(outcome, Rejected):
+    async def _update_health(self, admitted: AdmittedSubmission, result: SubmitOutcome) -> None:
+        """Update the connection's circuit breaker, which all workers share."""
+        name, settings = admitted.connection, self._context.settings
+        trouble = _trouble(result)
+        if trouble is None and not admitted.failures and not isinstance(result, Rejected):
             return
-        async with self._bench.database.begin() as connection:
+        async with self._context.database.begin() as conn:
             if trouble is not None:
-                failures_in_a_row = await connections.note_failure(
-                    connection,
+                failures_in_a_row = await connection_health.record_failure(
+                    conn,
                     name,
                     trouble,
-                    known=purchase.failures,
+                    known=admitted.failures,
                     break_after=settings.break_after,
                     pause=settings.break_pause,
                     longest=settings.longest_break,
                 )
                 if failures_in_a_row == settings.break_after:
                     log.error("connection closed to new jobs", connection=name, trouble=trouble)
-            elif purchase.failures:
-                await connections.note_success(connection, name)
-            if isinstance(outcome, Rejected) and outcome.failure.retry_after is not None:
-                pause = min(outcome.failure.retry_after.total_seconds(), settings.longest_break)
-                await connections.close(connection, name, pause, outcome.failure.message)
+            elif admitted.failures:
+                await connection_health.record_success(conn, name)
+            if isinstance(result, Rejected) and result.failure.retry_after is not None:
+                pause = min(result.failure.retry_after.total_seconds(), settings.longest_break)
+                await connection_health.close(conn, name, pause, result.failure.message)
 
     async def _expire(self, claim: Claim) -> None:
-        """The job waited until its deadline."""
-        async with self._bench.database.begin() as connection:
-            await self._bench.recorder.move(
-                connection,
+        """Fail a job that waited until its deadline."""
+        async with self._context.transitions.begin() as changes:
+            await changes.move(
                 claim.job_id,
                 State.FAILED,
                 from_=(State.QUEUED,),
                 fence=claim.fence,
-                error=failures.DEADLINE,
+                error=errors.DEADLINE,
             )
-        self._bench.bell.ring(Lane.DELIVER)
 
 
-def _trouble(outcome: SubmitOutcome) -> str | None:
-    """What is wrong with the connection, if anything is."""
-    if isinstance(outcome, Unsent | Unknown):
-        return outcome.detail
-    if isinstance(outcome, Rejected) and outcome.failure.fault in TROUBLE:
-        return f"{outcome.failure.message} {outcome.failure.detail}"
+def _trouble(result: SubmitOutcome) -> str | None:
+    """What is wrong with the connection; None if nothing is."""
+    if isinstance(result, Unsent | Unknown):
+        return result.detail
+    if isinstance(result, Rejected) and result.failure.fault in CONNECTION_FAULTS:
+        return f"{result.failure.message} {result.failure.detail}"
     return None

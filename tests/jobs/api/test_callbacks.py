@@ -11,7 +11,7 @@ from tests.support.callback_fixtures import BUY, CALLBACKS, KLING, LOOK_UP, NO_T
 from tests.support.exact_runway import Say
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.http_proxy import Asked, Between, Meddle, behind
-from tests.support.lane_driver import PATIENCE_SECONDS, Hands
+from tests.support.lane_driver import PATIENCE_SECONDS, LaneDriver
 
 
 def still_rendering(asked: Asked) -> Say:
@@ -51,7 +51,7 @@ async def test_an_order_names_no_url_when_nobody_can_reach_us(
     kling.target = sandbox_url
     async with running_gateway(behind(settings, kling), sandbox_url, workers=0) as gateway:
         await gateway.create(**ORDER)
-        await Hands(gateway.resources).work(Lane.SUBMIT)
+        await LaneDriver(gateway.resources).work(Lane.SUBMIT)
     (order,) = kling.seen("POST", BUY)
     assert "callback_url" not in order.json["options"]
 
@@ -59,7 +59,7 @@ async def test_an_order_names_no_url_when_nobody_can_reach_us(
 async def test_each_purchase_has_a_url_of_its_own_below_our_public_address(
     quiet: Gateway, kling: Between, front: Between
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     jobs = [await bought(quiet, hands) for _ in range(2)]
     told = [order.json["options"]["callback_url"] for order in kling.seen("POST", BUY)]
     assert told == [front.url + job.path for job in jobs]
@@ -68,15 +68,15 @@ async def test_each_purchase_has_a_url_of_its_own_below_our_public_address(
 async def test_a_callback_brings_a_lost_reply_back_where_no_look_up_helps(
     quiet: Gateway, caller: httpx2.AsyncClient, kling: Between
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, Meddle.LOSE)
     kling.on("GET", LOOK_UP, Say("broken", 500))
     job = await bought(quiet, hands)
-    await hands.work(Lane.CONFIRM)
+    await hands.work(Lane.RESOLVE)
     assert (await job.job())["phase"] == "confirming"
     remote_id = await job.remote_id()
     await job.tell(caller, remote_id, "submitted")
-    await hands.work(Lane.CONFIRM)
+    await hands.work(Lane.RESOLVE)
     assert (await job.job())["phase"] == "rendering"
     (submission,) = await job.rows()
     assert (submission["remote_id"], submission["state"]) == (remote_id, "accepted")
@@ -95,10 +95,10 @@ async def test_a_callback_that_comes_before_the_reply_finds_its_record_when_the_
 
 
 @pytest.mark.parametrize("watch", ["goes on", "has ended"])
-async def test_a_late_film_is_kept_when_its_callback_comes(
+async def test_a_late_video_is_kept_when_its_callback_comes(
     quiet: Gateway, caller: httpx2.AsyncClient, kling: Between, front: Between, watch: str
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     kling.on("GET", READ, still_rendering)
     job = await bought(quiet, hands)
     await hands.execute("UPDATE jobs SET deadline_at = clock_timestamp()")
@@ -107,14 +107,14 @@ async def test_a_late_film_is_kept_when_its_callback_comes(
     assert (await job.job())["error"]["code"] == "timeout"
     if watch == "has ended":
         await hands.pass_time(90_000)
-        await hands.work(Lane.WATCH)
+        await hands.work(Lane.RECONCILE)
     await front.wait_for("POST", CALLBACKS, b"succeeded")
     kling.off("GET", READ)
-    assert await hands.work(Lane.WATCH) == 0
+    assert await hands.work(Lane.RECONCILE) == 0
     await job.tell(caller, await job.remote_id())
-    await hands.work(Lane.WATCH)
+    await hands.work(Lane.RECONCILE)
     kept = await job.job()
-    assert (kept["status"], kept["assets"]["film"]["width"]) == ("failed", 1280)
+    assert (kept["status"], kept["assets"]["video"]["width"]) == ("failed", 1280)
     assert (await quiet.purchases())["accepted"] == 1
 
 
@@ -122,13 +122,13 @@ async def test_a_purchase_that_was_taken_for_absent_is_found_by_its_callback_and
     quiet: Gateway, caller: httpx2.AsyncClient, kling: Between, front: Between
 ) -> None:
     """The provider's look-up lies twice, and the job is bought anew."""
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, Meddle.LOSE)
     kling.on("GET", LOOK_UP, NO_TASKS)
     job = await bought(quiet, hands)
     for _ in range(2):
         await hands.pass_time(60)
-        await hands.work(Lane.CONFIRM)
+        await hands.work(Lane.RESOLVE)
     kling.off("POST", BUY)
     await hands.pass_time(60)
     await hands.work(Lane.SUBMIT)
@@ -141,7 +141,7 @@ async def test_a_purchase_that_was_taken_for_absent_is_found_by_its_callback_and
     await job.tell(caller, await job.remote_id())
     for _ in range(2):
         await hands.execute("UPDATE watches SET next_at = clock_timestamp()")
-        await hands.work(Lane.WATCH)
+        await hands.work(Lane.RECONCILE)
     first, second = await job.rows()
     assert (first["state"], first["late"], first["charge_certainty"]) == ("done", True, "certain")
     after = await job.job()

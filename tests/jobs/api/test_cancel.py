@@ -1,4 +1,4 @@
-"""A cancel says how far it went: confirmed, requested, or not possible; and it never costs a film that is finished."""
+"""A cancel says how far it went: confirmed, requested, or not possible; and it never costs a video that is finished."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,7 +13,7 @@ from tests.support.callback_fixtures import BUY, LOOK_UP, NO_TASKS, bought
 from tests.support.exact_runway import ORDER, Say, Upstream, running_upstream, served_by
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.http_proxy import Between, Meddle, behind, between
-from tests.support.lane_driver import Hands
+from tests.support.lane_driver import LaneDriver
 from tests.support.settings import MODEL, gateway_settings
 
 VLLM, SGLANG = {"model": "own/vllm"}, {"model": "own/sglang"}
@@ -77,13 +77,13 @@ async def cancel(gateway: Gateway, job: dict[str, Any]) -> str:
     return outcome
 
 
-async def poll(hands: Hands) -> None:
+async def poll(hands: LaneDriver) -> None:
     await hands.execute("UPDATE schedule SET next_at = clock_timestamp() WHERE lane = 'poll'")
     await hands.work(Lane.POLL)
 
 
 async def rendered(gateway: Gateway) -> None:
-    """Return once the sandbox has finished its one film."""
+    """Return once the sandbox has finished its one video."""
     while True:
         (entry,) = (await gateway.sandbox.get("/ledger")).json()["entries"]
         if entry["state"] == "succeeded":
@@ -101,10 +101,10 @@ async def end_of(gateway: Gateway, job: dict[str, Any]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("order", [ORDER, VLLM], ids=["runway", "vllm"])
-async def test_a_film_that_was_just_finished_is_stored_and_not_deleted(
+async def test_a_video_that_was_just_finished_is_stored_and_not_deleted(
     own: Gateway, proxy: Between, order: dict[str, Any]
 ) -> None:
-    hands = Hands(own.resources)
+    hands = LaneDriver(own.resources)
     job = await own.create(**order)
     await hands.work(Lane.SUBMIT)
     await rendered(own)
@@ -120,8 +120,8 @@ async def test_a_film_that_was_just_finished_is_stored_and_not_deleted(
 async def test_what_cannot_be_read_just_now_is_not_deleted(
     own: Gateway, proxy: Between, order: dict[str, Any], late: bool
 ) -> None:
-    """A film may be finished behind a broken answer: then it is stored, be it late."""
-    hands = Hands(own.resources)
+    """A video may be finished behind a broken answer: then it is stored, be it late."""
+    hands = LaneDriver(own.resources)
     job = await own.create(**order)
     await hands.work(Lane.SUBMIT)
     await rendered(own)
@@ -135,14 +135,14 @@ async def test_what_cannot_be_read_just_now_is_not_deleted(
     proxy.off("GET", "")
     await poll(hands)
     await hands.execute("UPDATE watches SET next_at = clock_timestamp()")
-    await hands.work(Lane.STORE, Lane.WATCH)
+    await hands.work(Lane.STORE, Lane.RECONCILE)
     shown = await own.get(job["id"])
     assert (shown["status"], bool(shown["assets"])) == ("failed" if late else "succeeded", True)
 
 
 async def test_cancel_that_is_answered_with_not_found_confirms_nothing(scripted: Gateway, upstream: Upstream) -> None:
     """Another replica may have answered, and the render may go on elsewhere: only time tells that it is lost."""
-    hands = Hands(scripted.resources)
+    hands = LaneDriver(scripted.resources)
     job = await scripted.create(**ORDER)
     await hands.work(Lane.SUBMIT)
     await cancel(scripted, job)
@@ -160,7 +160,7 @@ async def test_cancel_that_is_answered_with_not_found_confirms_nothing(scripted:
 
 
 async def test_a_provider_that_forgets_what_it_canceled_has_canceled_it(scripted: Gateway, upstream: Upstream) -> None:
-    hands = Hands(scripted.resources)
+    hands = LaneDriver(scripted.resources)
     job = await scripted.create(**ORDER)
     await hands.work(Lane.SUBMIT)
     await cancel(scripted, job)
@@ -176,7 +176,7 @@ async def test_a_provider_that_forgets_what_it_canceled_has_canceled_it(scripted
 
 
 async def test_a_cancel_that_was_not_answered_is_asked_for_again(scripted: Gateway, upstream: Upstream) -> None:
-    hands = Hands(scripted.resources)
+    hands = LaneDriver(scripted.resources)
     job = await scripted.create(**ORDER)
     await hands.work(Lane.SUBMIT)
     await cancel(scripted, job)
@@ -194,7 +194,7 @@ async def test_a_cancel_that_was_not_answered_is_asked_for_again(scripted: Gatew
 
 
 async def test_a_cancel_that_is_refused_is_told_and_the_render_goes_on(scripted: Gateway, upstream: Upstream) -> None:
-    hands = Hands(scripted.resources)
+    hands = LaneDriver(scripted.resources)
     job = await scripted.create(**ORDER)
     await hands.work(Lane.SUBMIT)
     await cancel(scripted, job)
@@ -209,7 +209,7 @@ async def test_a_cancel_that_is_refused_is_told_and_the_render_goes_on(scripted:
 async def test_a_render_that_failed_after_a_cancel_was_asked_for_is_not_bought_anew(
     scripted: Gateway, upstream: Upstream
 ) -> None:
-    hands = Hands(scripted.resources)
+    hands = LaneDriver(scripted.resources)
     job = await scripted.create(**ORDER, max_cost="9")
     await hands.work(Lane.SUBMIT)
     await cancel(scripted, job)
@@ -221,7 +221,7 @@ async def test_a_render_that_failed_after_a_cancel_was_asked_for_is_not_bought_a
 
 
 async def test_a_server_that_aborts_confirms_the_cancel(own: Gateway, proxy: Between) -> None:
-    hands = Hands(own.resources)
+    hands = LaneDriver(own.resources)
     job = await own.create(f"{PROMPT} [never]", **VLLM)
     await hands.work(Lane.SUBMIT)
     assert await cancel(own, job) == "requested"
@@ -233,7 +233,7 @@ async def test_a_server_that_aborts_confirms_the_cancel(own: Gateway, proxy: Bet
 
 
 async def test_a_server_whose_delete_only_forgets_is_not_asked_to_delete(own: Gateway, proxy: Between) -> None:
-    hands = Hands(own.resources)
+    hands = LaneDriver(own.resources)
     job = await own.create(f"{PROMPT} [slow:1]", **SGLANG)
     await hands.work(Lane.SUBMIT)
     await cancel(own, job)
@@ -250,7 +250,7 @@ async def test_a_server_whose_delete_only_forgets_is_not_asked_to_delete(own: Ga
 
 
 async def test_a_job_that_waits_is_canceled_at_once_and_never_bought(scripted: Gateway, upstream: Upstream) -> None:
-    hands = Hands(scripted.resources)
+    hands = LaneDriver(scripted.resources)
     job = await scripted.create(**ORDER)
     assert await cancel(scripted, job) == "confirmed"
     await hands.settle()
@@ -272,7 +272,7 @@ async def test_a_job_that_waits_is_canceled_at_once_and_never_bought(scripted: G
 async def test_a_cancel_while_the_paid_request_is_under_way(
     scripted: Gateway, upstream: Upstream, created: Say, end: tuple[str, str]
 ) -> None:
-    hands = Hands(scripted.resources)
+    hands = LaneDriver(scripted.resources)
     job = await scripted.create(**ORDER)
     (send,) = await hands.claim(Lane.SUBMIT)
     assert await cancel(scripted, job) == "requested"
@@ -282,21 +282,21 @@ async def test_a_cancel_while_the_paid_request_is_under_way(
     upstream.status = NOT_FOUND
     await poll(hands)
     await hands.pass_time(60)
-    await hands.work(Lane.CONFIRM, Lane.SUBMIT)
+    await hands.work(Lane.RESOLVE, Lane.SUBMIT)
     assert await end_of(scripted, job) == end
     assert upstream.asked["POST"] == 1
 
 
 @pytest.mark.parametrize("found", [True, False])
 async def test_a_cancel_while_nobody_knows_whether_it_was_accepted(quiet: Gateway, kling: Between, found: bool) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, Meddle.LOSE if found else Meddle.DROP)
     job = await bought(quiet, hands, f"{PROMPT} [never]")
     shown = {"id": job.public_id}
     assert await cancel(quiet, shown) == "requested"
     for _ in range(2):
         await hands.pass_time(60)
-        await hands.work(Lane.CONFIRM, Lane.SUBMIT)
+        await hands.work(Lane.RESOLVE, Lane.SUBMIT)
     assert len(kling.seen("POST", BUY)) == 1
     if found:
         await poll(hands)
@@ -307,24 +307,24 @@ async def test_a_cancel_while_nobody_knows_whether_it_was_accepted(quiet: Gatewa
 
 
 async def test_a_cancel_of_a_purchase_that_stays_in_doubt_leaves_it_in_doubt(quiet: Gateway, kling: Between) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, Meddle.LOSE)
     kling.on("GET", LOOK_UP, Say("broken", 500))
     job = await bought(quiet, hands)
     await cancel(quiet, {"id": job.public_id})
     await hands.pass_time(1000)
-    await hands.work(Lane.CONFIRM)
+    await hands.work(Lane.RESOLVE)
     assert await end_of(quiet, {"id": job.public_id}) == ("failed", "not_cancellable")
     assert (await job.job())["cost"]["certainty"] == "possible"
     kling.on("GET", LOOK_UP, NO_TASKS)
     for _ in range(2):
         await hands.execute("UPDATE watches SET next_at = clock_timestamp()")
-        await hands.work(Lane.WATCH)
+        await hands.work(Lane.RECONCILE)
     assert (await job.job())["cost"]["certainty"] == "none"
 
 
-async def test_a_film_that_is_being_stored_is_kept(own: Gateway, proxy: Between) -> None:
-    hands = Hands(own.resources)
+async def test_a_video_that_is_being_stored_is_kept(own: Gateway, proxy: Between) -> None:
+    hands = LaneDriver(own.resources)
     job = await own.create(**VLLM)
     await hands.work(Lane.SUBMIT)
     await rendered(own)
@@ -337,7 +337,7 @@ async def test_a_film_that_is_being_stored_is_kept(own: Gateway, proxy: Between)
 
 
 async def test_a_cancel_after_the_end_is_a_conflict_and_changes_nothing(scripted: Gateway, upstream: Upstream) -> None:
-    hands = Hands(scripted.resources)
+    hands = LaneDriver(scripted.resources)
     upstream.create = Say('{"error": "the ratio is not supported"}', 400)
     job = await scripted.create(**ORDER)
     await hands.work(Lane.SUBMIT)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from app.ids import new_id
 from tests.support.gateway import Gateway, running_gateway
 
-ORDER = {"prompt": "a lighthouse", "model": "sandbox/film"}
+ORDER = {"prompt": "a lighthouse", "model": "sandbox/video"}
 TAKE_KEY = "INSERT INTO idempotency_keys (account_id, key, body_hash, job_id) SELECT id, :key, '', :job FROM accounts"
 
 

@@ -25,7 +25,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
-async def test_a_fallback_that_cannot_make_this_film_is_refused_by_name(office: Office) -> None:
+async def test_a_fallback_that_cannot_make_this_video_is_refused_by_name(office: Office) -> None:
     async with office.one() as desk:
         for fields, field, code in REFUSED:
             reply = await desk.gateway.client.post("/v1/jobs", json={"prompt": PROMPT, "model": MAIN, **fields})
@@ -36,7 +36,7 @@ async def test_a_fallback_that_cannot_make_this_film_is_refused_by_name(office: 
         assert await desk.value("SELECT count(*) FROM jobs") == 0
 
 
-async def test_adjust_fits_each_model_on_its_own_and_the_film_is_as_fitted(
+async def test_adjust_fits_each_model_on_its_own_and_the_video_is_as_fitted(
     office: Office, first: Studio, second: Studio
 ) -> None:
     first.refusal = BAD_INPUT
@@ -51,8 +51,8 @@ async def test_adjust_fits_each_model_on_its_own_and_the_film_is_as_fitted(
     assert fallback == {"model": OTHER, "seconds": 2, "size": "128x96", "estimated_cost": "0.40"}
     assert (job["seconds"], job["size"], job["adjustments"], job["model_used"]) == (4, "160x96", [], None)
     assert [order["ratio"] for order in (*first.orders, *second.orders)] == ["160:96", "128:96"]
-    film = ended["assets"]["film"]
-    assert (film["width"], film["height"], film["seconds"]) == (128, 96, 2.0)
+    video = ended["assets"]["video"]
+    assert (video["width"], video["height"], video["seconds"]) == (128, 96, 2.0)
     assert (ended["model"], ended["model_used"], ended["cost"]["charged"]) == (MAIN, OTHER, "0.40")
 
 

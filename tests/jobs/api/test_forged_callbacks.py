@@ -27,13 +27,13 @@ from tests.support.callback_fixtures import (
 from tests.support.exact_runway import Say
 from tests.support.gateway import PROMPT, Gateway
 from tests.support.http_proxy import Between, Meddle
-from tests.support.lane_driver import Hands
+from tests.support.lane_driver import LaneDriver
 
 OTHER_SECRET = "whsec_b3RoZXJzZWNyZXRvdGhlcnNlY3JldG90aGVyc2VjcmU="
 BODY = body_of("1234567890")
 
 
-async def everything(hands: Hands) -> list[Any]:
+async def everything(hands: LaneDriver) -> list[Any]:
     """All that the gateway has written down."""
     tables = [table.name for table in migrate.all_tables().sorted_tables]
     return [await hands.rows(f"SELECT to_jsonb({table}) AS row FROM {table} ORDER BY row") for table in tables]
@@ -56,9 +56,9 @@ async def test_a_token_that_we_did_not_make_is_a_404_like_any_other(
 ) -> None:
     second = reachable.connections[KLING].model_copy(update={"models": ("kling/kling-2.6",)})
     two = reachable.model_copy(update={"connections": {**reachable.connections, "other-kling": second}})
-    async with opened(two, kling, front) as gateway, httpx2.AsyncClient(base_url=gateway.url) as caller:
+    async with opened(two, kling, front) as gateway, httpx2.AsyncClient(base_url=gateway.url, verify=False) as caller:
         front.on("POST", CALLBACKS, Meddle.DROP)
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         job, another = await bought(gateway, hands), await bought(gateway, hands)
         token, other = job.path.rpartition("/")[2], another.path.rpartition("/")[2]
         proof = token.partition(".")[2]
@@ -86,7 +86,7 @@ async def test_a_token_that_we_did_not_make_is_a_404_like_any_other(
         headers = {**signed(BODY), "X-Request-Id": "the-same"}
         answers = [seen_of(await caller.post(path, content=BODY, headers=headers)) for path in paths]
         assert answers[0][0] == 404
-        assert len(flipped) == len(token) == 63
+        assert len(flipped) == len(token)
         assert [path for path, answer in zip(paths, answers, strict=True) if answer != answers[0]] == []
         assert await everything(hands) == before
         assert len(kling.asked) == asked
@@ -95,7 +95,7 @@ async def test_a_token_that_we_did_not_make_is_a_404_like_any_other(
 async def test_no_key_is_asked_for_and_nothing_of_an_account_is_told(
     quiet: Gateway, caller: httpx2.AsyncClient
 ) -> None:
-    job = await bought(quiet, Hands(quiet.resources))
+    job = await bought(quiet, LaneDriver(quiet.resources))
     for headers in ({}, {"Authorization": "Bearer nobody's"}, {"Authorization": quiet.client.headers["authorization"]}):
         reply = await caller.post(job.path, content=BODY, headers={**signed(BODY), **headers})
         assert (reply.status_code, reply.content) == (200, b'{"status":"noted"}')
@@ -119,7 +119,7 @@ async def test_no_key_is_asked_for_and_nothing_of_an_account_is_told(
 async def test_a_signature_that_is_not_the_provider_s_changes_nothing(
     quiet: Gateway, caller: httpx2.AsyncClient, body: bytes, headers: Mapping[str, str]
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     job = await bought(quiet, hands)
     before = await everything(hands)
     reply = await caller.post(job.path, content=body, headers=dict(headers))
@@ -128,7 +128,7 @@ async def test_a_signature_that_is_not_the_provider_s_changes_nothing(
 
 
 async def test_garbage_changes_nothing_even_when_it_is_signed(quiet: Gateway, caller: httpx2.AsyncClient) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     job = await bought(quiet, hands)
     before = await everything(hands)
     bodies = [
@@ -164,7 +164,7 @@ async def test_garbage_changes_nothing_even_when_it_is_signed(quiet: Gateway, ca
 async def test_whatever_callbacks_say_in_whatever_order_the_provider_decides(
     quiet: Gateway, caller: httpx2.AsyncClient
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     job = await bought(quiet, hands, f"{PROMPT} [never]")
     remote_id = await job.remote_id()
     for status in ("succeeded", "failed", "submitted", "succeeded", "processing", "nonsense"):
@@ -176,7 +176,7 @@ async def test_whatever_callbacks_say_in_whatever_order_the_provider_decides(
 
 
 async def test_a_callback_after_the_end_changes_nothing(quiet: Gateway, caller: httpx2.AsyncClient) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     job = await bought(quiet, hands, f"{PROMPT} [fail:internal]")
     remote_id = await job.remote_id()
     while (await job.job())["status"] != "failed":
@@ -192,7 +192,7 @@ async def test_a_callback_after_the_end_changes_nothing(quiet: Gateway, caller: 
 async def test_a_callback_that_names_another_record_than_ours_changes_nothing(
     quiet: Gateway, caller: httpx2.AsyncClient
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     mine, other = await bought(quiet, hands, f"{PROMPT} [never]"), await bought(quiet, hands, f"{PROMPT} [never]")
     before = await mine.rows() + await other.rows()
     for named in (await other.remote_id(), "1234567890"):
@@ -204,13 +204,13 @@ async def test_a_callback_that_names_another_record_than_ours_changes_nothing(
 async def test_a_lost_reply_takes_no_record_that_belongs_to_another_job(
     quiet: Gateway, caller: httpx2.AsyncClient, kling: Between
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     other = await bought(quiet, hands)
     kling.on("POST", BUY, Meddle.LOSE)
     mine = await bought(quiet, hands)
     await mine.tell(caller, await other.remote_id())
     await hands.pass_time(60)
-    await hands.work(Lane.CONFIRM)
+    await hands.work(Lane.RESOLVE)
     (row,) = await mine.rows()
     assert (row["state"], row["remote_id"]) == ("accepted", await mine.remote_id())
     assert (await other.rows())[0]["remote_id"] == await other.remote_id()
@@ -219,15 +219,15 @@ async def test_a_lost_reply_takes_no_record_that_belongs_to_another_job(
 async def test_a_lost_reply_is_looked_up_whatever_unknown_record_is_named(
     quiet: Gateway, caller: httpx2.AsyncClient, kling: Between
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, Meddle.LOSE)
     kling.on("GET", f"{READ}unreadable", Say("broken", 500))
     for named in ("1234567890", "unreadable", "one,two"):
         job = await bought(quiet, hands)
         await job.tell(caller, named)
-        await hands.work(Lane.CONFIRM)
+        await hands.work(Lane.RESOLVE)
         await hands.pass_time(60)
-        await hands.work(Lane.CONFIRM)
+        await hands.work(Lane.RESOLVE)
         (row,) = await job.rows()
         assert (row["state"], row["remote_id"]) == ("accepted", await job.remote_id())
 
@@ -240,19 +240,19 @@ async def test_a_callback_is_never_a_proof_of_absence(reachable: Settings, kling
     kling.on("GET", READ, NO_TASKS)
     connection = reachable.connections[KLING].model_copy(update={"visibility_delay": 60})
     slow = reachable.model_copy(update={"connections": {KLING: connection}})
-    async with opened(slow, kling, front) as gateway, httpx2.AsyncClient(base_url=gateway.url) as caller:
-        hands = Hands(gateway.resources)
+    async with opened(slow, kling, front) as gateway, httpx2.AsyncClient(base_url=gateway.url, verify=False) as caller:
+        hands = LaneDriver(gateway.resources)
         job = await bought(gateway, hands)
         remote_id = await job.remote_id()
         for pause in (0, 1, 30, 40, 1, 1):
             await hands.pass_time(pause)
             for named in (remote_id, "1234567890", remote_id):
                 await job.tell(caller, named)
-                await hands.work(Lane.CONFIRM, Lane.SUBMIT)
+                await hands.work(Lane.RESOLVE, Lane.SUBMIT)
         assert (await job.job())["phase"] == "confirming"
         kling.off("GET", READ)
         await hands.pass_time(60)
-        await hands.work(Lane.CONFIRM)
+        await hands.work(Lane.RESOLVE)
         (row,) = await job.rows()
         assert (row["state"], row["remote_id"]) == ("accepted", remote_id)
     assert len(kling.seen("POST", BUY)) == 1
@@ -261,15 +261,15 @@ async def test_a_callback_is_never_a_proof_of_absence(reachable: Settings, kling
 async def test_what_was_refused_stays_refused_when_a_callback_names_nothing(
     quiet: Gateway, caller: httpx2.AsyncClient
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     job = await bought(quiet, hands, f"{PROMPT} [fail:prompt]")
     before = await job.job()
     assert (before["status"], before["cost"]["certainty"]) == ("failed", "none")
     await job.tell(caller, "1234567890")
-    await hands.work(Lane.WATCH)
+    await hands.work(Lane.RECONCILE)
     assert await hands.value("SELECT count(*) FROM watches") == 1
     await hands.pass_time(700)
-    await hands.work(Lane.WATCH)
+    await hands.work(Lane.RECONCILE)
     assert await hands.value("SELECT count(*) FROM watches") == 0
     after = await job.job()
     assert (after["version"], after["status"], after["cost"]) == (before["version"], "failed", before["cost"])
@@ -280,12 +280,12 @@ async def test_what_was_refused_stays_refused_when_a_callback_names_nothing(
 async def test_a_worker_that_is_sending_keeps_its_lease_whatever_callbacks_come(
     quiet: Gateway, caller: httpx2.AsyncClient
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     await quiet.create(PROMPT, model="kling/kling-3.0", seconds=3, size="1280x720")
     (step,) = await hands.claim(Lane.SUBMIT)
     before = await hands.rows("SELECT * FROM schedule")
     ((public_id, submission),) = await hands.rows("SELECT job_id, id FROM submissions")
-    url = quiet.resources.bench.callbacks.of(KLING, submission)
+    url = quiet.resources.engine.callbacks.of(KLING, submission)
     assert url is not None
     path, body = CALLBACKS + url.partition(CALLBACKS)[2], body_of("1234567890")
     assert (await caller.post(path, content=body, headers=signed(body))).status_code == 200

@@ -24,8 +24,8 @@ SUBMISSION = """
 async def made(database: Database, account_id: UUID) -> UUID:
     """A job that waits."""
     job_id = new_id()
-    async with database.begin() as connection:
-        await repository.create(connection, [a_draft(job_id, account_id, "m")])
+    async with database.begin() as conn:
+        await repository.create(conn, [a_draft(job_id, account_id, "m")])
     return job_id
 
 
@@ -38,9 +38,9 @@ async def ended(database: Database, account_id: UUID, state: str = "failed") -> 
 
 async def done(database: Database, *statements: str, **fields: Any) -> None:
     """All of it in one transaction."""
-    async with database.begin() as connection:
+    async with database.begin() as conn:
         for statement in statements:
-            await connection.execute(text(statement), fields)
+            await conn.execute(text(statement), fields)
 
 
 async def refused(name: str, database: Database, *statements: str, **fields: Any) -> None:

@@ -10,13 +10,13 @@ from pydantic import SecretStr
 
 from app.clock import utc_now
 from app.embedded.servers import Postgres
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 from app.ids import Prefix, encode, new_id
-from app.jobs.db import connections, schedule
-from app.jobs.engine.admission import BUSY_SECONDS, Admission, Purchase
-from app.jobs.engine.submitter import Submitter
+from app.jobs.db import connection_health, schedule
+from app.jobs.engine.admission import BUSY_SECONDS, Admission, AdmittedSubmission
+from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.records import Claim
-from app.providers.base import Order
+from app.providers.base import ProviderRequest
 from app.providers.registry import ADAPTERS
 from app.providers.runway import Runway
 from app.providers.transport import Call
@@ -24,7 +24,7 @@ from tests.support.commit_cutter import Wire
 from tests.support.fault_proxy import Side
 from tests.support.lane_driver import Pause
 from tests.support.scripted_runway import BUSY, DENIED, FAILED_FREE, MAIN, OTHER, Studio, busy_for
-from tests.support.submit_fixtures import Office, asked, ways
+from tests.support.submit_fixtures import Office, asked, submitter_of, ways
 
 
 def public(job_id: UUID) -> str:
@@ -56,7 +56,7 @@ async def test_slots_are_counted_exactly_while_many_ask_at_once(office: Office) 
 
 async def test_who_counts_the_slots_keeps_others_from_counting(office: Office) -> None:
     """The others do not wait either: they look again soon, and meanwhile go on with other connections."""
-    async with office.one(max_concurrent=3) as desk, Pause(Checkpoint.SUBMIT_CLAIMED) as pause:
+    async with office.one(max_concurrent=3) as desk, Pause(Failpoint.SUBMIT_CLAIMED) as pause:
         await desk.order(6)
         await desk.execute("INSERT INTO connections (name) VALUES ('first')")  # else its first use would be the lock
         counting = asyncio.create_task(desk.let_in())
@@ -66,10 +66,12 @@ async def test_who_counts_the_slots_keeps_others_from_counting(office: Office) -
         due = await other.next_due()
         assert due is not None
         assert due <= BUSY_SECONDS
-        pause.go_on()
+        pause.resume()
         assert len(await counting) == 3
         assert await desk.let_in(submitter=other) == []
-        assert await other.next_due() is None
+        due = await other.next_due()
+        assert due is not None
+        assert due > BUSY_SECONDS  # the next thing to do is a deadline
 
 
 async def test_requests_per_minute_are_counted_exactly_while_many_ask_at_once(office: Office) -> None:
@@ -96,8 +98,8 @@ async def test_held_connection_delays_no_other(office: Office) -> None:
     """A row lock that somebody holds for long: the orders of a healthy connection are sent meanwhile."""
     async with office.two([MAIN], [OTHER], workers=1) as desk:
         await desk.execute("INSERT INTO connections (name) VALUES ('first'), ('second')")
-        async with desk.gateway.resources.database.begin() as connection:
-            await connections.lock(connection, "first")
+        async with desk.gateway.resources.database.begin() as conn:
+            await connection_health.lock(conn, "first")
             (held,) = await desk.order()
             (job,) = await desk.order(model="studio/other")
             assert (await desk.gateway.ended(public(job)))["status"] == "succeeded"
@@ -111,8 +113,8 @@ async def test_held_connection_sends_no_job_to_a_later_one(office: Office) -> No
     async with office.two([MAIN], [MAIN]) as desk:
         await desk.execute("INSERT INTO connections (name) VALUES ('first'), ('second')")
         await desk.order()
-        async with desk.gateway.resources.database.begin() as connection:
-            await connections.lock(connection, "first")
+        async with desk.gateway.resources.database.begin() as conn:
+            await connection_health.lock(conn, "first")
             assert await desk.let_in() == []
         (purchase,) = await desk.let_in()
         assert purchase.connection == "first"
@@ -122,14 +124,15 @@ async def test_purchase_is_sent_before_the_next_connection_is_asked(office: Offi
     async with office.two([MAIN], [OTHER]) as desk:
         await desk.order()
         await desk.order(model="studio/other")
-        claimed = Admission(desk.gateway.resources.bench).admit(10)
+        engine = desk.gateway.resources.engine
+        claimed = Admission(engine, SubmitResults(engine)).admit(10)
         purchase = await anext(claimed)
-        async with Pause(Checkpoint.SUBMIT_CLAIMED) as pause:
+        async with Pause(Failpoint.SUBMIT_CLAIMED) as pause:
             behind = asyncio.ensure_future(anext(claimed))
             await pause.reached()
             await desk.buy([purchase])
             assert (len(first.orders), behind.done()) == (1, False)
-            pause.go_on()
+            pause.resume()
             await desk.buy([await behind])
 
 
@@ -160,11 +163,11 @@ async def test_no_more_is_committed_than_can_be_sent_in_time(office: Office) -> 
     """Each intent takes long: so many are committed as fit into a quarter of the time-out, and the others wait."""
     async with office.one() as desk:
         await desk.order(5)
-        bench = replace(
-            desk.gateway.resources.bench,
+        hurried = replace(
+            desk.gateway.resources.engine,
             settings=desk.gateway.settings.jobs.model_copy(update={"submit_timeout": 1e-9}),
         )
-        assert len(await desk.let_in(submitter=Submitter(bench))) == 1
+        assert len(await desk.let_in(submitter=submitter_of(hurried))) == 1
 
 
 # Fairness ------------------------------------------------------------------------------------------------------------
@@ -269,7 +272,7 @@ async def test_a_job_past_its_deadline_is_ended_and_not_let_in(office: Office) -
             await desk.execute(f"UPDATE {table} SET {column} = clock_timestamp() WHERE {key} = :job", job=late)
         claim, purchase = [item async for item in desk.submitter().claim(10)]
         assert isinstance(claim, Claim)
-        assert isinstance(purchase, Purchase)
+        assert isinstance(purchase, AdmittedSubmission)
         assert purchase.job_id == following
         await desk.submitter().advance(claim)
         ended = await desk.gateway.ended(public(late))
@@ -279,7 +282,7 @@ async def test_a_job_past_its_deadline_is_ended_and_not_let_in(office: Office) -
 class Puzzled(Runway):
     """An adapter with a bug."""
 
-    def order_call(self, order: Order, ref: UUID, callback_url: str | None = None) -> Call:
+    def order_call(self, order: ProviderRequest, ref: UUID, callback_url: str | None = None) -> Call:
         if "puzzle" in order.prompt:
             raise ValueError("no words for it")
         return super().order_call(order, ref, callback_url)
@@ -364,10 +367,10 @@ async def test_a_waiting_job_tells_its_place_and_when_it_may_start(office: Offic
         theirs = await desk.order(2, account=stranger, priority="high")
         # Accounts take turns: of the other one go as many before a job as of its own, and one more.
         assert [await place(job) for job in (urgent, *jobs)] == [2, 4, 5, 6, 7, 8]
-        async with desk.gateway.resources.database.read() as connection:
+        async with desk.gateway.resources.database.read() as conn:
             everybody = [urgent, *jobs, *theirs]
-            together = await schedule.places(connection, everybody, cap=100)
-            alone = [await schedule.places(connection, [job], cap=100) for job in everybody]
+            together = await schedule.positions(conn, everybody, cap=100)
+            alone = [await schedule.positions(conn, [job], cap=100) for job in everybody]
         assert [{job: together[job]} for job in everybody] == alone
         asked = utc_now()
         view = await desk.gateway.get(public(jobs[2]))

@@ -130,9 +130,9 @@ async def test_a_provider_that_asks_for_a_pause_gets_it(
 
 async def test_having_no_room_is_no_failure(office: Office, sandbox_url: str) -> None:
     sandbox = {"provider": "openai_compatible", "profile": "openai", "api_key": "sandbox-key"}
-    where = {"base_url": f"{sandbox_url}/openai/v1", "models": ["sandbox/film"]}
+    where = {"base_url": f"{sandbox_url}/openai/v1", "models": ["sandbox/video"]}
     async with office.open({"first": {**sandbox, **where}}) as desk:
-        await desk.order(4, model="sandbox/film", prompt="A busy day. [429:9]")
+        await desk.order(4, model="sandbox/video", prompt="A busy day. [429:9]")
         await desk.buy(await desk.let_in())
         assert await desk.value(FAILURES) == 0
 
@@ -225,8 +225,8 @@ async def test_a_job_that_is_just_changing_does_not_keep_others_from_going_elsew
     async with office.two([MAIN], [OTHER]) as desk:
         await desk.break_("first")
         held, diverted = await desk.order(2, fallbacks=[OTHER])
-        async with desk.gateway.resources.database.begin() as connection:
-            await repository.lock(connection, held)
+        async with desk.gateway.resources.database.begin() as conn:
+            await repository.lock(conn, held)
             assert ways(await desk.let_in()) == [(diverted, "second")]
         assert ways(await desk.let_in()) == [(held, "second")]
 

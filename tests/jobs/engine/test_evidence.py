@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from app.ids import Prefix, decode, encode
 from app.jobs.db import repository, submissions
-from app.jobs.engine.submit_results import Outcomes
-from app.jobs.states import State, SubmissionState
+from app.jobs.engine.submit_results import SubmitResults
+from app.jobs.states import ChargeCertainty, State, SubmissionState
 from app.providers.base import Accepted, Rejected, Unknown
 from app.providers.errors import Billed, Failure, Fault
 from app.settings import Settings
@@ -49,20 +49,20 @@ async def unknown_purchase(gateway: Gateway, upstream: Upstream) -> tuple[UUID, 
 
 
 async def execute(gateway: Gateway, statement: str) -> None:
-    async with gateway.resources.database.begin() as connection:
-        await connection.execute(text(statement))
+    async with gateway.resources.database.begin() as conn:
+        await conn.execute(text(statement))
 
 
 async def slots_taken(gateway: Gateway) -> int:
-    async with gateway.resources.database.read() as connection:
-        return await submissions.slots_taken(connection, "sandbox-runway")
+    async with gateway.resources.database.read() as conn:
+        return await submissions.slots_taken(conn, "sandbox-runway")
 
 
 async def test_a_late_acceptance_of_a_failed_job_is_counted_and_takes_no_slot(
     served: Gateway, upstream: Upstream
 ) -> None:
     job_id, submission_id = await unknown_purchase(served, upstream)
-    outcomes = Outcomes(served.resources.bench)
+    outcomes = SubmitResults(served.resources.engine)
     await outcomes.unknown(job_id, submission_id, Unknown("no reply"))
     await outcomes.unprovable(job_id, submission_id, "it cannot be asked")
     await outcomes.accepted(job_id, submission_id, Accepted("task-9", Decimal("0.24")))
@@ -78,8 +78,8 @@ async def test_an_acceptance_after_a_false_proof_of_absence_is_not_bought_again(
     served: Gateway, upstream: Upstream
 ) -> None:
     job_id, submission_id = await unknown_purchase(served, upstream)
-    outcomes = Outcomes(served.resources.bench)
-    await outcomes.nothing_bought(job_id, submission_id, "", "Trying again.")
+    outcomes = SubmitResults(served.resources.engine)
+    await outcomes.absent(job_id, submission_id, "", "Trying again.")
     await outcomes.accepted(job_id, submission_id, Accepted("task-1"))
     (job,) = (await served.client.get("/v1/jobs")).json()["data"]
     assert (job["status"], job["phase"]) == ("running", "rendering")
@@ -90,9 +90,9 @@ async def test_an_acceptance_after_a_false_proof_of_absence_is_not_bought_again(
 
 async def test_an_acceptance_after_a_second_purchase_is_in_the_ledger(served: Gateway, upstream: Upstream) -> None:
     job_id, submission_id = await unknown_purchase(served, upstream)
-    outcomes = Outcomes(served.resources.bench)
+    outcomes = SubmitResults(served.resources.engine)
     upstream.create = Say('{"id": "task-2"}')
-    await outcomes.nothing_bought(job_id, submission_id, "", "Trying again.")
+    await outcomes.absent(job_id, submission_id, "", "Trying again.")
     await execute(served, "UPDATE schedule SET ready_at = NULL")
     (job,) = (await served.client.get("/v1/jobs")).json()["data"]
     await served.reached(job["id"], "job.started")
@@ -104,9 +104,9 @@ async def test_an_acceptance_after_a_second_purchase_is_in_the_ledger(served: Ga
 
 async def test_a_late_refusal_is_evidence_too(served: Gateway, upstream: Upstream) -> None:
     job_id, submission_id = await unknown_purchase(served, upstream)
-    outcomes = Outcomes(served.resources.bench)
-    async with served.resources.database.begin() as connection:
-        await connection.execute(text("UPDATE schedule SET fence = fence + 1, next_at = clock_timestamp() + '1 hour'"))
+    outcomes = SubmitResults(served.resources.engine)
+    async with served.resources.database.begin() as conn:
+        await conn.execute(text("UPDATE schedule SET fence = fence + 1, next_at = clock_timestamp() + '1 hour'"))
     await outcomes.unknown(job_id, submission_id, Unknown("no reply"))
     await execute(served, "UPDATE schedule SET next_at = clock_timestamp() + interval '1 hour'")
     refusal = Failure(Fault.INPUT, retryable=False, billed=Billed.NO, detail="bad ratio")
@@ -117,11 +117,11 @@ async def test_a_late_refusal_is_evidence_too(served: Gateway, upstream: Upstrea
 
 async def test_the_same_outcome_written_twice_changes_nothing(served: Gateway, upstream: Upstream) -> None:
     job_id, submission_id = await unknown_purchase(served, upstream)
-    outcomes = Outcomes(served.resources.bench)
+    outcomes = SubmitResults(served.resources.engine)
     for _ in range(2):
         await outcomes.accepted(job_id, submission_id, Accepted("task-1"))
-    async with served.resources.database.read() as connection:
-        submission = await submissions.get(connection, submission_id)
+    async with served.resources.database.read() as conn:
+        submission = await submissions.get(conn, submission_id)
     assert submission is not None
     assert submission.state is SubmissionState.ACCEPTED
 
@@ -157,8 +157,8 @@ async def test_a_provider_that_asks_for_a_day_does_not_move_the_deadline(served:
     job = await served.create(**ORDER, deadline_seconds=10)
     await served.reached(job["id"], "job.queued", saying="upstream account")
     await execute(served, "UPDATE jobs SET deadline_at = clock_timestamp()")
-    async with served.resources.database.read() as connection:
-        wait = await connection.scalar(text("SELECT extract(epoch FROM next_at - clock_timestamp()) FROM schedule"))
+    async with served.resources.database.read() as conn:
+        wait = await conn.scalar(text("SELECT extract(epoch FROM next_at - clock_timestamp()) FROM schedule"))
     assert wait <= 10
 
 
@@ -221,7 +221,7 @@ async def test_the_event_stream_of_an_ended_job_ends(gateway: Gateway) -> None:
     ],
 )
 async def test_what_no_database_can_hold_is_refused_by_name(gateway: Gateway, fields: dict[str, Any]) -> None:
-    reply = await gateway.client.post("/v1/jobs", json={"prompt": "a film", "model": "default", **fields})
+    reply = await gateway.client.post("/v1/jobs", json={"prompt": "a video", "model": "default", **fields})
     assert (reply.status_code, reply.json()["code"]) == (422, "invalid_request")
     assert reply.json()["errors"][0]["field"].startswith(next(iter(fields)))
 
@@ -234,14 +234,15 @@ async def test_a_filter_that_is_none_is_refused(gateway: Gateway, query: str) ->
 
 async def test_a_cancel_that_meets_a_requeue_ends_the_job(served: Gateway, upstream: Upstream) -> None:
     job_id, submission_id = await unknown_purchase(served, upstream)
-    bench = served.resources.bench
-    async with bench.database.begin() as connection:
-        await repository.lock(connection, job_id)
+    engine = served.resources.engine
+    async with engine.transitions.begin() as changes:
+        conn = changes.conn
+        await repository.lock(conn, job_id)
         canceling = asyncio.create_task(served.client.post(f"/v1/jobs/{encode(Prefix.JOB, job_id)}/cancel"))
-        async with bench.database.read() as other:
+        async with engine.database.read() as other:
             waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
             while not await other.scalar(waiting):  # noqa: ASYNC110  # nobody but the database knows
                 await asyncio.sleep(0.01)
-        await submissions.end(connection, submission_id, SubmissionState.ABSENT, charge_certainty="none")
-        await bench.recorder.move(connection, job_id, State.QUEUED, from_=(State.SUBMITTING,), fence=None)
+        await submissions.end(conn, submission_id, SubmissionState.ABSENT, charge_certainty=ChargeCertainty.NONE)
+        await changes.move(job_id, State.QUEUED, from_=(State.SUBMITTING,), fence=None)
     assert (await canceling).json()["status"] == "canceled"

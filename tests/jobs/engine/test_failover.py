@@ -12,7 +12,7 @@ from app.ids import new_id
 from app.infra.db import Database
 from app.jobs.db import repository, submissions
 from app.jobs.payloads import money
-from app.jobs.states import SubmissionState
+from app.jobs.states import ChargeCertainty, SubmissionState
 from tests.support.exact_runway import Say
 from tests.support.job_rows import a_draft
 from tests.support.scripted_runway import (
@@ -195,14 +195,16 @@ async def test_the_cost_of_a_job_is_the_sum_and_as_sure_as_the_least_sure_purcha
     database: Database, account_id: UUID, purchases: list[tuple[str | None, str]], charged: str | None, certainty: str
 ) -> None:
     job_id = new_id()
-    async with database.begin() as connection:
-        await repository.create(connection, [a_draft(job_id, account_id, MAIN)])
+    async with database.begin() as conn:
+        await repository.create(conn, [a_draft(job_id, account_id, MAIN)])
         for cost, sure in purchases:
             intent = submissions.Intent(
                 new_id(), job_id, account_id, "first", MAIN, "main", None, b"", b"", send_within=1
             )
             amount = None if cost is None else Decimal(cost)
-            await submissions.write_intent(connection, intent)
-            await submissions.end(connection, intent.id, SubmissionState.DONE, cost=amount, charge_certainty=sure)
-        job = await repository.recount(connection, job_id)
+            await submissions.write_intent(conn, intent)
+            await submissions.end(
+                conn, intent.id, SubmissionState.DONE, cost=amount, charge_certainty=ChargeCertainty(sure)
+            )
+        job = await repository.recount(conn, job_id)
     assert (money(job.cost), job.charge_certainty) == (charged, certainty)

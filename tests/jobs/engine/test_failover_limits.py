@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.ids import Prefix
-from app.jobs.engine.submit_results import Outcomes
+from app.jobs.engine.submit_results import SubmitResults
 from app.providers.base import Accepted
 from tests.support.exact_runway import Say
 from tests.support.scripted_runway import BAD_PROMPT, BUSY, DENIED, FAILED_FREE, FORGOTTEN, MAIN, OTHER, RUNNING, Studio
@@ -58,7 +58,7 @@ async def test_a_safety_refusal_is_shopped_around_only_with_consent(
         pytest.param(None, RUNNING, "timeout", id="our-deadline"),
     ],
 )
-async def test_what_may_still_be_a_film_is_not_bought_elsewhere(
+async def test_what_may_still_be_a_video_is_not_bought_elsewhere(
     office: Office, first: Studio, second: Studio, answer: Say | None, says: Mapping[str, Any], code: str
 ) -> None:
     first.refusal, first.says = answer, says
@@ -171,8 +171,8 @@ async def test_a_purchase_that_comes_to_light_late_counts_against_max_cost(
         await first.ordered(1)
         (submission,) = await gateway.submissions(job["id"])
         job_id, submission_id = inner(job["id"]), inner(submission["id"], Prefix.SUBMISSION)
-        outcomes = Outcomes(gateway.resources.bench)
-        await outcomes.nothing_bought(job_id, submission_id, "", "Trying again.")
+        outcomes = SubmitResults(gateway.resources.engine)
+        await outcomes.absent(job_id, submission_id, "", "Trying again.")
         await gateway.reached(job["id"], "job.started")
         await outcomes.accepted(job_id, submission_id, Accepted("task-9"))
         second.says = CHARGED

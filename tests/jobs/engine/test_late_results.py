@@ -9,20 +9,20 @@ from uuid import UUID
 
 import pytest
 
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 from app.ids import Prefix
 from app.infra.queue import Lane
-from app.jobs.engine.submit_results import Outcomes
+from app.jobs.engine.submit_results import SubmitResults
 from app.settings import Settings
 from tests.support.exact_runway import ORDER, Say
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.http_proxy import Asked, Between, Meddle, behind, between
-from tests.support.lane_driver import Hands, Pause, inner
+from tests.support.lane_driver import LaneDriver, Pause, inner
 from tests.support.settings import MODEL, gateway_settings
 
 LIST = "/videos?"
 BROKEN = Say("no list today", 500)
-OPENAI: dict[str, Any] = {"model": "sandbox/film"}
+OPENAI: dict[str, Any] = {"model": "sandbox/video"}
 VLLM: dict[str, Any] = {"model": "sandbox/own"}
 
 
@@ -58,25 +58,25 @@ def meddled(
     return behind(settings, proxy, poll_interval=0.05, visibility_delay=0.1)
 
 
-async def lost(gateway: Gateway, hands: Hands, **order: Any) -> dict[str, Any]:
+async def lost(gateway: Gateway, hands: LaneDriver, **order: Any) -> dict[str, Any]:
     """A job whose paid request got no answer, given up because nothing could be found out."""
     job = await gateway.create(**order)
     await hands.work(Lane.SUBMIT)
     await hands.pass_time(5)
-    await hands.work(Lane.CONFIRM)
+    await hands.work(Lane.RESOLVE)
     ended = await gateway.get(job["id"])
     assert (ended["status"], ended["error"]["code"]) == ("failed", "upstream_outcome_unknown")
     assert ended["cost"]["certainty"] == "possible"
     return job
 
 
-async def look(hands: Hands) -> None:
+async def look(hands: LaneDriver) -> None:
     """One look at everything that is watched."""
     await hands.execute("UPDATE watches SET next_at = clock_timestamp()")
-    await hands.work(Lane.WATCH)
+    await hands.work(Lane.RECONCILE)
 
 
-async def watched(hands: Hands) -> int:
+async def watched(hands: LaneDriver) -> int:
     count: int = await hands.value("SELECT count(*) FROM watches")
     return count
 
@@ -86,7 +86,7 @@ async def test_a_purchase_that_cannot_be_looked_up_stays_watched_and_is_never_bo
 ) -> None:
     proxy.on("POST", "/runway", Meddle.LOSE)
     async with running_gateway(meddled, sandbox_url, workers=0) as gateway:
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         job = await lost(gateway, hands, **ORDER)
         for _ in range(3):
             await look(hands)
@@ -99,37 +99,37 @@ async def test_a_purchase_that_cannot_be_looked_up_stays_watched_and_is_never_bo
     assert len(proxy.seen("POST")) == 1
 
 
-async def test_a_worker_that_wakes_up_with_the_answer_of_a_failed_job_brings_its_film(
+async def test_a_worker_that_wakes_up_with_the_answer_of_a_failed_job_brings_its_video(
     meddled: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     async with running_gateway(meddled, sandbox_url, workers=0) as gateway:
         await gateway.sandbox.delete("/ledger")
-        hands = Hands(gateway.resources)
-        async with Pause(Checkpoint.SUBMIT_ANSWERED) as pause:
+        hands = LaneDriver(gateway.resources)
+        async with Pause(Failpoint.SUBMIT_ANSWERED) as pause:
             job = await gateway.create(**ORDER)
             await gateway.start_worker()
             await pause.reached()
             await hands.pass_time(30)
             ended = await gateway.ended(job["id"])
             assert (ended["error"]["code"], ended["cost"]["certainty"]) == ("upstream_outcome_unknown", "possible")
-            pause.go_on()
-            await hands.event(inner(job["id"]), "job.film_late")
+            pause.resume()
+            await hands.event(inner(job["id"]), "job.video_late")
         late = await gateway.get(job["id"])
         assert (late["status"], late["error"]["code"]) == ("failed", "upstream_outcome_unknown")
         assert (late["cost"]["charged"], late["cost"]["certainty"]) == ("0.24", "certain")
-        assert late["assets"]["film"]
+        assert late["assets"]["video"]
         assert (await gateway.purchases())["accepted"] == 1
     assert len(proxy.seen("POST")) == 1
 
 
-async def test_a_record_that_is_found_after_the_wait_was_over_reaches_the_ledger_and_brings_its_film(
+async def test_a_record_that_is_found_after_the_wait_was_over_reaches_the_ledger_and_brings_its_video(
     meddled: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     proxy.on("POST", "/videos", Meddle.LOSE)
     proxy.on("GET", LIST, BROKEN)
     async with running_gateway(meddled, sandbox_url, workers=0) as gateway:
         await gateway.sandbox.delete("/ledger")
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         job = await lost(gateway, hands, **OPENAI)
         await look(hands)
         proxy.off("GET", LIST)
@@ -140,8 +140,8 @@ async def test_a_record_that_is_found_after_the_wait_was_over_reaches_the_ledger
         books = (await gateway.sandbox.get("/ledger")).json()["entries"]
         assert [entry["remote_id"] for entry in books] == [submission["remote_id"]]
         await gateway.start_worker()
-        await hands.event(inner(job["id"]), "job.film_late")
-        assert (await gateway.get(job["id"]))["assets"]["film"]
+        await hands.event(inner(job["id"]), "job.video_late")
+        assert (await gateway.get(job["id"]))["assets"]["video"]
 
 
 async def test_absence_that_is_proven_late_takes_the_doubt_off_the_bill(
@@ -151,7 +151,7 @@ async def test_absence_that_is_proven_late_takes_the_doubt_off_the_bill(
     proxy.on("GET", LIST, BROKEN)
     async with running_gateway(meddled, sandbox_url, workers=0) as gateway:
         await gateway.sandbox.delete("/ledger")
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         job = await lost(gateway, hands, **OPENAI)
         proxy.off("GET", LIST)
         await look(hands)
@@ -179,7 +179,7 @@ async def test_absence_that_is_proven_late_takes_the_doubt_off_the_bill(
 class Doubled:
     """A job that was bought twice, whose first purchase nobody knows of until ``wake`` lets it turn up."""
 
-    def __init__(self, gateway: Gateway, hands: Hands, job: dict[str, Any], pause: Pause, remote_id: str) -> None:
+    def __init__(self, gateway: Gateway, hands: LaneDriver, job: dict[str, Any], pause: Pause, remote_id: str) -> None:
         self.gateway = gateway
         self.hands = hands
         self.public_id: str = job["id"]
@@ -188,7 +188,7 @@ class Doubled:
         self._pause = pause
 
     async def wake(self) -> None:
-        self._pause.go_on()
+        self._pause.resume()
         await self.hands.event(self.id, "job.cost_changed")
 
     async def rows(self) -> list[dict[str, Any]]:
@@ -202,8 +202,8 @@ async def doubled(
     """``cancel``: the customer asks for it while nobody knows of the purchase, so that it is not bought anew."""
     async with running_gateway(settings, sandbox_url) as gateway:
         await gateway.sandbox.delete("/ledger")
-        hands = Hands(gateway.resources)
-        async with Pause(Checkpoint.SUBMIT_ANSWERED) as pause:
+        hands = LaneDriver(gateway.resources)
+        async with Pause(Failpoint.SUBMIT_ANSWERED) as pause:
             job = await gateway.create(**order)
             await pause.reached()
             (first,) = await gateway.submissions(job["id"])
@@ -211,9 +211,9 @@ async def doubled(
             proxy.on("GET", entry["remote_id"], still_rendering)
             if cancel:
                 await gateway.client.post(f"/v1/jobs/{job['id']}/cancel")
-            outcomes, submission = Outcomes(gateway.resources.bench), inner(first["id"], Prefix.SUBMISSION)
+            outcomes, submission = SubmitResults(gateway.resources.engine), inner(first["id"], Prefix.SUBMISSION)
             await hands.execute("UPDATE schedule SET fence = fence + 1, next_at = clock_timestamp() + '1 hour'")
-            await outcomes.nothing_bought(inner(job["id"]), submission, "", "Trying again.")
+            await outcomes.absent(inner(job["id"]), submission, "", "Trying again.")
             await hands.execute("UPDATE schedule SET ready_at = NULL")
             yield Doubled(gateway, hands, job, pause, entry["remote_id"])
 
@@ -225,7 +225,7 @@ def still_rendering(asked: Asked) -> Say | None:
 
 
 @pytest.mark.parametrize("order", [ORDER, VLLM], ids=["runway", "vllm"])
-async def test_a_duplicate_is_canceled_upstream_once_its_job_has_a_film(
+async def test_a_duplicate_is_canceled_upstream_once_its_job_has_a_video(
     meddled: Settings, sandbox_url: str, proxy: Between, order: dict[str, Any]
 ) -> None:
     async with doubled(meddled, sandbox_url, proxy, **order) as job:
@@ -255,7 +255,7 @@ async def test_a_canceled_duplicate_costs_what_the_provider_says(
         assert [(row["cost"], row["state"]) for row in (first, second)] == [("0.07", "done"), ("0.24", "done")]
 
 
-async def test_a_duplicate_that_cannot_be_canceled_is_paid_for_and_does_not_replace_the_film(
+async def test_a_duplicate_that_cannot_be_canceled_is_paid_for_and_does_not_replace_the_video(
     meddled: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     async with doubled(meddled, sandbox_url, proxy, **OPENAI) as job:
@@ -269,14 +269,14 @@ async def test_a_duplicate_that_cannot_be_canceled_is_paid_for_and_does_not_repl
         assert (first["state"], first["late"], first["cost"]) == ("done", True, "0.01")
         after = await job.gateway.get(job.public_id)
         assert (after["status"], after["assets"]) == ("succeeded", before["assets"])
-        assert not await job.hands.rows("SELECT 1 FROM events WHERE type = 'job.film_late'")
+        assert not await job.hands.rows("SELECT 1 FROM events WHERE type = 'job.video_late'")
         assert (await job.gateway.purchases())["accepted"] == 2
         assert await watched(job.hands) == 0
     assert not proxy.seen("DELETE")
     assert not [asked for asked in proxy.seen("GET", "/content") if job.remote_id in asked.path]
 
 
-async def test_a_duplicate_gives_its_film_to_a_job_whose_second_purchase_failed(
+async def test_a_duplicate_gives_its_video_to_a_job_whose_second_purchase_failed(
     meddled: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     proxy.on("GET", "/tasks/", still_rendering)
@@ -291,15 +291,15 @@ async def test_a_duplicate_gives_its_film_to_a_job_whose_second_purchase_failed(
         proxy.on("GET", second["remote_id"], failed)
         ended = await job.gateway.ended(job.public_id)
         assert (ended["status"], ended["error"]["fault"]) == ("failed", "provider")
-        await job.hands.event(job.id, "job.film_late")
+        await job.hands.event(job.id, "job.video_late")
         kept = await job.gateway.get(job.public_id)
         assert (kept["status"], kept["cost"]["charged"]) == ("failed", "0.48")
-        assert kept["assets"]["film"]
+        assert kept["assets"]["video"]
         assert (await job.gateway.purchases())["accepted"] == 2
     assert not proxy.seen("DELETE")
 
 
-async def test_of_two_late_films_one_is_kept_and_both_are_on_the_bill(
+async def test_of_two_late_videos_one_is_kept_and_both_are_on_the_bill(
     meddled: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     proxy.on("GET", "/videos/", still_rendering)
@@ -310,7 +310,7 @@ async def test_of_two_late_films_one_is_kept_and_both_are_on_the_bill(
         assert (await job.gateway.ended(job.public_id))["error"]["code"] == "timeout"
         _, second = await job.rows()
         proxy.off("GET", "/videos/")
-        event = await job.hands.event(job.id, "job.film_late")
+        event = await job.hands.event(job.id, "job.video_late")
         proxy.off("GET", job.remote_id)
         await job.hands.event(job.id, "job.cost_changed", saying="'charged': '0.02'")
         await job.gateway.stop_workers()
@@ -318,7 +318,7 @@ async def test_of_two_late_films_one_is_kept_and_both_are_on_the_bill(
         kept = await job.gateway.get(job.public_id)
         assert {kind: asset["id"] for kind, asset in kept["assets"].items()} == event.data["assets"]
         assert [row["state"] for row in await job.rows()] == ["done", "done"]
-        assert len(await job.hands.rows("SELECT 1 FROM events WHERE type = 'job.film_late'")) == 1
+        assert len(await job.hands.rows("SELECT 1 FROM events WHERE type = 'job.video_late'")) == 1
     assert {second["remote_id"]} == {asked.path.split("/")[4] for asked in proxy.seen("GET", "/content")}
 
 
@@ -343,11 +343,11 @@ async def test_twins_whose_records_turn_up_late_each_take_their_own(
     proxy.on("GET", LIST, BROKEN)
     async with running_gateway(meddled, sandbox_url, workers=0) as gateway:
         await gateway.sandbox.delete("/ledger")
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         jobs = [await lost(gateway, hands, **OPENAI) for _ in range(3)]
         proxy.off("GET", LIST)
         await hands.execute("UPDATE watches SET next_at = clock_timestamp()")
-        steps = await hands.claim(Lane.WATCH)
+        steps = await hands.claim(Lane.RECONCILE)
         await asyncio.gather(*(step() for step in steps))
         for _ in jobs:
             await look(hands)

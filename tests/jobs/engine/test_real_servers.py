@@ -40,7 +40,7 @@ def connection(url: str, dialect: str, profile: str, **more: Any) -> dict[str, A
         "profile": profile,
         "base_url": f"{url}/{dialect}/v1",
         "api_key": KEY,
-        "models": [f"{dialect}/film"],
+        "models": [f"{dialect}/video"],
         "poll_interval": 0.05,
         "visibility_delay": 0.1,
         "max_concurrent": 20,
@@ -48,7 +48,7 @@ def connection(url: str, dialect: str, profile: str, **more: Any) -> dict[str, A
     }
 
 
-def model(upstream: str = "sandbox-film") -> dict[str, Any]:
+def model(upstream: str = "sandbox-video") -> dict[str, Any]:
     return {**MODEL, "upstream": upstream, "seed": True}
 
 
@@ -72,8 +72,8 @@ def real(database: Database, postgres_url: str, redis_url: str, sandbox_url: str
             "litellm": connection(sandbox_url, "litellm", "litellm"),
         },
         models={
-            **{f"{name}/film": model() for name in ("openai", "vllm", "newapi", "tensorrt", "litellm")},
-            "sglang/film": model("hunyuan-video"),
+            **{f"{name}/video": model() for name in ("openai", "vllm", "newapi", "tensorrt", "litellm")},
+            "sglang/video": model("hunyuan-video"),
         },
     )
 
@@ -110,21 +110,21 @@ async def end_of(gateway: Gateway, job: Mapping[str, Any]) -> tuple[str, str | N
 async def test_order_that_a_list_shows_differently_is_never_bought_twice(house: Gateway) -> None:
     names = ("openai", "vllm", "sglang")
     prompts = {f"a cat on {shown} [lose-reply] [list:{shown}] " for shown in HALF_A_LIST}
-    jobs = [await house.create(prompt, model=f"{name}/film", seconds=2) for prompt in prompts for name in names]
+    jobs = [await house.create(prompt, model=f"{name}/video", seconds=2) for prompt in prompts for name in names]
     for job in jobs:
         assert (await end_of(house, job))[:2] in {("succeeded", None), ("failed", "upstream_outcome_unknown")}
     assert Counter(entry["prompt"] for entry in await sold(house)) == dict.fromkeys(prompts, len(names))
 
 
 async def test_seconds_that_sglang_adjusted_are_no_proof_of_absence(house: Gateway) -> None:
-    job = await house.create("a cat [lose-reply]", model="sglang/film", seconds=2)
+    job = await house.create("a cat [lose-reply]", model="sglang/video", seconds=2)
     assert await end_of(house, job) == ("failed", "upstream_outcome_unknown", "none")
     assert len(await sold(house)) == 1
 
 
 async def test_wrong_clock_is_no_proof_of_absence(house: Gateway) -> None:
     clocks = ("[behind:420]", "[ahead:7200]", "[behind:7200]")
-    jobs = [await house.create(f"a cat [lose-reply] {clock}", model="vllm/film") for clock in clocks]
+    jobs = [await house.create(f"a cat [lose-reply] {clock}", model="vllm/video") for clock in clocks]
     for job in jobs:
         await house.ended(job["id"])
     assert len(await sold(house)) == len(jobs)
@@ -132,7 +132,7 @@ async def test_wrong_clock_is_no_proof_of_absence(house: Gateway) -> None:
 
 async def test_orders_that_differ_in_the_seed_never_get_each_other_s_video(waiting: Gateway) -> None:
     prompt = "a cat [lose-reply]"
-    jobs = [await waiting.create(prompt, model="vllm/film", seed=seed) for seed in (1, 2)]
+    jobs = [await waiting.create(prompt, model="vllm/video", seed=seed) for seed in (1, 2)]
     await waiting.start_worker()
     ends = [await end_of(waiting, job) for job in jobs]
     assert ends == [("failed", "upstream_outcome_unknown", "none")] * 2
@@ -141,7 +141,7 @@ async def test_orders_that_differ_in_the_seed_never_get_each_other_s_video(waiti
 
 async def test_orders_of_two_accounts_never_get_each_other_s_video(waiting: Gateway) -> None:
     stranger = await KeyService(waiting.resources.database).create("strangers", "key", set(Scope))
-    body = {"prompt": "a cat [lose-reply]", "model": "vllm/film"}
+    body = {"prompt": "a cat [lose-reply]", "model": "vllm/video"}
     mine = await waiting.create(**body)
     headers = {"Authorization": f"Bearer {stranger.text}"}
     theirs = (await waiting.client.post("/v1/jobs", json=body, headers=headers)).json()
@@ -156,7 +156,7 @@ async def test_orders_of_two_accounts_never_get_each_other_s_video(waiting: Gate
 
 
 async def test_accepted_order_with_a_long_id_is_made(house: Gateway) -> None:
-    jobs = [await house.create("a cat [id:long]", model=f"{name}/film") for name in ("openai", "newapi", "litellm")]
+    jobs = [await house.create("a cat [id:long]", model=f"{name}/video") for name in ("openai", "newapi", "litellm")]
     for job in jobs:
         assert (await house.ended(job["id"]))["status"] == "succeeded"
         (row,) = await house.submissions(job["id"])
@@ -164,10 +164,10 @@ async def test_accepted_order_with_a_long_id_is_made(house: Gateway) -> None:
 
 
 async def test_accepted_order_with_an_id_that_cannot_be_used_stays_in_the_ledger(house: Gateway) -> None:
-    job = await house.create("a cat [id:odd]", model="newapi/film")
+    job = await house.create("a cat [id:odd]", model="newapi/video")
     assert await end_of(house, job) == ("failed", "upstream_outcome_unknown", "possible")
-    async with house.resources.database.read() as connection:
-        raw = await connection.scalar(text("SELECT raw FROM submissions"))
+    async with house.resources.database.read() as conn:
+        raw = await conn.scalar(text("SELECT raw FROM submissions"))
     (entry,) = await sold(house)
     assert entry["remote_id"] in raw
 
@@ -175,7 +175,7 @@ async def test_accepted_order_with_an_id_that_cannot_be_used_stays_in_the_ledger
 async def test_refusal_in_the_server_s_own_words_ends_the_job_at_once(house: Gateway) -> None:
     scripts = {"newapi": "[refuse:flat]", "tensorrt": "[refuse:object]", "litellm": "[fail:prompt]"}
     scripts["vllm"] = "[api-servers]"
-    jobs = [await house.create(f"a cat {script}", model=f"{name}/film") for name, script in scripts.items()]
+    jobs = [await house.create(f"a cat {script}", model=f"{name}/video") for name, script in scripts.items()]
     for job in jobs:
         status, code, certainty = await end_of(house, job)
         assert (status, certainty) == ("failed", "none")
@@ -187,7 +187,7 @@ async def test_refusal_in_the_server_s_own_words_ends_the_job_at_once(house: Gat
 
 async def test_refusal_that_speaks_of_an_upstream_time_out_is_not_believed(house: Gateway) -> None:
     names = ("openai", "newapi", "litellm", "vllm")
-    jobs = [await house.create("a cat [refuse:timeout]", model=f"{name}/film") for name in names]
+    jobs = [await house.create("a cat [refuse:timeout]", model=f"{name}/video") for name in names]
     for job in jobs:
         await house.ended(job["id"])
         assert [row["state"] for row in await house.submissions(job["id"])] != ["rejected"]
@@ -199,7 +199,7 @@ async def test_refusal_that_speaks_of_an_upstream_time_out_is_not_believed(house
 
 async def test_replica_that_does_not_know_the_job_is_not_the_end(house: Gateway) -> None:
     jobs = [
-        await house.create(f"a cat {script}", model=f"{name}/film")
+        await house.create(f"a cat {script}", model=f"{name}/video")
         for name in ("openai", "vllm", "sglang", "newapi")
         for script in ("[replicas:2]", "[elsewhere:3]")
     ]
@@ -209,7 +209,7 @@ async def test_replica_that_does_not_know_the_job_is_not_the_end(house: Gateway)
 
 
 async def test_cancel_that_another_replica_answers_confirms_nothing(house: Gateway) -> None:
-    job = await house.create("a cat [slow:2] [replicas:2]", model="vllm/film")
+    job = await house.create("a cat [slow:2] [replicas:2]", model="vllm/video")
     await house.reached(job["id"], "job.started")
     await house.client.post(f"/v1/jobs/{job['id']}/cancel")
     ended = await house.ended(job["id"])
@@ -220,7 +220,7 @@ async def test_cancel_that_another_replica_answers_confirms_nothing(house: Gatew
 
 
 async def test_render_that_a_free_server_lost_in_a_restart_is_submitted_again(house: Gateway) -> None:
-    job = await house.create("a cat [forget]", model="vllm/film")
+    job = await house.create("a cat [forget]", model="vllm/video")
     assert await end_of(house, job) == ("succeeded", None, "none")
     first, second = await house.submissions(job["id"])
     assert (first["state"], first["error"]["code"], second["state"]) == ("abandoned", "upstream_lost", "done")
@@ -230,7 +230,7 @@ async def test_render_that_a_free_server_lost_in_a_restart_is_submitted_again(ho
 
 async def test_render_that_a_paid_provider_lost_is_not_bought_again(house: Gateway) -> None:
     """It may have been lost when it was finished already, and before it was fetched."""
-    job = await house.create("a cat [forget]", model="openai/film")
+    job = await house.create("a cat [forget]", model="openai/video")
     status, code, certainty = await end_of(house, job)
     assert (status, code) in {("failed", "upstream_lost"), ("failed", "asset_unavailable")}
     assert certainty in {"possible", "certain"}
@@ -239,7 +239,7 @@ async def test_render_that_a_paid_provider_lost_is_not_bought_again(house: Gatew
 
 async def test_order_that_brings_the_server_down_each_time_is_given_up(house: Gateway) -> None:
     """Each record is deleted behind our back as soon as it is there."""
-    job = await house.create("a cat [never]", model="vllm/film")
+    job = await house.create("a cat [never]", model="vllm/video")
     seen: set[str] = set()
     while (shown := await house.get(job["id"]))["status"] not in FINAL:
         for entry in await sold(house):
@@ -279,7 +279,7 @@ class Confused:
 
     @asynccontextmanager
     async def before(self, settings: Settings) -> AsyncIterator[Settings]:
-        """The same gateway with this server behind ``vllm/film``."""
+        """The same gateway with this server behind ``vllm/video``."""
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self.handle)
         runner = web.AppRunner(app, access_log=None)
@@ -302,7 +302,7 @@ async def test_order_that_was_accepted_without_an_id_is_never_absent(
 ) -> None:
     server = Confused(status, created)
     async with server.before(real) as settings, running_gateway(settings, sandbox_url) as gateway:
-        job = await gateway.create("a cat", model="vllm/film")
+        job = await gateway.create("a cat", model="vllm/video")
         assert (await end_of(gateway, job))[:2] == ("failed", "upstream_outcome_unknown")
         assert server.orders == 1
 
@@ -310,7 +310,7 @@ async def test_order_that_was_accepted_without_an_id_is_never_absent(
 async def test_id_that_was_given_to_two_orders_buys_nothing_twice(real: Settings, sandbox_url: str) -> None:
     server = Confused(200, {"id": "video_same"}, {"id": "video_same", "status": "in_progress", "prompt": "a cat"})
     async with server.before(real) as settings, running_gateway(settings, sandbox_url) as gateway:
-        jobs = [await gateway.create(prompt, model="vllm/film", deadline_seconds=10) for prompt in ("a cat", "a dog")]
+        jobs = [await gateway.create(prompt, model="vllm/video", deadline_seconds=10) for prompt in ("a cat", "a dog")]
         ends = {await end_of(gateway, job) for job in jobs}
         assert server.orders == 2
     assert ends == {("failed", "timeout", "none"), ("failed", "upstream_outcome_unknown", "none")}
@@ -320,7 +320,7 @@ async def test_record_that_shows_another_prompt_is_not_this_job_s_video(real: Se
     """A server that numbers anew after a restart: the id is known, and the video is of another order."""
     server = Confused(200, {"id": "video_1"}, {"id": "video_1", "status": "completed", "prompt": "another order"})
     async with server.before(real) as settings, running_gateway(settings, sandbox_url) as gateway:
-        job = await gateway.create("a cat", model="vllm/film")
+        job = await gateway.create("a cat", model="vllm/video")
         ended = await gateway.ended(job["id"])
         assert (ended["status"], ended["assets"]) == ("failed", None)
         assert {row["state"] for row in await gateway.submissions(job["id"])} <= {"abandoned", "absent"}
@@ -330,13 +330,13 @@ async def test_record_that_shows_another_prompt_is_not_this_job_s_video(real: Se
 
 
 async def test_deadline_ends_the_search_for_a_lost_reply(real: Settings, sandbox_url: str) -> None:
-    patient = real.model_copy(update={"jobs": real.jobs.model_copy(update={"unknown_wait": 3600})})
-    async with running_gateway(patient, sandbox_url) as gateway:
-        job = await gateway.create("a cat [lose-reply] [list:omit]", model="vllm/film", deadline_seconds=10)
+    broken_gateway = real.model_copy(update={"jobs": real.jobs.model_copy(update={"unknown_wait": 3600})})
+    async with running_gateway(broken_gateway, sandbox_url) as gateway:
+        job = await gateway.create("a cat [lose-reply] [list:omit]", model="vllm/video", deadline_seconds=10)
         await gateway.reached(job["id"], "job.confirming")
-        async with gateway.resources.database.begin() as connection:
-            await connection.execute(text("UPDATE jobs SET deadline_at = clock_timestamp() + interval '1 second'"))
-            await connection.execute(text("UPDATE schedule SET next_at = clock_timestamp(), fence = fence + 1"))
+        async with gateway.resources.database.begin() as conn:
+            await conn.execute(text("UPDATE jobs SET deadline_at = clock_timestamp() + interval '1 second'"))
+            await conn.execute(text("UPDATE schedule SET next_at = clock_timestamp(), fence = fence + 1"))
         assert await end_of(gateway, job) == ("failed", "upstream_outcome_unknown", "none")
         (row,) = await gateway.submissions(job["id"])
         assert row["state"] == "abandoned"
@@ -344,14 +344,14 @@ async def test_deadline_ends_the_search_for_a_lost_reply(real: Settings, sandbox
 
 async def test_provider_that_echoes_requests_puts_no_key_into_the_database(house: Gateway) -> None:
     jobs = [
-        await house.create(f"a cat {script}", model=f"{name}/film")
+        await house.create(f"a cat {script}", model=f"{name}/video")
         for name in ("openai", "vllm", "newapi")
         for script in ("[echo]", "[echo:refuse]", "[echo] [lose-reply:truncate]", "[echo] [fail:internal]")
     ]
     for job in jobs:
         await house.ended(job["id"])
-    async with house.resources.database.read() as connection:
-        stored = await connection.scalars(
+    async with house.resources.database.read() as conn:
+        stored = await conn.scalars(
             text("SELECT submissions::text FROM submissions UNION ALL SELECT jobs::text FROM jobs")
         )
         assert not [row for row in stored if KEY in row]

@@ -1,4 +1,4 @@
-"""A purchase outlives its job: what becomes of it later is written down, and a film that comes late is kept."""
+"""A purchase outlives its job: what becomes of it later is written down, and a video that comes late is kept."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -8,13 +8,13 @@ from uuid import UUID
 import pytest
 from standardwebhooks import Webhook
 
-from app.failpoints import Checkpoint
+from app.failpoints import Failpoint
 from app.infra.queue import Lane
 from app.settings import Settings
 from tests.support.exact_runway import ORDER, Say, Upstream, running_upstream, served_by
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.http_proxy import Asked, Between, behind, between
-from tests.support.lane_driver import Hands, Pause, inner
+from tests.support.lane_driver import LaneDriver, Pause, inner
 from tests.support.receiver import running_receiver
 
 TASK = "/runway/v1/tasks/"
@@ -57,10 +57,12 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 @pytest.fixture
-async def given_up(settings: Settings, sandbox_url: str, upstream: Upstream) -> AsyncIterator[tuple[Gateway, Hands]]:
+async def given_up(
+    settings: Settings, sandbox_url: str, upstream: Upstream
+) -> AsyncIterator[tuple[Gateway, LaneDriver]]:
     """A gateway without workers, whose one job was given up at its deadline and is watched on."""
     async with running_gateway(served_by(settings, upstream), sandbox_url, workers=0) as gateway:
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         await gateway.create(**ORDER)
         await hands.work(Lane.SUBMIT)
         await hands.execute("UPDATE jobs SET deadline_at = clock_timestamp()")
@@ -76,14 +78,14 @@ async def only_job(gateway: Gateway) -> tuple[dict[str, Any], dict[str, Any]]:
     return job, submission
 
 
-async def look(hands: Hands, *, after: float = 60) -> None:
+async def look(hands: LaneDriver, *, after: float = 60) -> None:
     """One look at what is watched, after so many seconds."""
     await hands.pass_time(after)
     await hands.execute("UPDATE watches SET next_at = clock_timestamp()")
-    await hands.work(Lane.WATCH)
+    await hands.work(Lane.RECONCILE)
 
 
-async def watched(hands: Hands) -> bool:
+async def watched(hands: LaneDriver) -> bool:
     return bool(await hands.rows("SELECT 1 FROM watches"))
 
 
@@ -91,13 +93,13 @@ async def timed_out(gateway: Gateway, prompt: str, **fields: Any) -> UUID:
     """A job whose deadline passes while its provider renders."""
     job = await gateway.create(prompt, **fields)
     await gateway.reached(job["id"], "job.started")
-    await Hands(gateway.resources).execute("UPDATE jobs SET deadline_at = clock_timestamp()")
+    await LaneDriver(gateway.resources).execute("UPDATE jobs SET deadline_at = clock_timestamp()")
     ended = await gateway.ended(job["id"])
     assert (ended["status"], ended["error"]["code"], ended["assets"]) == ("failed", "timeout", None)
     return inner(job["id"])
 
 
-async def test_a_film_that_comes_after_our_deadline_is_kept_and_told(meddled: Gateway, proxy: Between) -> None:
+async def test_a_video_that_comes_after_our_deadline_is_kept_and_told(meddled: Gateway, proxy: Between) -> None:
     proxy.on("GET", TASK, still_rendering)
     secret = (await meddled.client.get("/v1/webhook-secret")).json()["secret"]
     async with running_receiver() as receiver:
@@ -106,36 +108,36 @@ async def test_a_film_that_comes_after_our_deadline_is_kept_and_told(meddled: Ga
         job, submission = await only_job(meddled)
         assert (submission["state"], submission["late"], submission["cost"]) == ("abandoned", False, None)
         proxy.off("GET", TASK)
-        event = await Hands(meddled.resources).event(job_id, "job.film_late")
+        event = await LaneDriver(meddled.resources).event(job_id, "job.video_late")
         failed, late = await receiver.wait_for(2)
     job, submission = await only_job(meddled)
     assert (job["status"], job["error"]["code"]) == ("failed", "timeout")
     assert job["cost"] == {"estimated": "0.24", "charged": "0.24", "certainty": "certain", "currency": "USD"}
     assert (submission["state"], submission["late"]) == ("done", True)
     assert (submission["cost"], submission["charge_certainty"]) == ("0.24", "certain")
-    film = job["assets"]["film"]
-    content = (await meddled.client.get(film["content_url"])).content
-    assert hashlib.sha256(content).hexdigest() == film["sha256"]
+    video = job["assets"]["video"]
+    content = (await meddled.client.get(video["content_url"])).content
+    assert hashlib.sha256(content).hexdigest() == video["sha256"]
     told = Webhook(secret).verify(late.body, dict(late.headers))
     assert (told["type"], Webhook(secret).verify(failed.body, dict(failed.headers))["type"]) == (
-        "job.film_late",
+        "job.video_late",
         "job.failed",
     )
     assert told["data"] == event.data
     assert told["data"]["assets"] == {kind: asset["id"] for kind, asset in job["assets"].items()}
     assert (told["data"]["status"], told["data"]["cost"]) == ("failed", job["cost"])
     assert (await meddled.purchases())["accepted"] == 1
-    assert not await watched(Hands(meddled.resources))
+    assert not await watched(LaneDriver(meddled.resources))
 
 
-async def test_a_late_film_is_kept_where_a_provider_cannot_cancel(meddled: Gateway, proxy: Between) -> None:
+async def test_a_late_video_is_kept_where_a_provider_cannot_cancel(meddled: Gateway, proxy: Between) -> None:
     proxy.on("GET", VIDEO, still_rendering)
     job_id = await timed_out(meddled, PROMPT)
     assert not proxy.seen("DELETE")
     proxy.off("GET", VIDEO)
-    await Hands(meddled.resources).event(job_id, "job.film_late")
+    await LaneDriver(meddled.resources).event(job_id, "job.video_late")
     job, submission = await only_job(meddled)
-    assert (job["status"], job["assets"]["film"]["width"], submission["late"]) == ("failed", 128, True)
+    assert (job["status"], job["assets"]["video"]["width"], submission["late"]) == ("failed", 128, True)
     assert (await meddled.purchases())["accepted"] == 1
 
 
@@ -144,11 +146,11 @@ async def test_a_render_that_was_canceled_at_our_deadline_costs_what_the_provide
 ) -> None:
     job_id = await timed_out(meddled, f"{PROMPT} [never]", **ORDER)
     assert len(proxy.seen("DELETE", TASK)) == 1
-    await Hands(meddled.resources).event(job_id, "job.cost_changed", saying="'charged': '0.24'")
+    await LaneDriver(meddled.resources).event(job_id, "job.cost_changed", saying="'charged': '0.24'")
     job, submission = await only_job(meddled)
     assert (job["status"], job["assets"]) == ("failed", None)
     assert (submission["state"], submission["late"], submission["cost"]) == ("done", True, "0.24")
-    assert not await watched(Hands(meddled.resources))
+    assert not await watched(LaneDriver(meddled.resources))
 
 
 @pytest.mark.parametrize(
@@ -161,8 +163,8 @@ async def test_a_render_that_was_canceled_at_our_deadline_costs_what_the_provide
         (ended_as("CANCELLED", 12), "0.12", "certain"),
     ],
 )
-async def test_a_late_end_without_a_film_settles_the_bill(
-    given_up: tuple[Gateway, Hands], upstream: Upstream, end: Say, charged: str | None, certainty: str
+async def test_a_late_end_without_a_video_settles_the_bill(
+    given_up: tuple[Gateway, LaneDriver], upstream: Upstream, end: Say, charged: str | None, certainty: str
 ) -> None:
     gateway, hands = given_up
     upstream.status = end
@@ -176,7 +178,7 @@ async def test_a_late_end_without_a_film_settles_the_bill(
 
 
 async def test_a_purchase_that_stays_unknown_upstream_is_let_go(
-    given_up: tuple[Gateway, Hands], upstream: Upstream
+    given_up: tuple[Gateway, LaneDriver], upstream: Upstream
 ) -> None:
     gateway, hands = given_up
     upstream.status = NOT_FOUND
@@ -190,7 +192,7 @@ async def test_a_purchase_that_stays_unknown_upstream_is_let_go(
 
 
 async def test_a_purchase_that_was_found_again_is_not_let_go_at_its_next_absence(
-    given_up: tuple[Gateway, Hands], upstream: Upstream
+    given_up: tuple[Gateway, LaneDriver], upstream: Upstream
 ) -> None:
     _, hands = given_up
     upstream.status = NOT_FOUND
@@ -203,7 +205,7 @@ async def test_a_purchase_that_was_found_again_is_not_let_go_at_its_next_absence
 
 
 async def test_a_render_that_was_lost_upstream_and_comes_back_is_kept(meddled: Gateway, proxy: Between) -> None:
-    hands = Hands(meddled.resources)
+    hands = LaneDriver(meddled.resources)
     proxy.on("GET", VIDEO, still_rendering)
     job = await meddled.create()
     await meddled.reached(job["id"], "job.started")
@@ -217,11 +219,11 @@ async def test_a_render_that_was_lost_upstream_and_comes_back_is_kept(meddled: G
     assert await watched(hands)
     proxy.off("GET", VIDEO)
     await look(hands)
-    assert (await meddled.get(job["id"]))["assets"]["film"]
+    assert (await meddled.get(job["id"]))["assets"]["video"]
 
 
 async def test_a_watch_ends_after_its_time_and_the_doubt_stays_in_the_ledger(
-    given_up: tuple[Gateway, Hands], upstream: Upstream
+    given_up: tuple[Gateway, LaneDriver], upstream: Upstream
 ) -> None:
     gateway, hands = given_up
     await look(hands, after=86_000)
@@ -235,7 +237,7 @@ async def test_a_watch_ends_after_its_time_and_the_doubt_stays_in_the_ledger(
 
 
 async def test_looks_become_rarer_with_age_and_never_rarer_than_every_ten_minutes(
-    given_up: tuple[Gateway, Hands],
+    given_up: tuple[Gateway, LaneDriver],
 ) -> None:
     _, hands = given_up
     pauses = []
@@ -246,7 +248,7 @@ async def test_looks_become_rarer_with_age_and_never_rarer_than_every_ten_minute
 
 
 async def test_a_provider_that_says_nothing_usable_leaves_the_watch_alone(
-    given_up: tuple[Gateway, Hands], upstream: Upstream
+    given_up: tuple[Gateway, LaneDriver], upstream: Upstream
 ) -> None:
     _, hands = given_up
     for status in (Say("<html>", 502), Say("{}"), Say('{"id": "task-1", "status": "RETICULATING"}')):
@@ -257,23 +259,23 @@ async def test_a_provider_that_says_nothing_usable_leaves_the_watch_alone(
 
 
 async def test_a_watch_waits_for_its_connection_to_be_configured_again(
-    given_up: tuple[Gateway, Hands], upstream: Upstream, settings: Settings, sandbox_url: str
+    given_up: tuple[Gateway, LaneDriver], upstream: Upstream, settings: Settings, sandbox_url: str
 ) -> None:
     gateway, hands = given_up
     others = settings.model_copy(update={"connections": {"sandbox": settings.connections["sandbox"]}})
     async with running_gateway(others, sandbox_url, workers=0) as without:
-        await look(Hands(without.resources))
+        await look(LaneDriver(without.resources))
     assert await watched(hands)
     upstream.status = ended_as("FAILED", 0)
     await look(hands)
     assert (await only_job(gateway))[0]["cost"]["certainty"] == "none"
 
 
-@pytest.mark.parametrize("place", [Checkpoint.WATCH_CLAIMED, Checkpoint.WATCH_ANSWERED, Checkpoint.STORE_PUT])
-async def test_a_worker_that_dies_in_a_look_loses_neither_film_nor_bill(
-    meddled: Gateway, proxy: Between, place: Checkpoint
+@pytest.mark.parametrize("place", [Failpoint.WATCH_CLAIMED, Failpoint.WATCH_ANSWERED, Failpoint.STORE_PUT])
+async def test_a_worker_that_dies_in_a_look_loses_neither_video_nor_bill(
+    meddled: Gateway, proxy: Between, place: Failpoint
 ) -> None:
-    hands = Hands(meddled.resources)
+    hands = LaneDriver(meddled.resources)
     proxy.on("GET", VIDEO, still_rendering)
     job_id = await timed_out(meddled, PROMPT)
     async with Pause(place) as pause:
@@ -284,52 +286,52 @@ async def test_a_worker_that_dies_in_a_look_loses_neither_film_nor_bill(
     assert await watched(hands)
     await hands.pass_time(60)
     await meddled.start_worker()
-    await hands.event(job_id, "job.film_late")
+    await hands.event(job_id, "job.video_late")
     _, submission = await only_job(meddled)
     assert (submission["state"], submission["cost"], submission["late"]) == ("done", "0.01", True)
-    assert len(await hands.rows("SELECT 1 FROM events WHERE type = 'job.film_late'")) == 1
+    assert len(await hands.rows("SELECT 1 FROM events WHERE type = 'job.video_late'")) == 1
 
 
 async def test_a_worker_that_slept_past_its_lease_adopts_nothing_twice(meddled: Gateway, proxy: Between) -> None:
-    hands = Hands(meddled.resources)
+    hands = LaneDriver(meddled.resources)
     proxy.on("GET", VIDEO, still_rendering)
     job_id = await timed_out(meddled, PROMPT)
-    async with Pause(Checkpoint.WATCH_ANSWERED) as pause:
+    async with Pause(Failpoint.WATCH_ANSWERED) as pause:
         proxy.off("GET", VIDEO)
         await pause.reached()
         await hands.pass_time(60)
         await meddled.start_worker()
-        await hands.event(job_id, "job.film_late")
+        await hands.event(job_id, "job.video_late")
         before = await meddled.get((await only_job(meddled))[0]["id"])
-        pause.go_on()
+        pause.resume()
     await meddled.stop_workers()
     job, submission = await only_job(meddled)
     assert job["assets"] == before["assets"]
     assert submission["state"] == "done"
-    assert len(await hands.rows("SELECT 1 FROM events WHERE type = 'job.film_late'")) == 1
+    assert len(await hands.rows("SELECT 1 FROM events WHERE type = 'job.video_late'")) == 1
 
 
-async def test_a_late_film_that_is_none_is_tried_so_often_and_stays_on_the_bill(
+async def test_a_late_video_that_is_none_is_tried_so_often_and_stays_on_the_bill(
     settings: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     few = settings.model_copy(update={"assets": settings.assets.model_copy(update={"fetch_tries": 2})})
     proxy.on("GET", VIDEO, lambda asked: None if "content" in asked.path else still_rendering(asked))
     async with running_gateway(behind(few, proxy), sandbox_url) as gateway:
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         job_id = await timed_out(gateway, f"{PROMPT} [garbage]")
         proxy.off("GET", VIDEO)
         await hands.event(job_id, "job.cost_changed", saying="'charged': '0.01'")
         await proxy.wait_for("GET", "/content", count=2)
         await gateway.stop_workers()
         await hands.pass_time(600)
-        await hands.settle(Lane.WATCH)
+        await hands.settle(Lane.RECONCILE)
         job, submission = await only_job(gateway)
         assert (job["assets"], submission["state"], submission["cost"]) == (None, "done", "0.01")
         assert not await watched(hands)
         assert len(proxy.seen("GET", "/content")) == 2
 
 
-async def test_a_full_disk_does_not_cost_a_late_film(settings: Settings, sandbox_url: str, proxy: Between) -> None:
+async def test_a_full_disk_does_not_cost_a_late_video(settings: Settings, sandbox_url: str, proxy: Between) -> None:
     full = settings.model_copy(
         update={"assets": settings.assets.model_copy(update={"min_free_bytes": 10**18, "fetch_tries": 1})}
     )
@@ -339,7 +341,7 @@ async def test_a_full_disk_does_not_cost_a_late_film(settings: Settings, sandbox
         proxy.off("GET", VIDEO)
         await proxy.wait_for("GET", "/content", count=2)
     async with running_gateway(behind(settings, proxy), sandbox_url) as gateway:
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         await hands.pass_time(60)
-        await hands.event(job_id, "job.film_late")
-        assert (await only_job(gateway))[0]["assets"]["film"]
+        await hands.event(job_id, "job.video_late")
+        assert (await only_job(gateway))[0]["assets"]["video"]

@@ -1,4 +1,4 @@
-"""A lost reply is found out about by whatever the provider offers, and a film is bought again only on proof."""
+"""A lost reply is found out about by whatever the provider offers, and a video is bought again only on proof."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -17,16 +17,16 @@ from tests.support.callback_fixtures import BUY, CALLBACKS, KLING, LOOK_UP, NO_T
 from tests.support.exact_runway import Say
 from tests.support.gateway import PROMPT, Gateway
 from tests.support.http_proxy import Asked, Between, Meddle, Rule
-from tests.support.lane_driver import Hands
+from tests.support.lane_driver import LaneDriver
 
 UNPROVABLE = ("failed", "upstream_outcome_unknown", "possible")
 
 
-async def resolve(hands: Hands, *, after: float = 60) -> None:
+async def resolve(hands: LaneDriver, *, after: float = 60) -> None:
     """One look for what was lost, after so many seconds."""
     await hands.pass_time(after)
     await hands.execute("UPDATE schedule SET next_at = clock_timestamp() WHERE lane = 'confirm'")
-    await hands.work(Lane.CONFIRM)
+    await hands.work(Lane.RESOLVE)
 
 
 async def end_of(job: Bought) -> tuple[str, str | None, str]:
@@ -40,7 +40,7 @@ async def end_of(job: Bought) -> tuple[str, str | None, str]:
 
 @pytest.mark.parametrize("behaviour", ["[lose-reply]", "[lose-reply:truncate]", "[html]"])
 async def test_a_lost_reply_is_found_by_our_reference(quiet: Gateway, kling: Between, behaviour: str) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     job = await bought(quiet, hands, f"{PROMPT} {behaviour}")
     assert (await job.job())["phase"] == "confirming"
     await resolve(hands)
@@ -52,7 +52,7 @@ async def test_a_lost_reply_is_found_by_our_reference(quiet: Gateway, kling: Bet
 
 @pytest.mark.parametrize("reply", [Meddle.DROP, Say("<html>", 502), Say('{"code": 5000, "message": "oops"}', 500)])
 async def test_what_is_absent_twice_is_bought_again_once(quiet: Gateway, kling: Between, reply: Say | Meddle) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, reply)
     job = await bought(quiet, hands)
     kling.off("POST", BUY)
@@ -77,7 +77,7 @@ async def test_absence_counts_only_after_the_delay_twice_running_and_with_a_paus
     connection = reachable.connections[KLING].model_copy(update={"visibility_delay": 120})
     slow = reachable.model_copy(update={"connections": {KLING: connection}})
     async with opened(slow, kling, front) as gateway:
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         job = await bought(gateway, hands)
         for _ in range(2):
             await resolve(hands, after=50)
@@ -97,13 +97,13 @@ async def test_absence_counts_only_after_the_delay_twice_running_and_with_a_paus
 
 
 async def test_a_cancel_does_not_hasten_the_proof(quiet: Gateway, kling: Between) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, Meddle.LOSE)
     kling.on("GET", LOOK_UP, NO_TASKS)
     job = await bought(quiet, hands)
     await resolve(hands)
     await quiet.client.post(f"/v1/jobs/{job.public_id}/cancel")
-    await hands.work(Lane.CONFIRM)
+    await hands.work(Lane.RESOLVE)
     assert (await job.job())["phase"] == "confirming"
     kling.off("GET", LOOK_UP)
     await resolve(hands)
@@ -126,7 +126,7 @@ async def test_a_cancel_does_not_hasten_the_proof(quiet: Gateway, kling: Between
 async def test_a_look_up_that_proves_neither_buys_nothing_and_ends_in_doubt(
     quiet: Gateway, kling: Between, answer: str
 ) -> None:
-    hands = Hands(quiet.resources)
+    hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, Meddle.LOSE)
     job = await bought(quiet, hands)
     kling.on("GET", LOOK_UP, Say(answer.replace("SUB", job.submission)))
@@ -185,7 +185,7 @@ def served_as(adapter: type[Kling], settings: Settings, monkeypatch: pytest.Monk
     )
     connection = settings.connections[KLING].model_copy(update={"provider": adapter.name})
     return settings.model_copy(
-        update={"models": {**settings.models, "odd/film": model}, "connections": {KLING: connection}}
+        update={"models": {**settings.models, "odd/video": model}, "connections": {KLING: connection}}
     )
 
 
@@ -201,8 +201,8 @@ def deaf(reachable: Settings, front: Between, monkeypatch: pytest.MonkeyPatch) -
     return served_as(Deaf, reachable, monkeypatch)
 
 
-async def ordered(gateway: Gateway, hands: Hands) -> Bought:
-    return await bought(gateway, hands, model="odd/film")
+async def ordered(gateway: Gateway, hands: LaneDriver) -> Bought:
+    return await bought(gateway, hands, model="odd/video")
 
 
 def knows_keys(kling: Between) -> Rule:
@@ -221,7 +221,7 @@ async def test_the_same_bytes_sent_again_find_the_purchase_and_buy_nothing(
 ) -> None:
     kling.on("POST", BUY, knows_keys(kling))
     async with opened(replaying, kling, front) as gateway:
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         job = await ordered(gateway, hands)
         await resolve(hands)
         assert (await job.job())["phase"] == "rendering"
@@ -237,7 +237,7 @@ async def test_a_request_that_never_arrived_is_bought_once_by_sending_it_again(
 ) -> None:
     kling.on("POST", BUY, Meddle.DROP)
     async with opened(replaying, kling, front) as gateway:
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         job = await ordered(gateway, hands)
         kling.off("POST", BUY)
         await resolve(hands)
@@ -262,7 +262,7 @@ async def test_a_no_to_the_second_request_proves_nothing_about_the_first(
 ) -> None:
     kling.on("POST", BUY, Meddle.LOSE)
     async with opened(replaying, kling, front) as gateway:
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         job, doubtful = await ordered(gateway, hands), await ordered(gateway, hands)
         kling.on("POST", BUY, reply)
         for _ in range(3):
@@ -283,10 +283,10 @@ async def test_what_cannot_be_made_again_byte_for_byte_is_not_sent_again(
     """Another public address makes another body, and that would be another purchase."""
     kling.on("POST", BUY, Meddle.LOSE)
     async with opened(replaying, kling, front) as gateway:
-        job_id = (await ordered(gateway, Hands(gateway.resources))).public_id
+        job_id = (await ordered(gateway, LaneDriver(gateway.resources))).public_id
     moved = replaying.model_copy(update={"api": replaying.api.model_copy(update={"public_url": None})})
     async with opened(moved, kling, front) as gateway:
-        hands = Hands(gateway.resources)
+        hands = LaneDriver(gateway.resources)
         for _ in range(3):
             await resolve(hands)
         assert (await gateway.get(job_id))["phase"] == "confirming"
@@ -301,14 +301,14 @@ async def test_what_cannot_be_made_again_byte_for_byte_is_not_sent_again(
 
 async def test_where_only_a_callback_can_tell_it_is_waited_for(deaf: Settings, kling: Between, front: Between) -> None:
     kling.on("POST", BUY, Meddle.LOSE)
-    async with opened(deaf, kling, front) as gateway, httpx2.AsyncClient(base_url=gateway.url) as caller:
-        hands = Hands(gateway.resources)
+    async with opened(deaf, kling, front) as gateway, httpx2.AsyncClient(base_url=gateway.url, verify=False) as caller:
+        hands = LaneDriver(gateway.resources)
         told, untold = await ordered(gateway, hands), await ordered(gateway, hands)
         for _ in range(3):
             await resolve(hands)
         assert (await told.job())["phase"] == "confirming"
         await told.tell(caller, await told.remote_id())
-        await hands.work(Lane.CONFIRM)
+        await hands.work(Lane.RESOLVE)
         assert (await told.job())["phase"] == "rendering"
         await resolve(hands, after=900)
         assert await end_of(untold) == UNPROVABLE
@@ -321,11 +321,11 @@ async def test_where_nobody_can_call_back_the_doubt_is_told_at_once(
     kling.on("POST", BUY, Meddle.LOSE)
     unreachable = deaf.model_copy(update={"api": deaf.api.model_copy(update={"public_url": None})})
     async with opened(unreachable, kling, front) as gateway:
-        hands = Hands(gateway.resources)
-        job = await gateway.create(model="odd/film")
+        hands = LaneDriver(gateway.resources)
+        job = await gateway.create(model="odd/video")
         await hands.work(Lane.SUBMIT)
         await hands.pass_time(5)
-        await hands.work(Lane.CONFIRM)
+        await hands.work(Lane.RESOLVE)
         shown = await gateway.get(job["id"])
         assert (shown["status"], shown["error"]["code"]) == ("failed", "upstream_outcome_unknown")
     assert len(kling.seen("POST", BUY)) == 1

@@ -37,7 +37,7 @@ async def test_a_server_error_is_bought_again_only_when_proven_absent(gateway: G
     assert [row["state"] for row in await gateway.submissions(job["id"])] == ["absent", "done"]
 
 
-async def test_twin_orders_with_lost_replies_each_get_their_own_film(gateway: Gateway) -> None:
+async def test_twin_orders_with_lost_replies_each_get_their_own_video(gateway: Gateway) -> None:
     jobs = await asyncio.gather(*(gateway.create(f"{PROMPT} [lose-reply]") for _ in range(4)))
     ended = await asyncio.gather(*(gateway.ended(job["id"]) for job in jobs))
     assert {job["status"] for job in ended} == {"succeeded"}
@@ -87,7 +87,7 @@ async def test_an_unreachable_provider_is_waited_for_and_the_job_says_so(
         redis_url=redis_url,
         sandbox_url=sandbox_url,
         directory=tmp_path,
-        connections={"sandbox": {**nowhere, "api_key": "key", "models": ["sandbox/film"]}},
+        connections={"sandbox": {**nowhere, "api_key": "key", "models": ["sandbox/video"]}},
     )
     async with running_gateway(unreachable, sandbox_url) as gateway:
         job = await gateway.create()
@@ -126,15 +126,15 @@ async def test_what_cannot_be_canceled_finishes_and_stays_billable(gateway: Gate
 async def test_a_render_that_never_ends_is_given_up_at_the_deadline(gateway: Gateway) -> None:
     job = await gateway.create(f"{PROMPT} [never]")
     await gateway.reached(job["id"], "job.started")
-    async with gateway.resources.database.begin() as connection:
-        await connection.execute(text("UPDATE jobs SET deadline_at = clock_timestamp()"))
+    async with gateway.resources.database.begin() as conn:
+        await conn.execute(text("UPDATE jobs SET deadline_at = clock_timestamp()"))
     ended = await gateway.ended(job["id"])
     assert (ended["status"], ended["error"]["code"]) == ("failed", "timeout")
     assert ended["cost"]["certainty"] in {"possible", "certain"}
 
 
 @pytest.mark.parametrize("behaviour", ["[garbage]", "[truncated]", "[expired]", "[huge:declared]"])
-async def test_what_is_not_a_playable_film_never_counts_as_success(
+async def test_what_is_not_a_playable_video_never_counts_as_success(
     sandbox_url: str, settings: Settings, behaviour: str
 ) -> None:
     few = settings.model_copy(
@@ -150,18 +150,18 @@ async def test_what_is_not_a_playable_film_never_counts_as_success(
     assert ended["assets"] is None
 
 
-async def test_a_full_disk_loses_no_film(sandbox_url: str, settings: Settings) -> None:
+async def test_a_full_disk_loses_no_video(sandbox_url: str, settings: Settings) -> None:
     full = settings.model_copy(update={"assets": settings.assets.model_copy(update={"min_free_bytes": 10**18})})
     async with running_gateway(full, sandbox_url) as gateway:
         await gateway.sandbox.delete("/ledger")
         job = await gateway.create()
-        await gateway.reached(job["id"], "job.waiting", saying="storage cannot take it in")
+        await gateway.reached(job["id"], "job.waiting", saying="storage is unavailable")
         waiting = await gateway.get(job["id"])
         assert (waiting["status"], waiting["phase"]) == ("running", "storing")
         readiness: dict[str, Any] = (await gateway.client.get("/readyz")).json()
         assert readiness["checks"]["storage"]["ok"] is False
     async with running_gateway(settings, sandbox_url) as gateway:
-        async with gateway.resources.database.begin() as connection:
-            await connection.execute(text("UPDATE schedule SET next_at = clock_timestamp()"))
+        async with gateway.resources.database.begin() as conn:
+            await conn.execute(text("UPDATE schedule SET next_at = clock_timestamp()"))
         assert (await gateway.ended(job["id"]))["status"] == "succeeded"
         assert (await gateway.purchases())["accepted"] == 1

@@ -1,4 +1,7 @@
-"""Why a job failed: what is kept with the job and shown to its owner. Providers' own words stay in the ledger."""
+"""Why a job failed: the error that is stored with the job and shown to its owner.
+
+The provider's own message stays in the ledger.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,8 +40,8 @@ NOT_SENT_IN_TIME = _failure(
 UNREACHABLE = _failure(*PUBLIC[Fault.NETWORK], Fault.NETWORK.value, retryable=True)
 UNKNOWN = _failure(
     "upstream_outcome_unknown",
-    "The provider's answer was lost and nothing can prove whether it accepted the job. It may have charged for it; "
-    "buying again is your decision.",
+    "The provider's reply was lost and nothing can prove whether it accepted the job. It may have charged for it; "
+    "whether to create another job is your decision.",
     "network",
     retryable=False,
 )
@@ -50,7 +53,7 @@ CANCELED_UPSTREAM = _failure(
 )
 ASSET_UNAVAILABLE = _failure(
     "asset_unavailable",
-    "The provider finished, but its film could not be fetched or is not playable.",
+    "The provider finished, but its video could not be fetched or is not playable.",
     "provider",
     retryable=True,
 )
@@ -63,5 +66,5 @@ CODES: dict[str, str] = {
 
 
 def of_provider(failure: Failure) -> Mapping[str, Any]:
-    """A provider's verdict in our words."""
+    """The public error of a provider's failure."""
     return _failure(failure.code, failure.message, failure.fault.value, retryable=failure.retryable)

@@ -1,4 +1,4 @@
-"""SQL of what the workers have learned about connections: how healthy each is, and who may hand out its slots."""
+"""SQL of the connections: their health, and the lock under which their slots are assigned."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a connection stands. ``closed_for`` is seconds until it takes jobs again, 0 when it does."""
+class ConnectionHealth:
+    """The health of a connection. ``closed_for`` are the seconds until it accepts jobs again; 0 if it does now."""
 
     name: str
     failures: int
@@ -34,37 +34,40 @@ class Standing:
     changed_at: datetime
 
     @property
-    def troubled(self) -> bool:
+    def failing(self) -> bool:
         return self.failures > 0
 
 
-async def lock(connection: AsyncConnection, name: str) -> Standing | None:
-    """The right to hand out a connection's slots, until the transaction ends; None when another worker has it now.
+async def lock(conn: AsyncConnection, name: str) -> ConnectionHealth | None:
+    """Lock a connection: the right to assign its slots until the transaction ends. None if another worker has it.
 
-    It is not waited for: other connections must not wait behind this one.
+    Does not wait: other connections must not wait for this one.
     """
     mine = select(*_COLUMNS).where(connections.c.name == name).with_for_update(skip_locked=True)
-    row = (await connection.execute(mine)).one_or_none()
+    row = (await conn.execute(mine)).one_or_none()
     if row is None:
-        await connection.execute(insert(connections).values(name=name).on_conflict_do_nothing())
-        row = (await connection.execute(mine)).one_or_none()
-    return None if row is None else Standing(*row)
+        await conn.execute(insert(connections).values(name=name).on_conflict_do_nothing())
+        row = (await conn.execute(mine)).one_or_none()
+    return None if row is None else ConnectionHealth(*row)
 
 
-async def standings(connection: AsyncConnection) -> list[Standing]:
+async def read_all(conn: AsyncConnection) -> list[ConnectionHealth]:
     """Every connection that was ever used."""
-    return [Standing(*row) for row in await connection.execute(select(*_COLUMNS).order_by(connections.c.name))]
+    return [ConnectionHealth(*row) for row in await conn.execute(select(*_COLUMNS).order_by(connections.c.name))]
 
 
-async def closed(connection: AsyncConnection, failures: int = 0) -> set[str]:
-    """The connections that take no jobs now, and failed so often in a row: others have only asked for a pause."""
+async def closed(conn: AsyncConnection, failures: int = 0) -> set[str]:
+    """The connections that accept no jobs now.
+
+    With ``failures`` only those that failed at least as often in a row, not those that asked for a pause.
+    """
     now = (connections.c.closed_until > NOW, connections.c.failures >= failures)
-    return set(await connection.scalars(select(connections.c.name).where(*now)))
+    return set(await conn.scalars(select(connections.c.name).where(*now)))
 
 
-async def next_opening(connection: AsyncConnection, names: Collection[str]) -> float | None:
-    """Seconds until the first of some closed connections takes jobs again; None when none is closed."""
-    value = await connection.scalar(
+async def next_opening(conn: AsyncConnection, names: Collection[str]) -> float | None:
+    """Seconds until the first of these connections accepts jobs again; None if none is closed."""
+    value = await conn.scalar(
         select(func.extract("epoch", func.min(connections.c.closed_until) - NOW)).where(
             connections.c.name.in_(names), connections.c.closed_until > NOW
         )
@@ -72,24 +75,24 @@ async def next_opening(connection: AsyncConnection, names: Collection[str]) -> f
     return None if value is None else float(value)
 
 
-async def note_success(connection: AsyncConnection, name: str) -> None:
-    """It works (again): open to everybody."""
-    await connection.execute(
+async def record_success(conn: AsyncConnection, name: str) -> None:
+    """Reset the circuit breaker: the connection works and accepts jobs again."""
+    await conn.execute(
         update(connections)
         .where(connections.c.name == name, connections.c.failures > 0)
         .values(failures=0, closed_until=None, trouble=None, changed_at=NOW)
     )
 
 
-async def note_failure(
-    connection: AsyncConnection, name: str, trouble: str, *, known: int, break_after: int, pause: float, longest: float
+async def record_failure(
+    conn: AsyncConnection, name: str, trouble: str, *, known: int, break_after: int, pause: float, longest: float
 ) -> int:
-    """One failure more; from the ``break_after``th on it is closed. Returns how many there were in a row.
+    """Count a failure; from the ``break_after``th on the connection is closed. Returns the failures in a row.
 
-    ``known`` is how many there were when the request was let in. What was let in before it was closed says nothing new
-    after that: only who tries a closed one again makes its pause longer.
+    ``known`` is their number when the request was admitted. Failures of requests admitted before the connection was
+    closed do not count after that: only a failed test request lengthens its pause.
     """
-    failures: int | None = await connection.scalar(
+    failures: int | None = await conn.scalar(
         text(
             """
             UPDATE connections SET
@@ -112,10 +115,10 @@ async def note_failure(
     return failures or 0
 
 
-async def close(connection: AsyncConnection, name: str, seconds: float, trouble: str | None = None) -> None:
-    """Give it no jobs for so many seconds: it asked for that, or somebody is trying whether it works again."""
+async def close(conn: AsyncConnection, name: str, seconds: float, trouble: str | None = None) -> None:
+    """Admit no jobs for some seconds: the provider asked for a pause, or a test request is in progress."""
     until = NOW + interval(seconds)
     values: dict[str, Any] = {"closed_until": func.greatest(func.coalesce(connections.c.closed_until, until), until)}
     if trouble is not None:
         values["trouble"] = trouble[:TROUBLE_CHARACTERS]
-    await connection.execute(update(connections).where(connections.c.name == name).values(**values))
+    await conn.execute(update(connections).where(connections.c.name == name).values(**values))
