@@ -128,6 +128,17 @@ def test_the_words_that_are_gone_stay_away() -> None:
     assert not found, "\n".join(found)
 
 
+def test_names_of_tests_use_the_same_words() -> None:
+    names = re.compile(r"^ *(?:async )?def (test_\w+)", re.MULTILINE)
+    found = [
+        f"{file.name}: {name}"
+        for file in sorted((ROOT / "tests").rglob("*.py"))
+        for name in names.findall(file.read_text())
+        if GONE.search(name.replace("_", " "))
+    ]
+    assert not found, "\n".join(found)
+
+
 # Documents ------------------------------------------------------------------------------------------------------------
 
 

@@ -52,12 +52,12 @@ async def asked(batcher: Batcher[int, int], *numbers: int) -> list[asyncio.Task[
     return tasks
 
 
-async def test_a_lone_caller_waits_for_nobody(batcher: Batcher[int, int], doubling: Doubling) -> None:
+async def test_a_lone_caller_does_not_wait(batcher: Batcher[int, int], doubling: Doubling) -> None:
     assert await batcher(21) == 42
     assert doubling.batches == [[21]]
 
 
-async def test_who_comes_meanwhile_goes_together_and_gets_their_own_answer(
+async def test_who_comes_meanwhile_goes_together_and_gets_their_own_response(
     batcher: Batcher[int, int], doubling: Doubling
 ) -> None:
     first = await busy(batcher, doubling)
@@ -67,7 +67,7 @@ async def test_who_comes_meanwhile_goes_together_and_gets_their_own_answer(
     assert doubling.batches == [[1], [2, 3, 4], [5]]
 
 
-async def test_nobody_pays_for_a_neighbour_that_is_refused(batcher: Batcher[int, int], doubling: Doubling) -> None:
+async def test_a_refused_item_does_not_fail_its_batch(batcher: Batcher[int, int], doubling: Doubling) -> None:
     first = await busy(batcher, doubling)
     others = await asked(batcher, 2, -3, 4)
     doubling.open.set()
@@ -76,7 +76,7 @@ async def test_nobody_pays_for_a_neighbour_that_is_refused(batcher: Batcher[int,
     assert doubling.batches == [[1], [2, -3, 4], [2], [-3], [4]]
 
 
-async def test_an_error_that_may_have_done_something_is_everybody_s_and_nothing_is_tried_again(
+async def test_an_error_that_may_have_done_something_fails_the_whole_batch_and_nothing_is_tried_again(
     doubling: Doubling,
 ) -> None:
     batcher = Batcher(doubling, largest=3, at_once=1)
@@ -88,7 +88,7 @@ async def test_an_error_that_may_have_done_something_is_everybody_s_and_nothing_
     assert doubling.batches == [[1], [2, -3]]
 
 
-async def test_what_was_asked_for_is_done_though_nobody_waits_for_it(
+async def test_what_was_asked_for_is_done_though_its_caller_has_left(
     batcher: Batcher[int, int], doubling: Doubling
 ) -> None:
     first = await busy(batcher, doubling)
@@ -101,7 +101,7 @@ async def test_what_was_asked_for_is_done_though_nobody_waits_for_it(
     assert doubling.batches == [[1], [2, 3]]
 
 
-async def test_who_goes_away_meanwhile_stops_nobody(batcher: Batcher[int, int], doubling: Doubling) -> None:
+async def test_who_goes_away_meanwhile_stops_no_other(batcher: Batcher[int, int], doubling: Doubling) -> None:
     first = await busy(batcher, doubling)
     first.cancel()
     with suppress(asyncio.CancelledError):

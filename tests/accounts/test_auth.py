@@ -174,7 +174,7 @@ async def test_a_key_ends_at_the_second_it_expires_although_it_is_remembered(
         await authenticator.authenticate(f"Bearer {created.text}")
 
 
-async def test_an_unknown_key_is_remembered_too_and_only_so_many_of_them(
+async def test_an_unknown_key_is_remembered_too_and_only_a_bounded_number(
     database: Database, authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auth, "CACHE_SIZE", 3)

@@ -132,7 +132,7 @@ async def test_where_a_key_is_optional_a_wrong_one_is_still_wrong(
         "/healthz/../v1/jobs/1",
     ],
 )
-async def test_nothing_but_the_authorization_header_lets_anybody_in(
+async def test_nothing_but_the_authorization_header_authenticates(
     client: httpx2.AsyncClient, key: CreatedKey, path: str, headers: dict[str, str]
 ) -> None:
     answer = await client.get(

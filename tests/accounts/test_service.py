@@ -67,7 +67,7 @@ async def test_an_unknown_scope_or_none_is_refused_with_the_list_of_scopes(
 
 
 @pytest.mark.parametrize("name", ["", " ", "a ", "\ta", "a\x00b", "a\nb", "x" * 101])
-async def test_a_name_that_nobody_can_read_is_refused(service: KeyService, name: str) -> None:
+async def test_a_name_that_cannot_be_read_is_refused(service: KeyService, name: str) -> None:
     for arguments, field in ((("acme", name), "name"), ((name, "backend"), "account")):
         with pytest.raises(InvalidRequest) as caught:
             await service.create(*arguments)

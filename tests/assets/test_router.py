@@ -109,7 +109,7 @@ async def test_head_tells_the_same_without_the_bytes(http: httpx2.AsyncClient, p
     ("range_", "expected"),
     [("bytes=0-9", slice(0, 10)), ("bytes=100-", slice(100, None)), ("bytes=-7", slice(-7, None))],
 )
-async def test_a_range_is_answered_with_206(
+async def test_a_range_gets_206(
     http: httpx2.AsyncClient, path: str, bearer: Headers, range_: str, expected: slice
 ) -> None:
     answer = await http.get(f"{path}/content", headers=bearer | {"Range": range_})
@@ -120,14 +120,12 @@ async def test_a_range_is_answered_with_206(
     assert answer.headers["content-length"] == str(end - start)
 
 
-async def test_several_ranges_are_answered_with_the_whole(http: httpx2.AsyncClient, path: str, bearer: Headers) -> None:
+async def test_several_ranges_get_the_whole(http: httpx2.AsyncClient, path: str, bearer: Headers) -> None:
     answer = await http.get(f"{path}/content", headers=bearer | {"Range": "bytes=0-1,5-6"})
     assert (answer.status_code, answer.content) == (200, video())
 
 
-async def test_a_range_behind_the_end_is_answered_with_416(
-    http: httpx2.AsyncClient, path: str, bearer: Headers
-) -> None:
+async def test_a_range_behind_the_end_gets_416(http: httpx2.AsyncClient, path: str, bearer: Headers) -> None:
     answer = await http.get(f"{path}/content", headers=bearer | {"Range": f"bytes={len(video())}-"})
     assert answer.status_code == 416
     assert answer.headers["content-range"] == f"bytes */{len(video())}"
@@ -174,7 +172,7 @@ async def test_a_key_without_the_scope_shows_nothing(
 
 
 @pytest.mark.parametrize("suffix", ["", "/content"])
-async def test_a_foreign_asset_is_answered_byte_for_byte_like_a_missing_one(
+async def test_a_foreign_asset_is_refused_byte_for_byte_like_a_missing_one(
     http: httpx2.AsyncClient, database: Database, path: str, suffix: str
 ) -> None:
     stranger = await KeyService(database).create("a stranger", "test", ["assets:read"])

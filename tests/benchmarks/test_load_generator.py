@@ -20,7 +20,7 @@ async def serving(answer: Handler) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def test_every_answer_is_counted_once() -> None:
+async def test_every_response_is_counted_once() -> None:
     asked: list[Request] = []
 
     def answer(one: Request) -> bytes:

@@ -28,7 +28,7 @@ def test_a_percentile_of_nothing_is_refused() -> None:
         percentile([], 0.5)
 
 
-def test_a_window_in_which_nothing_was_answered_is_a_failure() -> None:
+def test_a_window_in_which_nothing_succeeded_is_a_failure() -> None:
     assert counted([], 3, 1.0, 0.5).failure == "no request was completed"
 
 
@@ -64,6 +64,6 @@ def test_growth_is_the_last_quarter_against_the_first() -> None:
     assert leaks.first < leaks.last
 
 
-def test_too_few_samples_give_no_verdict() -> None:
+def test_too_few_samples_give_no_result() -> None:
     with pytest.raises(ValueError, match="too few"):
         trends([{"leaks": 1.0}] * 7, {})

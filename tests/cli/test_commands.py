@@ -201,7 +201,7 @@ async def test_generate_says_that_the_order_may_have_been_taken(tmp_path: Path, 
         assert not keys
 
 
-async def test_an_interrupted_order_says_how_to_find_out(tmp_path: Path) -> None:
+async def test_an_interrupted_order_says_how_to_check(tmp_path: Path) -> None:
     async with running_raw_server(Say(then=Then.HANG)) as server:
         process = await command_runner.start(
             "generate", "a video", "--url", server.url, "--key", "k", directory=tmp_path

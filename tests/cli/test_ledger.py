@@ -38,7 +38,7 @@ async def test_the_ledger_command_tells_what_happened_and_what_it_cost(gateway: 
     ]
 
 
-async def test_a_job_that_was_never_bought_says_so(gateway: Gateway) -> None:
+async def test_a_job_that_was_never_submitted_says_so(gateway: Gateway) -> None:
     await gateway.stop_workers()
     job = await gateway.create()
     assert "No submissions." in await told(gateway, job["id"])

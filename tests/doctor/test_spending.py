@@ -41,7 +41,7 @@ async def test_what_may_have_been_charged_is_summed_up_and_still_watched(broken:
     )
 
 
-async def test_a_purchase_without_a_price_is_not_taken_for_a_free_one(broken: BrokenGateway) -> None:
+async def test_a_submission_without_a_price_is_not_taken_for_a_free_one(broken: BrokenGateway) -> None:
     await end_in_doubt(broken)
     await broken.execute("UPDATE submissions SET estimated_cost = NULL")
     found = (await broken.examine())["charge_possible"]
@@ -54,7 +54,7 @@ async def test_what_turned_out_to_cost_nothing_is_no_finding(broken: BrokenGatew
     assert list(await broken.examine()) == ["submission_unreconciled"]
 
 
-async def test_a_second_purchase_of_a_job_is_declared(broken: BrokenGateway) -> None:
+async def test_a_second_submission_of_a_job_is_declared(broken: BrokenGateway) -> None:
     first = await broken.intend(**RUNWAY)
     await broken.outcomes.absent(first.job_id, first.submission_id, "", "Trying again.")
     await broken.execute("UPDATE schedule SET ready_at = NULL")

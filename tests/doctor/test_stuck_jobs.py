@@ -38,7 +38,7 @@ async def test_a_gateway_that_works_has_nothing_to_be_found(settings: Settings, 
         assert not await BrokenGateway(gateway).examine()
 
 
-async def test_jobs_that_nobody_looks_at_are_counted_by_lane(broken: BrokenGateway) -> None:
+async def test_jobs_that_no_worker_claims_are_counted_by_lane(broken: BrokenGateway) -> None:
     purchases = [await broken.intend(prompt=f"video {number}") for number in range(7)]
     for purchase in purchases:
         await broken.outcomes.accepted(purchase.job_id, purchase.submission_id, Accepted(f"task-{purchase.job_id}"))
@@ -62,7 +62,7 @@ async def test_a_job_past_its_deadline_is_overdue_in_its_line(broken: BrokenGate
     assert found["job_overdue"].facts["lane"] == "submit"
 
 
-async def test_a_watch_that_nobody_keeps_is_overdue(broken: BrokenGateway) -> None:
+async def test_a_reconciliation_that_no_worker_claims_is_overdue(broken: BrokenGateway) -> None:
     purchase = await broken.intend(**RUNWAY)
     await broken.outcomes.unknown(purchase.job_id, purchase.submission_id, Unknown("no reply"))
     await broken.outcomes.unprovable(purchase.job_id, purchase.submission_id, "it cannot be asked")
@@ -128,7 +128,9 @@ async def test_a_job_that_all_its_connections_have_turned_away_is_served_by_none
     assert list(await broken.examine()) == ["line_unserved"]
 
 
-async def test_purchases_on_a_connection_that_was_removed_are_found(broken: BrokenGateway, settings: Settings) -> None:
+async def test_submissions_on_a_connection_that_was_removed_are_found(
+    broken: BrokenGateway, settings: Settings
+) -> None:
     purchase = await broken.intend()
     await broken.outcomes.accepted(purchase.job_id, purchase.submission_id, Accepted("task-1"))
     found = await examined(without(settings, "sandbox"))
@@ -166,7 +168,7 @@ async def test_a_connection_that_fails_is_first_a_notice_then_a_problem(broken: 
     assert found["connection_closed"].severity == "problem"
 
 
-async def test_a_closed_connection_keeps_nobody_waiting_for_no_reason(broken: BrokenGateway) -> None:
+async def test_a_closed_connection_delays_no_job_for_no_reason(broken: BrokenGateway) -> None:
     await broken.order()
     await broken.execute(WAITED)
     async with broken.resources.database.begin() as conn:
@@ -179,7 +181,7 @@ async def test_a_closed_connection_keeps_nobody_waiting_for_no_reason(broken: Br
     )
 
 
-async def test_a_purchase_in_doubt_is_a_notice_until_it_should_be_known(
+async def test_a_submission_in_doubt_is_a_notice_until_it_should_be_known(
     broken: BrokenGateway, gateway: Gateway
 ) -> None:
     purchase = await broken.intend()

@@ -37,7 +37,7 @@ async def audited(broken: BrokenGateway) -> Mapping[str, Finding]:
     return await broken.examine(ask_providers=True)
 
 
-async def test_a_remote_job_with_our_reference_that_nobody_knows_is_an_orphan(
+async def test_a_remote_job_with_our_reference_unknown_to_the_ledger_is_an_orphan(
     broken: BrokenGateway, customer: Client
 ) -> None:
     orphan = await order_from_kling(customer, encode(Prefix.SUBMISSION, new_id()))
@@ -49,14 +49,14 @@ async def test_a_remote_job_with_our_reference_that_nobody_knows_is_an_orphan(
 
 
 @pytest.mark.parametrize("external_id", [None, "theirs-1", "job_01h455vb4pex5vsknk084sn02q"])
-async def test_what_carries_no_reference_of_ours_is_somebody_elses(
+async def test_what_carries_no_reference_of_ours_is_another_clients(
     broken: BrokenGateway, customer: Client, external_id: str | None
 ) -> None:
     await order_from_kling(customer, external_id)
     assert not await audited(broken)
 
 
-async def test_what_we_bought_ourselves_is_no_orphan(broken: BrokenGateway) -> None:
+async def test_what_the_gateway_submitted_is_no_orphan(broken: BrokenGateway) -> None:
     for order in ({}, KLING):
         await broken.order(prompt="[never]", **order)
     await LaneDriver(broken.resources).work()
@@ -64,7 +64,7 @@ async def test_what_we_bought_ourselves_is_no_orphan(broken: BrokenGateway) -> N
     assert not await audited(broken)
 
 
-async def test_a_purchase_that_the_ledger_denies_is_found(broken: BrokenGateway, customer: Client) -> None:
+async def test_a_submission_that_the_ledger_denies_is_found(broken: BrokenGateway, customer: Client) -> None:
     purchase = await broken.intend(**KLING)
     reference = encode(Prefix.SUBMISSION, purchase.submission_id)
     remote_id = await order_from_kling(customer, reference)
@@ -77,7 +77,7 @@ async def test_a_purchase_that_the_ledger_denies_is_found(broken: BrokenGateway,
     assert not await audited(broken)
 
 
-async def test_a_second_record_of_one_purchase_is_found(broken: BrokenGateway, customer: Client) -> None:
+async def test_a_second_record_of_one_submission_is_found(broken: BrokenGateway, customer: Client) -> None:
     purchase = await broken.intend(**KLING)
     remote_id = await order_from_kling(customer, encode(Prefix.SUBMISSION, purchase.submission_id))
     await broken.outcomes.accepted(purchase.job_id, purchase.submission_id, Accepted("another"))
@@ -95,7 +95,7 @@ async def test_records_without_a_reference_are_said_as_a_possibility(broken: Bro
     assert {path.rpartition("/")[2] for path in strangers} == set(found["remote_job_unowned"].facts["remote_ids"])
 
 
-async def test_purchases_whose_reply_is_awaited_may_be_such_records(broken: BrokenGateway, customer: Client) -> None:
+async def test_submissions_whose_reply_is_awaited_may_be_such_records(broken: BrokenGateway, customer: Client) -> None:
     await customer.buy("[never]")
     await broken.intend()
     assert not await audited(broken)

@@ -24,7 +24,7 @@ async def owe(broken: BrokenGateway, *urls: str) -> None:
             )
 
 
-async def test_webhooks_that_nobody_sends_are_found(broken: BrokenGateway) -> None:
+async def test_webhooks_that_are_not_sent_are_found(broken: BrokenGateway) -> None:
     await owe(broken, "https://a.example/1", "https://b.example/1", "https://b.example/2")
     assert not await broken.examine()
     await broken.execute("UPDATE webhook_deliveries SET next_at = next_at - interval '10 min'")

@@ -148,7 +148,7 @@ async def strangers(gateway: Gateway) -> dict[str, dict[str, str]]:
     return {"nothing": {}, **{name: {"Authorization": value} for name, value in values.items()}, **elsewhere}
 
 
-async def test_nothing_but_health_and_docs_answers_without_a_live_key(
+async def test_nothing_but_health_and_docs_is_served_without_a_live_key(
     gateway: Gateway, owned: Owned, http: httpx2.AsyncClient
 ) -> None:
     headers = await strangers(gateway)
@@ -177,7 +177,7 @@ async def test_a_revoked_key_is_refused_once_the_cache_has_forgotten_it(
     assert (await http.get("/v1/jobs", headers=headers)).status_code == 200
     await service.revoke(key.id)
     async with asyncio.timeout(60):  # after how many seconds: tests/accounts/test_auth.py
-        while (await http.get("/v1/jobs", headers=headers)).status_code == 200:
+        while (await http.get("/v1/jobs", headers=headers)).status_code == 200:  # noqa: ASYNC110  # the cache tells no one
             await asyncio.sleep(0.1)
 
 
@@ -300,7 +300,7 @@ async def test_no_spelling_of_a_path_and_no_header_gets_around_the_key(gateway: 
             assert PROMPT.encode() not in answer, (line, disguise)
 
 
-async def test_a_request_hidden_in_anothers_body_is_not_answered(gateway: Gateway) -> None:
+async def test_a_request_hidden_in_anothers_body_gets_no_response(gateway: Gateway) -> None:
     port = int(gateway.url.rpartition(":")[2])
     hidden = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     for framing in (
@@ -338,7 +338,9 @@ async def test_the_host_header_is_never_repeated(gateway: Gateway, owned: Owned,
         assert "evil.example" not in str(answer.headers.raw), operation
 
 
-async def test_every_answer_has_the_security_headers(gateway: Gateway, owned: Owned, http: httpx2.AsyncClient) -> None:
+async def test_every_response_has_the_security_headers(
+    gateway: Gateway, owned: Owned, http: httpx2.AsyncClient
+) -> None:
     live = await bearer(gateway)
     others = await bearer(gateway, account="others")
     operations = [operation.on(owned.job_id, owned.video_id) for operation in OPERATIONS]
@@ -456,7 +458,7 @@ async def send_canaries(gateway: Gateway, http: httpx2.AsyncClient, hook: str) -
     return sent
 
 
-async def test_a_canary_in_any_input_is_in_no_log_and_no_other_accounts_answer(
+async def test_a_canary_in_any_input_is_in_no_log_and_no_other_accounts_response(
     log: io.StringIO, gateway: Gateway, http: httpx2.AsyncClient
 ) -> None:
     secret = (await gateway.client.get("/v1/webhook-secret")).json()["secret"]

@@ -101,7 +101,7 @@ async def fuzzed(gateway: Gateway, job_id: str, directory: Path, *options: str, 
     assert process.returncode == 0, report.decode()
 
 
-async def test_every_answer_is_as_documented(gateway: Gateway, ended: str, tmp_path: Path) -> None:
+async def test_every_response_is_as_documented(gateway: Gateway, ended: str, tmp_path: Path) -> None:
     await fuzzed(gateway, ended, tmp_path, "--exclude-operation-id", "stream_job_events", examples=15)
 
 

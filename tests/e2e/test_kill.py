@@ -97,7 +97,7 @@ async def all_ended_and_were_bought_once(
 
 
 @pytest.mark.parametrize("moment", ["job.submitting", "job.started", "job.storing"])
-async def test_a_killed_worker_loses_nothing_and_buys_nothing_twice(
+async def test_a_killed_worker_loses_nothing_and_submits_nothing_twice(
     stack: Stack, client: httpx2.AsyncClient, books: Callable[[], Awaitable[dict[str, Any]]], moment: str
 ) -> None:
     jobs = await ordered(client)

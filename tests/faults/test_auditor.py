@@ -111,7 +111,7 @@ def test_a_fallback_is_compared_as_it_was_fitted_to_that_model(tmp_path: Path) -
     assert "which differs in: seconds" in found[third.row["id"]]
 
 
-def test_a_video_of_nobody_is_found(tmp_path: Path) -> None:
+def test_a_video_without_a_job_is_found(tmp_path: Path) -> None:
     one = job()
     sold = sale(submission(one, "video_1"), "video_1")
     found = wrong(tmp_path, [one], [sold], {one.row["id"]: "video_7"})

@@ -59,7 +59,7 @@ async def test_refused_is_refused_and_over_when_it_is_over(between: Between) -> 
     assert len(between.server.heard) == 1
 
 
-async def test_a_black_hole_tells_nobody(between: Between) -> None:
+async def test_a_black_hole_shows_nothing(between: Between) -> None:
     await between.proxy.switch(Mode.BLACK_HOLE)
     async with between.asking() as reader:
         await between.proxy.struck.wait()
@@ -107,7 +107,7 @@ async def test_something_else_comes_back_for_what_was_heard(between: Between, mo
     assert len(between.server.heard) == 1
 
 
-async def test_a_late_request_arrives_when_nobody_waits_any_more(between: Between) -> None:
+async def test_a_late_request_arrives_when_no_caller_waits(between: Between) -> None:
     await between.proxy.switch(Mode.LATE)
     async with between.asking():
         await between.proxy.struck.wait()

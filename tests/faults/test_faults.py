@@ -13,7 +13,7 @@ SEED = 20261122
 
 
 @pytest.mark.servers
-async def test_no_fault_loses_a_job_or_buys_one_twice_in_silence(tmp_path: Path) -> None:
+async def test_no_fault_loses_a_job_or_submits_one_twice_in_silence(tmp_path: Path) -> None:
     laps = plan(SEED)
     rounds = [next(laps) for _ in range(ROUNDS_PER_LAP)]
     said: list[str] = []
@@ -25,7 +25,7 @@ async def test_no_fault_loses_a_job_or_buys_one_twice_in_silence(tmp_path: Path)
     assert result.tally.unreached(1) == [], story
 
 
-def test_a_lap_attacks_every_checkpoint() -> None:
+def test_a_lap_attacks_every_failpoint() -> None:
     laps = plan(SEED)
     faults = [fault for _ in range(ROUNDS_PER_LAP) for fault in next(laps)]
     assert {fault.place for fault in faults} >= set(Failpoint)

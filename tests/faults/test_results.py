@@ -103,7 +103,7 @@ def test_a_broken_promise_is_kept(path: Path) -> None:
     assert Results(path).broken == ["seed 7: job_1: charged 2 times"]
 
 
-def test_a_checkpoint_and_a_kind_that_are_gone_do_no_harm(path: Path) -> None:
+def test_a_failpoint_and_a_kind_that_are_gone_do_no_harm(path: Path) -> None:
     Results(path).record(session(7, 1, result(1, 10)))
     text = path.read_text().replace(PLACE.value, "gone.place").replace(KIND, "gone kind")
     path.write_text(text)

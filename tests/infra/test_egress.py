@@ -259,7 +259,7 @@ async def test_of_mixed_addresses_only_the_permitted_one_is_connected_to() -> No
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
-async def test_redirect_is_an_answer_and_is_not_followed(status: int) -> None:
+async def test_redirect_is_a_response_and_is_not_followed(status: int) -> None:
     async with running_receiver() as receiver, tripwire() as wire:
         receiver.will_answer(Answer(status, {"Location": f"http://127.0.0.1:{wire.port}/"}))
         assert (await post(loopback_settings(), receiver.url)).status == status
@@ -341,7 +341,7 @@ async def test_connection_is_kept_for_the_next_post() -> None:
         assert server.requests == [3]
 
 
-async def test_kept_connection_that_breaks_before_it_answers_is_replaced() -> None:
+async def test_kept_connection_that_breaks_before_it_replies_is_replaced() -> None:
     async with scripted(1, 1, 1) as (server, url), guarded(loopback_settings()) as client:
         for _ in range(3):
             assert (await client.post(url, {}, b"{}")).status == 204
@@ -358,7 +358,7 @@ async def test_a_post_is_sent_twice_at_most_however_many_kept_connections_break(
         assert len(server.requests) == kept + 1
 
 
-async def test_new_connection_that_breaks_before_it_answers_is_no_reply() -> None:
+async def test_new_connection_that_breaks_before_it_replies_is_no_reply() -> None:
     async with scripted(1, 0, 9) as (server, url), guarded(loopback_settings()) as client:
         await client.post(url, {}, b"{}")
         with pytest.raises(NoReply):
@@ -394,7 +394,7 @@ async def test_packed_reply_is_never_unpacked() -> None:
 
 
 @pytest.mark.parametrize("body", [Body.HANGING, Body.DRIPPING])
-async def test_one_deadline_covers_the_whole_answer(body: Body) -> None:
+async def test_one_deadline_covers_the_whole_response(body: Body) -> None:
     async with running_receiver() as receiver:
         receiver.will_answer(Answer(body=body))
         with pytest.raises(TimedOut, match=r"within 0\.2 seconds"):
@@ -434,7 +434,7 @@ async def test_refused_connection_and_unknown_name_are_unreachable() -> None:
         await post(loopback_settings(), "http://hooks.example/", Names([]))
 
 
-async def test_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+async def test_certificate_that_no_authority_signed_is_refused(tmp_path: Path) -> None:
     async def never(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         pytest.fail("the handshake succeeded")
 
@@ -446,7 +446,7 @@ async def test_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) ->
             await post(WebhookSettings(allowed_networks=LOOPBACK), f"https://127.0.0.1:{port}/")
 
 
-async def test_slow_name_servers_hold_up_nobody_elses_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_slow_name_servers_delay_no_other_look_ups(monkeypatch: pytest.MonkeyPatch) -> None:
     begun, released = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     answer_at_once = socket.getaddrinfo

@@ -119,7 +119,7 @@ def test_chatter_of_libraries_is_not_logged(stream: io.StringIO) -> None:
     assert not logging.getLogger("uvicorn.access").hasHandlers()
 
 
-def test_the_level_holds_for_everybody(stream: io.StringIO) -> None:
+def test_the_level_holds_indefinitelyy_library(stream: io.StringIO) -> None:
     logs.setup(settings(log_level="error"), "api", stream)
     structlog.get_logger().warning("no")
     logging.getLogger("uvicorn.error").warning("no")

@@ -28,7 +28,7 @@ async def test_rings_of_many_creates_are_gathered_into_few_tasks(redis_url: str)
 
 
 @pytest.mark.servers
-async def test_a_frozen_redis_holds_nobody_up() -> None:
+async def test_a_frozen_redis_blocks_no_request() -> None:
     async with running_valkey() as valkey:
         bell = RedisBell(open_redis(settings(valkey.url)))
         bell.start()

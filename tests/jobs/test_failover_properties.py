@@ -63,7 +63,7 @@ def said_no_for_good(one: Submission) -> bool:
 
 
 @given(jobs, pasts, closings)
-def test_a_way_that_a_verdict_closed_is_never_taken(job: Job, past: list[Submission], closed: Sequence[str]) -> None:
+def test_a_route_that_a_refusal_closed_is_never_taken(job: Job, past: list[Submission], closed: Sequence[str]) -> None:
     route = next_route(job, past, serving, closed)
     if route is None:
         return
@@ -73,7 +73,7 @@ def test_a_way_that_a_verdict_closed_is_never_taken(job: Job, past: list[Submiss
 
 
 @given(jobs, pasts, closings)
-def test_no_purchase_goes_over_the_limit(job: Job, past: list[Submission], closed: Sequence[str]) -> None:
+def test_no_submission_goes_over_the_limit(job: Job, past: list[Submission], closed: Sequence[str]) -> None:
     route = next_route(job, past, serving, closed)
     charged = [one for one in past if one.charge_certainty is not FREE and one.cost != 0]
     if route is None or not charged:
@@ -109,7 +109,7 @@ def test_busy_providers_never_end_a_job(job: Job, past: list[Submission], closed
 
 @given(jobs, pasts, closings)
 @example(job(), [not_now("main@first")], ("second",))
-def test_nobody_waits_for_a_closed_connection_while_another_may_be_asked(
+def test_no_job_waits_for_a_closed_connection_while_another_may_be_asked(
     job: Job, past: list[Submission], closed: Sequence[str]
 ) -> None:
     route = next_route(job, past, serving, closed)
@@ -123,7 +123,7 @@ def test_nobody_waits_for_a_closed_connection_while_another_may_be_asked(
 
 
 @given(jobs, st.lists(st.tuples(st.sampled_from(Fault), st.booleans()), min_size=len(WAYS) + 1), st.data())
-def test_a_job_ends_after_finitely_many_definitive_verdicts(
+def test_a_job_ends_after_finitely_many_definitive_refusals(
     job: Job, verdicts: list[tuple[Fault, bool]], data: st.DataObject
 ) -> None:
     past: list[Submission] = []

@@ -34,7 +34,7 @@ async def test_a_prompt_becomes_a_stored_playable_video(gateway: Gateway) -> Non
     assert poster.headers["content-type"] == "image/jpeg"
 
 
-async def test_the_ledger_tells_what_was_bought_and_what_it_cost(gateway: Gateway) -> None:
+async def test_the_ledger_tells_what_was_submitted_and_what_it_cost(gateway: Gateway) -> None:
     job = await gateway.create(model="runway/gen4.5", seconds=2, size="1280x720")
     ended = await gateway.ended(job["id"])
     assert ended["status"] == "succeeded", ended
@@ -97,7 +97,7 @@ async def test_events_come_in_order_and_go_on_where_one_left_off(gateway: Gatewa
     assert versions == list(range(1, len(versions) + 1))
 
 
-async def test_many_jobs_at_once_are_each_bought_once(gateway: Gateway) -> None:
+async def test_many_jobs_at_once_are_each_submitted_once(gateway: Gateway) -> None:
     jobs = await asyncio.gather(*(gateway.create() for _ in range(30)))
     ended = await asyncio.gather(*(gateway.ended(job["id"]) for job in jobs))
     assert {job["status"] for job in ended} == {"succeeded"}

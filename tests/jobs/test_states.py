@@ -26,7 +26,7 @@ def test_every_state_can_be_reached_and_every_live_one_can_end() -> None:
     assert ends == set(State)
 
 
-def test_a_lost_lease_never_leads_back_to_buying() -> None:
+def test_a_lost_lease_never_leads_back_to_submitting() -> None:
     # Whoever finds the lease of a submitting job over is the resolver, and it cannot buy.
     assert (State.SUBMITTING, State.SUBMIT_UNKNOWN) in ALLOWED
     assert LANES[State.SUBMITTING] is LANES[State.SUBMIT_UNKNOWN] is Lane.RESOLVE

@@ -75,7 +75,7 @@ class ReferenceContract(ProviderContract):
         assert found[0] == Found("1")
         assert [type(outcome) for outcome in found[1:]] == [Inconclusive] * 5
 
-    async def test_look_up_without_an_answer_proves_nothing(self, clients: Clients) -> None:
+    async def test_look_up_without_a_reply_proves_nothing(self, clients: Clients) -> None:
         async with running_raw_server() as server:
             url = server.url
         provider = self.adapter.open(self.access(url), clients)

@@ -117,7 +117,7 @@ class ProviderContract(ABC):
 
     # Buying -----------------------------------------------------------------------------------------------------------
 
-    async def test_video_is_bought_watched_and_fetched(self, provider: Provider, upstream: Upstream) -> None:
+    async def test_video_is_submitted_polled_and_fetched(self, provider: Provider, upstream: Upstream) -> None:
         ref = ids.new_id()
         outcome = await self.buy(provider, "a lighthouse", ref)
         assert isinstance(outcome, Accepted)
@@ -228,7 +228,7 @@ class ProviderContract(ABC):
         assert outcome.oddity is None
         assert outcome.progress is None or 0 <= outcome.progress <= 100
 
-    async def test_unknown_status_word_is_an_oddity_and_no_verdict(self, provider: Provider) -> None:
+    async def test_unknown_status_word_is_an_oddity_and_no_result(self, provider: Provider) -> None:
         remote_id = await self.bought(provider, "a video [odd-status:1]")
         outcome = await provider.poll(remote_id)
         assert isinstance(outcome, Pending)
@@ -241,7 +241,7 @@ class ProviderContract(ABC):
         assert isinstance(await provider.poll(remote_id), Finished)
         assert isinstance(await provider.poll("never-heard-of"), Missing)
 
-    async def test_flaky_status_is_unreadable_and_no_verdict(self, provider: Provider) -> None:
+    async def test_flaky_status_is_unreadable_and_no_result(self, provider: Provider) -> None:
         remote_id = await self.bought(provider, "a video [flaky:1]")
         assert isinstance(await provider.poll(remote_id), Unreadable)
         assert isinstance(await provider.poll(remote_id), Finished)
@@ -254,7 +254,7 @@ class ProviderContract(ABC):
             ("[fail:internal]", Fault.PROVIDER),
         ],
     )
-    async def test_failed_render_is_a_verdict_in_our_words(self, script: str, fault: Fault, provider: Provider) -> None:
+    async def test_failed_render_is_final_in_our_words(self, script: str, fault: Fault, provider: Provider) -> None:
         outcome = await provider.poll(await self.bought(provider, f"a video {script}"))
         assert isinstance(outcome, Failed)
         assert outcome.failure.fault is fault
@@ -263,11 +263,11 @@ class ProviderContract(ABC):
 
     @pytest.mark.parametrize("status", [200, 404, 429, 500])
     @pytest.mark.parametrize("body", [b"<html>", b"", b"{}", b"[]", b"null", b'{"status":7}', b'{"id":"x"}'])
-    async def test_foreign_words_are_no_verdict(self, status: int, body: bytes, clients: Clients) -> None:
+    async def test_foreign_words_are_no_result(self, status: int, body: bytes, clients: Clients) -> None:
         async with running_raw_server(reply(body, status=f"{status} Word")) as server:
             assert isinstance(await self.adapter.open(self.access(server.url), clients).poll("remote"), Unreadable)
 
-    async def test_answer_about_another_job_is_no_verdict(self, clients: Clients) -> None:
+    async def test_response_about_another_job_is_not_final(self, clients: Clients) -> None:
         status, body = self.finished_with("https://videos.example/1.mp4")
         async with running_raw_server(reply(body, status=f"{status} Word")) as server:
             provider = self.adapter.open(self.access(server.url), clients)
@@ -309,7 +309,7 @@ class ProviderContract(ABC):
         assert await provider.cancel(remote_id) is self.cancels_refused
         assert isinstance(await provider.poll(remote_id), Pending)
 
-    async def test_cancel_without_an_answer_can_be_asked_again(self, clients: Clients) -> None:
+    async def test_cancel_without_a_reply_can_be_asked_again(self, clients: Clients) -> None:
         async with running_raw_server() as server:
             url = server.url
         outcome = await self.adapter.open(self.access(url), clients).cancel("remote")

@@ -62,7 +62,7 @@ class TestKling(ReferenceContract, CallbackContract):
         assert isinstance(finished, Finished)
         assert finished.cost == Decimal("0.336")  # 4 s at 720p, silent
 
-    async def test_video_lies_at_the_provider_for_anybody(self, provider: Provider, upstream: Upstream) -> None:
+    async def test_video_lies_at_the_provider_for_any_client(self, provider: Provider, upstream: Upstream) -> None:
         finished = await provider.poll(await self.bought(provider, "a video"))
         assert isinstance(finished, Finished)
         assert finished.results[0].startswith(upstream.url)
@@ -315,7 +315,7 @@ def test_failures_are_told_by_their_words_and_their_bill(
         (200, {"code": 0, "data": [{"id": TASK}]}, Unreadable("HTTP 200: unexpected body of 51 bytes")),
     ],
 )
-def test_answers_without_the_task(status: int, body: Any, outcome: PollOutcome, kling: Kling) -> None:
+def test_replies_without_the_task(status: int, body: Any, outcome: PollOutcome, kling: Kling) -> None:
     headers = {"retry-after": "7"} if isinstance(outcome, Unreadable) and outcome.poll_after else {}
     assert kling.read_status(TASK, shape(status, body, headers)) == outcome
 

@@ -113,7 +113,7 @@ async def test_shape_that_is_not_the_server_s_own_proves_nothing(profile: str, b
 
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize("status", [408, 409, 425, 499])
-async def test_statuses_of_somebody_in_between_prove_nothing(profile: str, status: int, clients: Clients) -> None:
+async def test_statuses_of_an_intermediary_prove_nothing(profile: str, status: int, clients: Clients) -> None:
     for body in (FLAT, OBJECT, NESTED, ZOD):
         assert isinstance(await answered(clients, profile, f"{status} Word", body), Unknown)
 
@@ -141,7 +141,7 @@ async def test_statuses_of_somebody_in_between_prove_nothing(profile: str, statu
         "server_error",
     ],
 )
-async def test_words_of_somebody_in_between_prove_nothing(words: str, clients: Clients) -> None:
+async def test_words_of_an_intermediary_prove_nothing(words: str, clients: Clients) -> None:
     for body in ({"error": {"message": words, "code": "400"}}, {"error": {"message": "no", "type": words}}):
         for profile in PROFILES:
             assert isinstance(await answered(clients, profile, "400 Bad Request", body), Unknown)
@@ -168,7 +168,7 @@ async def test_conflict_is_a_refusal_in_exact_words_only(clients: Clients) -> No
     assert isinstance(await answered(clients, "openai", "409 Conflict", API_SERVERS), Unknown)
 
 
-async def test_litellm_s_answer_to_a_wrong_key_is_the_account_s_fault(clients: Clients) -> None:
+async def test_litellm_s_reply_to_a_wrong_key_is_the_account_s_fault(clients: Clients) -> None:
     body = {"error": {"message": "No connected db.", "type": "no_db_connection", "param": None, "code": "400"}}
     outcome = await answered(clients, "litellm", "400 Bad Request", body)
     assert isinstance(outcome, Rejected)
@@ -336,7 +336,7 @@ ESCAPED = KEY.replace("/", "\\/").replace("+", "\\u002b")
     ],
 )
 @pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "500 Oops"])
-async def test_provider_that_echoes_our_request_gives_our_key_to_nobody(
+async def test_provider_that_echoes_our_request_gives_our_key_to_no_one_else(
     said: str, status: str, clients: Clients
 ) -> None:
     body = {"id": "a b", "request": {"headers": {"authorization": said}}, "error": {"message": f"bad header {said}"}}

@@ -60,7 +60,7 @@ async def test_a_delivery_that_is_owed_stays_and_keeps_its_job(attic: Attic) -> 
     assert not await attic.left_of(job_id)
 
 
-async def test_jobs_are_kept_for_ever_unless_told_otherwise(attic: Attic) -> None:
+async def test_jobs_are_kept_indefinitely_unless_told_otherwise(attic: Attic) -> None:
     job_id = await attic.age(await attic.finished(), 4000)
     await attic.delete_files()
     await attic.retention().remove()

@@ -298,7 +298,7 @@ async def test_status_reads_fail_as_often_as_asked(client: Client) -> None:
     assert answers[3].json["data"][0]["status"] in {"submitted", "processing"}
 
 
-async def test_a_lost_reply_is_a_purchase_that_can_be_found(client: Client) -> None:
+async def test_a_lost_reply_is_a_submission_that_can_be_found(client: Client) -> None:
     order = ORDER | {"prompt": "[lose-reply] [never]", "options": {"external_task_id": "sub_1"}}
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await client.post(CREATE, json=order, headers={REFERENCE: "sub_1"})

@@ -64,7 +64,7 @@ async def test_the_tools_need_no_key(client: Client, sandbox_url: str) -> None:
         assert (await stranger.get("nowhere")).status == 404
 
 
-async def test_without_a_key_of_its_own_the_sandbox_lets_everybody_in(video_directory: Path) -> None:
+async def test_without_a_key_of_its_own_the_sandbox_accepts_every_request(video_directory: Path) -> None:
     async with serving(SandboxSettings(api_key=None, data_dir=video_directory)) as url, connected(url, "any") as client:
         assert (await client.get("openai/v1/videos")).status == 200
 

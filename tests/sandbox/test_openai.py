@@ -10,7 +10,7 @@ from tests.sandbox.server import Client, connected
 VIDEOS = "openai/v1/videos"
 
 
-async def test_a_video_is_bought_watched_and_fetched(client: Client) -> None:
+async def test_a_video_is_submitted_polled_and_fetched(client: Client) -> None:
     order = {"prompt": "a fox", "model": "sora-2", "seconds": "1", "size": "64x64"}
     created = await client.post(VIDEOS, json=order)
     assert created.status == 200
@@ -99,7 +99,7 @@ async def test_a_body_that_is_no_json_object_is_refused(client: Client) -> None:
         assert "error" in refused.json
 
 
-async def test_nobody_comes_in_without_the_key(sandbox_url: str) -> None:
+async def test_no_request_is_accepted_without_the_key(sandbox_url: str) -> None:
     async with connected(sandbox_url, key="other") as stranger:
         for method, path in (("POST", VIDEOS), ("GET", VIDEOS), ("GET", f"{VIDEOS}/x"), ("DELETE", f"{VIDEOS}/x")):
             refused = await stranger.ask(method, path)

@@ -31,7 +31,7 @@ async def result_of(client: Client, path: str) -> str:
 
 
 @every_dialect
-async def test_a_lost_reply_is_a_purchase_all_the_same(client: Client, dialect: str) -> None:
+async def test_a_lost_reply_is_a_submission_all_the_same(client: Client, dialect: str) -> None:
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await create(client, dialect, "[lose-reply] [never]", "sub_1")
     assert await accepted(client) == 1
@@ -42,7 +42,7 @@ async def test_a_lost_reply_is_a_purchase_all_the_same(client: Client, dialect: 
 
 
 @every_dialect
-async def test_a_truncated_reply_is_a_purchase_all_the_same(client: Client, dialect: str) -> None:
+async def test_a_truncated_reply_is_a_submission_all_the_same(client: Client, dialect: str) -> None:
     async with await create(client, dialect, "[lose-reply:truncate] [never]") as response:
         assert response.status in {200, 202}
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -51,7 +51,7 @@ async def test_a_truncated_reply_is_a_purchase_all_the_same(client: Client, dial
 
 
 @every_dialect
-async def test_an_html_page_hides_a_purchase(client: Client, dialect: str) -> None:
+async def test_an_html_page_hides_a_submission(client: Client, dialect: str) -> None:
     async with await create(client, dialect, "[html] [never]") as response:
         assert (response.status, response.content_type) == (200, "text/html")
     assert await accepted(client) == 1

@@ -154,7 +154,7 @@ async def test_vllm_refuses_in_its_engines_shape(client: Client, fields: dict[st
 
 
 @pytest.mark.parametrize(("bracket", "status"), [("[fail:internal]", 500), ("[fail:moderation]", 400)])
-async def test_vllm_answers_a_failed_job_with_an_http_error_and_the_job(
+async def test_vllm_responds_to_a_failed_job_with_an_http_error_and_the_job(
     client: Client, bracket: str, status: int
 ) -> None:
     path = await client.buy(bracket, "vllm")

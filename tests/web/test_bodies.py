@@ -204,7 +204,7 @@ async def test_a_connection_serves_many_requests_with_bodies() -> None:
     assert gateway.received == [b"body", b"", b"body"]
 
 
-async def test_an_answer_that_breaks_off_is_not_passed_off_as_whole() -> None:
+async def test_a_response_that_breaks_off_is_not_passed_off_as_whole() -> None:
     gateway = Gateway()
     async with serving(gateway.app, http="httptools") as address:
         with capture_logs() as logs:
@@ -218,7 +218,7 @@ async def test_an_answer_that_breaks_off_is_not_passed_off_as_whole() -> None:
 @pytest.mark.parametrize(
     "sent", [head("/v1/stream", method="GET"), head("/v1/stream", "Content-Length: 4") + b"body"], ids=["GET", "POST"]
 )
-async def test_a_long_answer_ends_when_its_client_leaves(sent: bytes) -> None:
+async def test_a_long_response_ends_when_its_client_leaves(sent: bytes) -> None:
     gateway = Gateway()
     async with serving(gateway.app, http="httptools") as address:
         reader, writer = await asyncio.open_connection(*address)

@@ -150,7 +150,7 @@ async def test_everything_that_is_wrong_is_told_at_once(client: httpx2.AsyncClie
     assert problem["detail"] == f"6 fields are wrong: {', '.join(f'`{field}`' for field in fields)}."
 
 
-async def test_a_thousand_mistakes_make_a_short_answer(client: httpx2.AsyncClient) -> None:
+async def test_a_thousand_mistakes_make_a_short_response(client: httpx2.AsyncClient) -> None:
     order = {"prompt": "x"} | {f"{number}{'x' * 1000}": 1 for number in range(1000)}
     answer = await client.post("/v1/jobs", json=order)
     assert len(problem_in(answer)["errors"]) == 50
@@ -219,7 +219,7 @@ async def test_a_body_made_to_break_the_parser_is_refused_like_any_other(
     assert problem_in(answer)["code"] == "invalid_request"
 
 
-async def test_a_field_name_that_is_no_text_can_be_answered(client: httpx2.AsyncClient) -> None:
+async def test_a_field_name_that_is_no_text_gets_a_response(client: httpx2.AsyncClient) -> None:
     body = b'{"prompt": "x", "\\ud800": 1}'
     answer = await client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
     assert problem_in(answer)["code"] == "invalid_request"
@@ -233,7 +233,7 @@ async def test_values_of_a_request_are_never_sent_back(client: httpx2.AsyncClien
     assert canary not in answer.text
 
 
-def test_a_name_is_called_unknown_also_where_nobody_knows_the_right_ones() -> None:
+def test_a_name_is_called_unknown_also_where_the_right_ones_are_unknown() -> None:
     error = RequestValidationError([{"type": "extra_forbidden", "loc": ("body", "x"), "msg": ""}], body={"x": 1})
     assert field_errors.explain(error) == [FieldError("x", "unknown_field", "is not a known field")]
 

@@ -57,7 +57,7 @@ async def test_the_request_id_is_in_every_log_line_of_the_request_and_only_there
 
 
 @pytest.mark.parametrize("path", ["/v1/things/1", "/v1/bug", "/nowhere"])
-async def test_every_answer_is_kept_out_of_caches_and_guesses(client: httpx2.AsyncClient, path: str) -> None:
+async def test_every_response_is_kept_out_of_caches_and_guesses(client: httpx2.AsyncClient, path: str) -> None:
     with capture_logs():
         answer = await client.get(path)
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -147,7 +147,7 @@ async def test_fields_are_named(client: httpx2.AsyncClient) -> None:
         ("unavailable", "retry-after", "1"),
     ],
 )
-async def test_an_answer_has_the_header_that_its_status_asks_for(
+async def test_a_response_has_the_header_that_its_status_asks_for(
     client: httpx2.AsyncClient, code: str, header: str, value: str
 ) -> None:
     assert (await client.get(f"/v1/raise/{code}")).headers[header] == value

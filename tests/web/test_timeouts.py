@@ -106,7 +106,7 @@ async def test_a_connection_in_use_outlives_the_time_for_a_head(app: App) -> Non
     assert len(app.bodies) == 2
 
 
-async def test_a_client_that_stops_reading_is_cut_and_its_answer_ends(app: App) -> None:
+async def test_a_client_that_stops_reading_is_cut_and_its_response_ends(app: App) -> None:
     async with serving(app, http=bounded(head_timeout=NEVER, write_timeout=0.05)) as address:
         deaf = socket.create_connection(address)
         deaf.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")

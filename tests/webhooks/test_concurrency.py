@@ -17,7 +17,7 @@ def free(slots: HostConcurrency, host: str, limit: int = LIMIT) -> int:
     return known.get(host, FIRST_SHARE)
 
 
-def test_a_host_earns_its_share_by_an_answer_and_loses_it_by_silence() -> None:
+def test_a_host_earns_its_share_by_a_response_and_loses_it_by_silence() -> None:
     slots = HostConcurrency()
     assert free(slots, "new") == FIRST_SHARE
     slots.responded("new", 0.1)
@@ -28,7 +28,7 @@ def test_a_host_earns_its_share_by_an_answer_and_loses_it_by_silence() -> None:
     assert free(slots, "new") == HOST_SHARE
 
 
-def test_an_answer_that_takes_long_is_as_good_as_none() -> None:
+def test_a_slow_response_counts_as_none() -> None:
     slots = HostConcurrency()
     slots.responded("slow", QUICK_SECONDS + 1)
     assert free(slots, "slow") == FIRST_SHARE

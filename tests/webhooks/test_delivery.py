@@ -251,7 +251,7 @@ async def test_worker_killed_between_post_and_record_delivers_again_under_the_sa
     assert [attempt.number for attempt in (await only_delivery(webhooks, account_id)).attempts] == [1]
 
 
-async def test_unheard_of_host_gets_one_slot_until_it_answers(
+async def test_unheard_of_host_gets_one_slot_until_it_responds(
     database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
 ) -> None:
     for _ in range(HOST_SHARE + 4):
@@ -261,7 +261,7 @@ async def test_unheard_of_host_gets_one_slot_until_it_answers(
     assert len(await claim_all(deliverer, LANE)) == HOST_SHARE
 
 
-async def test_hanging_host_that_used_to_answer_holds_up_no_other(
+async def test_hanging_host_that_used_to_respond_holds_up_no_other(
     database: Database, webhooks: WebhookService, deliverer: Deliverer, receiver: Receiver, account_id: UUID
 ) -> None:
     async with running_receiver() as hanging:

@@ -45,9 +45,7 @@ async def test_a_callback_ends_a_job_that_would_not_be_looked_at_for_an_hour(
     assert answers == ({200, 422} if checked and "forged" in behaviour else {200})
 
 
-async def test_an_order_names_no_url_when_nobody_can_reach_us(
-    settings: Settings, sandbox_url: str, kling: Between
-) -> None:
+async def test_an_order_names_no_url_without_a_public_url(settings: Settings, sandbox_url: str, kling: Between) -> None:
     kling.target = sandbox_url
     async with running_gateway(behind(settings, kling), sandbox_url, workers=0) as gateway:
         await gateway.create(**ORDER)
@@ -56,7 +54,7 @@ async def test_an_order_names_no_url_when_nobody_can_reach_us(
     assert "callback_url" not in order.json["options"]
 
 
-async def test_each_purchase_has_a_url_of_its_own_below_our_public_address(
+async def test_each_submission_has_a_url_of_its_own_below_our_public_address(
     quiet: Gateway, kling: Between, front: Between
 ) -> None:
     hands = LaneDriver(quiet.resources)
@@ -118,7 +116,7 @@ async def test_a_late_video_is_kept_when_its_callback_comes(
     assert (await quiet.purchases())["accepted"] == 1
 
 
-async def test_a_purchase_that_was_taken_for_absent_is_found_by_its_callback_and_counted(
+async def test_a_submission_that_was_taken_for_absent_is_found_by_its_callback_and_counted(
     quiet: Gateway, caller: httpx2.AsyncClient, kling: Between, front: Between
 ) -> None:
     """The provider's look-up lies twice, and the job is bought anew."""

@@ -140,7 +140,7 @@ async def test_what_cannot_be_read_just_now_is_not_deleted(
     assert (shown["status"], bool(shown["assets"])) == ("failed" if late else "succeeded", True)
 
 
-async def test_cancel_that_is_answered_with_not_found_confirms_nothing(scripted: Gateway, upstream: Upstream) -> None:
+async def test_cancel_that_gets_not_found_confirms_nothing(scripted: Gateway, upstream: Upstream) -> None:
     """Another replica may have answered, and the render may go on elsewhere: only time tells that it is lost."""
     hands = LaneDriver(scripted.resources)
     job = await scripted.create(**ORDER)
@@ -175,7 +175,7 @@ async def test_a_provider_that_forgets_what_it_canceled_has_canceled_it(scripted
     assert (await scripted.get(job["id"]))["cost"]["certainty"] == "certain"
 
 
-async def test_a_cancel_that_was_not_answered_is_asked_for_again(scripted: Gateway, upstream: Upstream) -> None:
+async def test_a_cancel_that_got_no_reply_is_asked_for_again(scripted: Gateway, upstream: Upstream) -> None:
     hands = LaneDriver(scripted.resources)
     job = await scripted.create(**ORDER)
     await hands.work(Lane.SUBMIT)
@@ -206,7 +206,7 @@ async def test_a_cancel_that_is_refused_is_told_and_the_render_goes_on(scripted:
     assert upstream.asked["DELETE"] == 1
 
 
-async def test_a_render_that_failed_after_a_cancel_was_asked_for_is_not_bought_anew(
+async def test_a_render_that_failed_after_a_cancel_was_asked_for_is_not_submitted_again(
     scripted: Gateway, upstream: Upstream
 ) -> None:
     hands = LaneDriver(scripted.resources)
@@ -249,7 +249,7 @@ async def test_a_server_whose_delete_only_forgets_is_not_asked_to_delete(own: Ga
 # In each state ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_job_that_waits_is_canceled_at_once_and_never_bought(scripted: Gateway, upstream: Upstream) -> None:
+async def test_a_job_that_waits_is_canceled_at_once_and_never_submitted(scripted: Gateway, upstream: Upstream) -> None:
     hands = LaneDriver(scripted.resources)
     job = await scripted.create(**ORDER)
     assert await cancel(scripted, job) == "confirmed"
@@ -288,7 +288,9 @@ async def test_a_cancel_while_the_paid_request_is_under_way(
 
 
 @pytest.mark.parametrize("found", [True, False])
-async def test_a_cancel_while_nobody_knows_whether_it_was_accepted(quiet: Gateway, kling: Between, found: bool) -> None:
+async def test_a_cancel_while_it_is_unknown_whether_it_was_accepted(
+    quiet: Gateway, kling: Between, found: bool
+) -> None:
     hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, Meddle.LOSE if found else Meddle.DROP)
     job = await bought(quiet, hands, f"{PROMPT} [never]")
@@ -306,7 +308,7 @@ async def test_a_cancel_while_nobody_knows_whether_it_was_accepted(quiet: Gatewa
         assert (await job.job())["cost"]["certainty"] == "none"
 
 
-async def test_a_cancel_of_a_purchase_that_stays_in_doubt_leaves_it_in_doubt(quiet: Gateway, kling: Between) -> None:
+async def test_a_cancel_of_a_submission_that_stays_in_doubt_leaves_it_in_doubt(quiet: Gateway, kling: Between) -> None:
     hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, Meddle.LOSE)
     kling.on("GET", LOOK_UP, Say("broken", 500))

@@ -59,7 +59,7 @@ async def test_keys_that_come_together_are_each_used_once(gateway: Gateway) -> N
     assert len(set.union(*by_key.values())) == 5
 
 
-async def test_a_key_in_the_hands_of_a_frozen_process_holds_up_nobody_else(gateway: Gateway) -> None:
+async def test_a_key_in_the_hands_of_a_frozen_process_delays_no_other_request(gateway: Gateway) -> None:
     async with gateway.resources.database.begin() as frozen:
         await frozen.execute(text(TAKE_KEY), {"key": "held", "job": new_id()})
         held, *others = await asyncio.gather(
@@ -77,7 +77,7 @@ async def test_an_order_that_is_refused_stops_none_of_those_beside_it(gateway: G
     assert [good.status_code, bad.status_code, also_good.status_code] == [202, 422, 202]
 
 
-async def test_what_was_accepted_once_is_answered_again_though_the_rules_have_changed(gateway: Gateway) -> None:
+async def test_what_was_accepted_once_is_returned_again_though_the_rules_have_changed(gateway: Gateway) -> None:
     first = await post(gateway, "yesterday", deadline_seconds=3600)
     stricter = gateway.settings.model_copy(
         update={"jobs": gateway.settings.jobs.model_copy(update={"default_deadline": 60, "max_deadline": 60})}

@@ -33,7 +33,7 @@ async def stranger(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def test_an_unknown_model_is_answered_with_the_nearest(gateway: Gateway) -> None:
+async def test_an_unknown_model_gets_the_nearest(gateway: Gateway) -> None:
     problem = await refused(gateway, 422, "unknown_model", model="sandbox/vidoe")
     assert "did you mean sandbox/video" in problem["detail"]
     assert problem["errors"][0]["field"] == "model"

@@ -53,7 +53,7 @@ async def test_only_a_way_that_a_job_wants_can_keep_it_waiting(broken: BrokenGat
     assert unserved.name == "sandbox/video"
 
 
-async def test_what_a_connection_has_in_hand_is_told_apart(broken: BrokenGateway, database: Database) -> None:
+async def test_what_a_connection_holds_is_told_apart(broken: BrokenGateway, database: Database) -> None:
     sending = await broken.intend()
     accepted = await broken.intend()
     storing = await broken.intend()

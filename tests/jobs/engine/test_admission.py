@@ -120,7 +120,7 @@ async def test_held_connection_sends_no_job_to_a_later_one(office: Office) -> No
         assert purchase.connection == "first"
 
 
-async def test_purchase_is_sent_before_the_next_connection_is_asked(office: Office, first: Studio) -> None:
+async def test_submission_is_sent_before_the_next_connection_is_asked(office: Office, first: Studio) -> None:
     async with office.two([MAIN], [OTHER]) as desk:
         await desk.order()
         await desk.order(model="studio/other")
@@ -300,7 +300,7 @@ async def test_an_order_that_cannot_be_written_does_not_block_the_line(
         assert (await desk.gateway.get(public(puzzle)))["status"] == "queued"
 
 
-async def test_a_purchase_that_the_database_refuses_does_not_block_the_line(office: Office) -> None:
+async def test_a_submission_that_the_database_refuses_does_not_block_the_line(office: Office) -> None:
     async with office.one() as desk:
         before, impossible, after = await desk.order(3)
         await desk.execute(
@@ -326,7 +326,7 @@ async def test_a_purchase_that_the_database_refuses_does_not_block_the_line(offi
         pytest.param(b"UPDATE submissions SET remote_id", id="acceptance"),
     ],
 )
-async def test_a_database_cut_off_at_the_commit_neither_loses_nor_repeats_a_purchase(
+async def test_a_database_cut_off_at_the_commit_neither_loses_nor_repeats_a_submission(
     office: Office, first: Studio, second: Studio, postgres: Postgres, mark: bytes, side: Side
 ) -> None:
     first.refusal = DENIED

@@ -231,7 +231,7 @@ async def test_a_job_that_is_just_changing_does_not_keep_others_from_going_elsew
         assert ways(await desk.let_in()) == [(held, "second")]
 
 
-async def test_a_job_that_cannot_be_diverted_holds_up_no_purchase(office: Office) -> None:
+async def test_a_job_that_cannot_be_diverted_holds_up_no_submission(office: Office) -> None:
     async with office.two([MAIN], [OTHER]) as desk:
         await desk.break_("first")
         (unreadable,) = await desk.order(fallbacks=[OTHER])

@@ -74,7 +74,7 @@ async def test_a_late_acceptance_of_a_failed_job_is_counted_and_takes_no_slot(
     assert await slots_taken(served) == 0
 
 
-async def test_an_acceptance_after_a_false_proof_of_absence_is_not_bought_again(
+async def test_an_acceptance_after_a_false_proof_of_absence_is_not_submitted_again(
     served: Gateway, upstream: Upstream
 ) -> None:
     job_id, submission_id = await unknown_purchase(served, upstream)
@@ -88,7 +88,7 @@ async def test_an_acceptance_after_a_false_proof_of_absence_is_not_bought_again(
     assert upstream.asked["POST"] == 1
 
 
-async def test_an_acceptance_after_a_second_purchase_is_in_the_ledger(served: Gateway, upstream: Upstream) -> None:
+async def test_an_acceptance_after_a_second_submission_is_in_the_ledger(served: Gateway, upstream: Upstream) -> None:
     job_id, submission_id = await unknown_purchase(served, upstream)
     outcomes = SubmitResults(served.resources.engine)
     upstream.create = Say('{"id": "task-2"}')
@@ -127,7 +127,7 @@ async def test_the_same_outcome_written_twice_changes_nothing(served: Gateway, u
 
 
 @pytest.mark.parametrize("odd", ["cut emoji \\ud83d", "nul \\u0000"])
-async def test_text_that_no_database_can_hold_does_not_lose_a_purchase(
+async def test_text_that_no_database_can_hold_does_not_lose_a_submission(
     served: Gateway, upstream: Upstream, odd: str
 ) -> None:
     upstream.create = Say(f'{{"id": "task-1", "note": "{odd}", "huge": 1e999}}')

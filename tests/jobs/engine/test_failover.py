@@ -160,7 +160,7 @@ async def test_when_every_way_failed_the_job_says_why(office: Office, first: Stu
         pytest.param(UNBILLED, "0.35", "0.20", id="nobody-says-and-the-most-fits"),
     ],
 )
-async def test_a_purchase_that_cost_money_is_followed_by_another_only_within_max_cost(
+async def test_a_submission_that_cost_money_is_followed_by_another_only_within_max_cost(
     office: Office,
     first: Studio,
     second: Studio,
@@ -191,7 +191,7 @@ async def test_a_purchase_that_cost_money_is_followed_by_another_only_within_max
         ([(None, "certain")], None, "certain"),
     ],
 )
-async def test_the_cost_of_a_job_is_the_sum_and_as_sure_as_the_least_sure_purchase(
+async def test_the_cost_of_a_job_is_the_sum_and_as_sure_as_the_least_sure_submission(
     database: Database, account_id: UUID, purchases: list[tuple[str | None, str]], charged: str | None, certainty: str
 ) -> None:
     job_id = new_id()

@@ -58,7 +58,7 @@ async def test_a_safety_refusal_is_shopped_around_only_with_consent(
         pytest.param(None, RUNNING, "timeout", id="our-deadline"),
     ],
 )
-async def test_what_may_still_be_a_video_is_not_bought_elsewhere(
+async def test_what_may_still_be_a_video_is_not_submitted_elsewhere(
     office: Office, first: Studio, second: Studio, answer: Say | None, says: Mapping[str, Any], code: str
 ) -> None:
     first.refusal, first.says = answer, says
@@ -73,7 +73,7 @@ async def test_what_may_still_be_a_video_is_not_bought_elsewhere(
     assert (len(first.orders), second.orders) == (1, [])
 
 
-async def test_a_render_that_fails_after_the_deadline_is_not_bought_again_and_says_why(
+async def test_a_render_that_fails_after_the_deadline_is_not_submitted_again_and_says_why(
     office: Office, first: Studio, second: Studio
 ) -> None:
     first.says = RUNNING
@@ -91,7 +91,7 @@ async def test_a_render_that_fails_after_the_deadline_is_not_bought_again_and_sa
     assert (ended["status"], ended["error"]["code"], second.orders) == ("failed", "provider_error", [])
 
 
-async def test_a_sign_of_life_for_other_renders_does_not_end_a_job_that_waits_again(
+async def test_a_lease_extension_for_other_renders_does_not_end_a_job_that_waits_again(
     office: Office, first: Studio
 ) -> None:
     """One batch of looks: one render failed and its job waits anew, the look at the other one hangs."""
@@ -122,7 +122,7 @@ async def test_a_sign_of_life_for_other_renders_does_not_end_a_job_that_waits_ag
 
 
 @pytest.mark.parametrize("answer", [BUSY, DENIED])
-async def test_a_job_canceled_while_it_was_bought_is_not_bought_elsewhere(
+async def test_a_job_canceled_while_it_was_submitted_is_not_submitted_elsewhere(
     office: Office, first: Studio, second: Studio, answer: Say
 ) -> None:
     first.gate.clear()
@@ -141,7 +141,7 @@ async def test_a_job_canceled_while_it_was_bought_is_not_bought_elsewhere(
     assert steps == ["job.queued", "job.submitting", "job.cancel_requested", "job.queued", "job.canceled"]
 
 
-async def test_a_job_canceled_while_its_render_failed_is_not_bought_elsewhere(
+async def test_a_job_canceled_while_its_render_failed_is_not_submitted_elsewhere(
     office: Office, first: Studio, second: Studio
 ) -> None:
     first.says = RUNNING
@@ -159,7 +159,7 @@ async def test_a_job_canceled_while_its_render_failed_is_not_bought_elsewhere(
     assert (ended["status"], ended["cancel"]["outcome"], second.orders) == ("canceled", "confirmed", [])
 
 
-async def test_a_purchase_that_comes_to_light_late_counts_against_max_cost(
+async def test_a_submission_that_comes_to_light_late_counts_against_max_cost(
     office: Office, first: Studio, second: Studio
 ) -> None:
     first.gate.clear()

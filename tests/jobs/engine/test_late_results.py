@@ -81,7 +81,7 @@ async def watched(hands: LaneDriver) -> int:
     return count
 
 
-async def test_a_purchase_that_cannot_be_looked_up_stays_watched_and_is_never_bought_again(
+async def test_a_submission_that_cannot_be_looked_up_stays_reconciled_and_is_never_submitted_again(
     meddled: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     proxy.on("POST", "/runway", Meddle.LOSE)
@@ -99,7 +99,7 @@ async def test_a_purchase_that_cannot_be_looked_up_stays_watched_and_is_never_bo
     assert len(proxy.seen("POST")) == 1
 
 
-async def test_a_worker_that_wakes_up_with_the_answer_of_a_failed_job_brings_its_video(
+async def test_a_worker_that_wakes_up_with_the_reply_of_a_failed_job_brings_its_video(
     meddled: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     async with running_gateway(meddled, sandbox_url, workers=0) as gateway:
@@ -276,7 +276,7 @@ async def test_a_duplicate_that_cannot_be_canceled_is_paid_for_and_does_not_repl
     assert not [asked for asked in proxy.seen("GET", "/content") if job.remote_id in asked.path]
 
 
-async def test_a_duplicate_gives_its_video_to_a_job_whose_second_purchase_failed(
+async def test_a_duplicate_gives_its_video_to_a_job_whose_second_submission_failed(
     meddled: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     proxy.on("GET", "/tasks/", still_rendering)
@@ -322,7 +322,7 @@ async def test_of_two_late_videos_one_is_kept_and_both_are_on_the_bill(
     assert {second["remote_id"]} == {asked.path.split("/")[4] for asked in proxy.seen("GET", "/content")}
 
 
-async def test_a_purchase_that_turns_up_after_its_job_was_canceled_is_canceled_too(
+async def test_a_submission_that_turns_up_after_its_job_was_canceled_is_canceled_too(
     meddled: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     async with doubled(meddled, sandbox_url, proxy, cancel=True, **ORDER) as job:
@@ -336,7 +336,7 @@ async def test_a_purchase_that_turns_up_after_its_job_was_canceled_is_canceled_t
     assert len(proxy.seen("POST")) == 1
 
 
-async def test_twins_whose_records_turn_up_late_each_take_their_own(
+async def test_equal_requests_whose_records_turn_up_late_each_take_their_own(
     meddled: Settings, sandbox_url: str, proxy: Between
 ) -> None:
     proxy.on("POST", "/videos", Meddle.LOSE)

@@ -107,7 +107,7 @@ async def end_of(gateway: Gateway, job: Mapping[str, Any]) -> tuple[str, str | N
 # Lists ----------------------------------------------------------------------------------------------------------------
 
 
-async def test_order_that_a_list_shows_differently_is_never_bought_twice(house: Gateway) -> None:
+async def test_order_that_a_list_shows_differently_is_never_submitted_twice(house: Gateway) -> None:
     names = ("openai", "vllm", "sglang")
     prompts = {f"a cat on {shown} [lose-reply] [list:{shown}] " for shown in HALF_A_LIST}
     jobs = [await house.create(prompt, model=f"{name}/video", seconds=2) for prompt in prompts for name in names]
@@ -208,7 +208,7 @@ async def test_replica_that_does_not_know_the_job_is_not_the_end(house: Gateway)
     assert len(await sold(house)) == len(jobs)
 
 
-async def test_cancel_that_another_replica_answers_confirms_nothing(house: Gateway) -> None:
+async def test_cancel_that_another_replica_receives_confirms_nothing(house: Gateway) -> None:
     job = await house.create("a cat [slow:2] [replicas:2]", model="vllm/video")
     await house.reached(job["id"], "job.started")
     await house.client.post(f"/v1/jobs/{job['id']}/cancel")
@@ -228,7 +228,7 @@ async def test_render_that_a_free_server_lost_in_a_restart_is_submitted_again(ho
     assert (lost["remote_id"], made["remote_id"]) == (first["remote_id"], second["remote_id"])
 
 
-async def test_render_that_a_paid_provider_lost_is_not_bought_again(house: Gateway) -> None:
+async def test_render_that_a_paid_provider_lost_is_not_submitted_again(house: Gateway) -> None:
     """It may have been lost when it was finished already, and before it was fetched."""
     job = await house.create("a cat [forget]", model="openai/video")
     status, code, certainty = await end_of(house, job)
@@ -307,7 +307,7 @@ async def test_order_that_was_accepted_without_an_id_is_never_absent(
         assert server.orders == 1
 
 
-async def test_id_that_was_given_to_two_orders_buys_nothing_twice(real: Settings, sandbox_url: str) -> None:
+async def test_id_that_was_given_to_two_orders_submits_nothing_twice(real: Settings, sandbox_url: str) -> None:
     server = Confused(200, {"id": "video_same"}, {"id": "video_same", "status": "in_progress", "prompt": "a cat"})
     async with server.before(real) as settings, running_gateway(settings, sandbox_url) as gateway:
         jobs = [await gateway.create(prompt, model="vllm/video", deadline_seconds=10) for prompt in ("a cat", "a dog")]

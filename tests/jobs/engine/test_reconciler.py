@@ -177,7 +177,7 @@ async def test_a_late_end_without_a_video_settles_the_bill(
     assert upstream.asked["POST"] == 1
 
 
-async def test_a_purchase_that_stays_unknown_upstream_is_let_go(
+async def test_a_submission_that_stays_unknown_upstream_is_let_go(
     given_up: tuple[Gateway, LaneDriver], upstream: Upstream
 ) -> None:
     gateway, hands = given_up
@@ -191,7 +191,7 @@ async def test_a_purchase_that_stays_unknown_upstream_is_let_go(
     assert (submission["state"], job["cost"]["certainty"]) == ("abandoned", "certain")
 
 
-async def test_a_purchase_that_was_found_again_is_not_let_go_at_its_next_absence(
+async def test_a_submission_that_was_found_again_is_not_let_go_at_its_next_absence(
     given_up: tuple[Gateway, LaneDriver], upstream: Upstream
 ) -> None:
     _, hands = given_up

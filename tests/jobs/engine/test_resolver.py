@@ -51,7 +51,9 @@ async def test_a_lost_reply_is_found_by_our_reference(quiet: Gateway, kling: Bet
 
 
 @pytest.mark.parametrize("reply", [Meddle.DROP, Say("<html>", 502), Say('{"code": 5000, "message": "oops"}', 500)])
-async def test_what_is_absent_twice_is_bought_again_once(quiet: Gateway, kling: Between, reply: Say | Meddle) -> None:
+async def test_what_is_absent_twice_is_submitted_again_once(
+    quiet: Gateway, kling: Between, reply: Say | Meddle
+) -> None:
     hands = LaneDriver(quiet.resources)
     kling.on("POST", BUY, reply)
     job = await bought(quiet, hands)
@@ -123,7 +125,7 @@ async def test_a_cancel_does_not_hasten_the_proof(quiet: Gateway, kling: Between
         "<html>",
     ],
 )
-async def test_a_look_up_that_proves_neither_buys_nothing_and_ends_in_doubt(
+async def test_a_look_up_that_proves_neither_submits_nothing_and_ends_in_doubt(
     quiet: Gateway, kling: Between, answer: str
 ) -> None:
     hands = LaneDriver(quiet.resources)
@@ -216,7 +218,7 @@ def knows_keys(kling: Between) -> Rule:
     return rule
 
 
-async def test_the_same_bytes_sent_again_find_the_purchase_and_buy_nothing(
+async def test_the_same_bytes_sent_again_find_the_submission_and_submit_nothing(
     replaying: Settings, kling: Between, front: Between
 ) -> None:
     kling.on("POST", BUY, knows_keys(kling))
@@ -232,7 +234,7 @@ async def test_the_same_bytes_sent_again_find_the_purchase_and_buy_nothing(
     assert (again.body, again.headers, again.path) == (first.body, first.headers, first.path)
 
 
-async def test_a_request_that_never_arrived_is_bought_once_by_sending_it_again(
+async def test_a_request_that_never_arrived_is_submitted_once_by_sending_it_again(
     replaying: Settings, kling: Between, front: Between
 ) -> None:
     kling.on("POST", BUY, Meddle.DROP)
@@ -315,7 +317,7 @@ async def test_where_only_a_callback_can_tell_it_is_waited_for(deaf: Settings, k
         assert (await gateway.purchases())["accepted"] == 2
 
 
-async def test_where_nobody_can_call_back_the_doubt_is_told_at_once(
+async def test_where_no_callback_can_arrive_the_doubt_is_told_at_once(
     deaf: Settings, kling: Between, front: Between
 ) -> None:
     kling.on("POST", BUY, Meddle.LOSE)

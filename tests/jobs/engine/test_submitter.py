@@ -12,7 +12,7 @@ from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.settings import gateway_settings
 
 
-async def test_lost_reply_never_buys_twice(gateway: Gateway) -> None:
+async def test_lost_reply_never_submits_twice(gateway: Gateway) -> None:
     job = await gateway.create(f"{PROMPT} [lose-reply]")
     ended = await gateway.ended(job["id"])
     assert ended["status"] == "succeeded", ended
@@ -29,7 +29,7 @@ async def test_an_unreadable_reply_is_looked_up_not_repeated(gateway: Gateway, b
     assert (await gateway.purchases())["accepted"] == 1
 
 
-async def test_a_server_error_is_bought_again_only_when_proven_absent(gateway: Gateway) -> None:
+async def test_a_server_error_is_submitted_again_only_when_proven_absent(gateway: Gateway) -> None:
     job = await gateway.create(f"{PROMPT} [500:1]")
     ended = await gateway.ended(job["id"])
     assert ended["status"] == "succeeded", ended
@@ -37,7 +37,7 @@ async def test_a_server_error_is_bought_again_only_when_proven_absent(gateway: G
     assert [row["state"] for row in await gateway.submissions(job["id"])] == ["absent", "done"]
 
 
-async def test_twin_orders_with_lost_replies_each_get_their_own_video(gateway: Gateway) -> None:
+async def test_equal_requests_with_lost_replies_each_get_their_own_video(gateway: Gateway) -> None:
     jobs = await asyncio.gather(*(gateway.create(f"{PROMPT} [lose-reply]") for _ in range(4)))
     ended = await asyncio.gather(*(gateway.ended(job["id"]) for job in jobs))
     assert {job["status"] for job in ended} == {"succeeded"}
@@ -55,7 +55,7 @@ async def test_a_provider_that_cannot_be_searched_leaves_the_decision_to_the_cal
     assert (await gateway.purchases())["accepted"] == 1
 
 
-async def test_a_throttled_order_waits_and_is_bought_once(gateway: Gateway) -> None:
+async def test_a_throttled_order_waits_and_is_submitted_once(gateway: Gateway) -> None:
     job = await gateway.create(f"{PROMPT} [429:1]")
     ended = await gateway.ended(job["id"])
     assert ended["status"] == "succeeded"
@@ -71,7 +71,7 @@ async def test_a_refused_prompt_costs_nothing(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("behaviour", ["[flaky:2]", "[gone:2]", "[odd-status:2]"])
-async def test_a_bad_status_reply_is_no_verdict(gateway: Gateway, behaviour: str) -> None:
+async def test_a_bad_status_reply_is_not_final(gateway: Gateway, behaviour: str) -> None:
     job = await gateway.create(f"{PROMPT} {behaviour}")
     ended = await gateway.ended(job["id"])
     assert ended["status"] == "succeeded", ended
