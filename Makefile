@@ -33,7 +33,7 @@ test: $(READY)
 
 # The tests that start no server and no process
 test-fast: $(READY)
-	$(BIN)/pytest --fast $(TESTS) $(ARGS)
+	$(BIN)/pytest --fast $(if $(TESTS),,-n 2 --dist worksteal) $(TESTS) $(ARGS)
 
 # Random order, beside four busy loops: finds waits that a loaded machine outlasts. PASSES=3, ARGS='--seed n' repeats one
 test-loaded: $(READY)

@@ -278,8 +278,10 @@ async def test_a_worker_that_dies_in_a_look_loses_neither_video_nor_bill(
     hands = LaneDriver(meddled.resources)
     proxy.on("GET", VIDEO, still_rendering)
     job_id = await timed_out(meddled, PROMPT)
+    await meddled.stop_workers()  # a look under way would pass unseen, and find everything
+    proxy.off("GET", VIDEO)
     async with Pause(place) as pause:
-        proxy.off("GET", VIDEO)
+        await meddled.start_worker()
         await pause.reached()
         await pause.kill()
     await meddled.stop_workers()
@@ -296,8 +298,10 @@ async def test_a_worker_that_slept_past_its_lease_adopts_nothing_twice(meddled: 
     hands = LaneDriver(meddled.resources)
     proxy.on("GET", VIDEO, still_rendering)
     job_id = await timed_out(meddled, PROMPT)
+    await meddled.stop_workers()
+    proxy.off("GET", VIDEO)
     async with Pause(Failpoint.WATCH_ANSWERED) as pause:
-        proxy.off("GET", VIDEO)
+        await meddled.start_worker()
         await pause.reached()
         await hands.pass_time(60)
         await meddled.start_worker()
