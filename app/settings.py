@@ -224,6 +224,15 @@ class ModelSettings(Group):
         return self
 
 
+def _check_key(name: str, key: str) -> None:
+    if len(key.strip()) < MINIMUM_SECRET_LENGTH:
+        raise ValueError(f"{name}: needs at least {MINIMUM_SECRET_LENGTH} characters; {GENERATE_SECRET}")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: is not valid UTF-8; {GENERATE_SECRET}") from None
+
+
 class Settings(BaseSettings):
     """All settings of a process, validated at start-up."""
 
@@ -265,8 +274,12 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _production_is_safe(self) -> Self:
         secret = self.secret_key.get_secret_value()
-        if len(secret) < MINIMUM_SECRET_LENGTH:
-            raise ValueError(f"secret_key: needs at least {MINIMUM_SECRET_LENGTH} characters; {GENERATE_SECRET}")
+        _check_key("secret_key", secret)
+        # An old key verifies URLs and callback tokens: a weak one opens them as the current one would.
+        for place, key in enumerate(self.old_secret_keys):
+            _check_key(f"old_secret_keys.{place}", key.get_secret_value())
+            if key in (self.secret_key, *self.old_secret_keys[:place]):
+                raise ValueError(f"old_secret_keys.{place}: is configured twice; remove it")
         if self.mode == "dev":
             return self
         if secret.startswith(DEV_SECRET_PREFIX):

@@ -235,3 +235,19 @@ def test_settings_cannot_be_changed_once_they_are_read(load_from: Load) -> None:
     settings = load_from()
     with pytest.raises(ValueError, match="frozen"):
         settings.api.port = 1
+
+
+@pytest.mark.parametrize(
+    ("old", "message"),
+    [
+        ('[""]', "old_secret_keys.0: needs at least 32 characters"),
+        (f'["{"o" * 40}", "short"]', "old_secret_keys.1: needs at least 32 characters"),
+        (f'["{" " * 40}"]', "old_secret_keys.0: needs at least 32 characters"),
+        (f'["{"o" * 40}", "{"o" * 40}"]', "old_secret_keys.1: is configured twice"),
+        (f'["{SECRET}"]', "old_secret_keys.0: is configured twice"),
+        ('["\\ud800' + "o" * 40 + '"]', "old_secret_keys.0: is not valid UTF-8"),
+    ],
+)
+def test_an_old_secret_key_is_as_strong_as_the_current_one(load_from: Load, old: str, message: str) -> None:
+    (line,) = refusal(load_from, FILMGATE_OLD_SECRET_KEYS=old)
+    assert line.startswith(message)

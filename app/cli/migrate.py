@@ -9,7 +9,7 @@ from app.cli._options import Check
 from app.cli._settings import load_settings
 from app.infra.migrate import check as check_schema
 from app.infra.migrate import upgrade
-from app.terminal import CommandError, run
+from app.terminal import CommandError, fail, run
 
 To = Annotated[
     str, typer.Option(metavar="REVISION", help="Stop at this revision; release notes say when this is needed.")
@@ -17,6 +17,8 @@ To = Annotated[
 
 
 def migrate(check: Check = False, to: To = "head") -> None:
+    if check and to != "head":
+        fail("--check compares with the newest schema; leave out --to", 2)
     url = load_settings().database.url.get_secret_value()
     run(_check(url) if check else _upgrade(url, to))
 
@@ -31,5 +33,8 @@ async def _check(url: str) -> None:
 
 async def _upgrade(url: str, to: str) -> None:
     with database_errors():
-        await upgrade(url, to)
-    typer.echo("the database is up to date" if to == "head" else f"the database is at {to}")
+        revision = await upgrade(url, to)
+    if to in {"head", revision}:
+        typer.echo("the database is up to date" if to == "head" else f"the database is at {revision}")
+    else:
+        typer.echo(f"the database is at {revision} already; nothing was done")

@@ -5,7 +5,7 @@ import typer
 from app.cli._database import database_errors
 from app.cli._settings import load_settings
 from app.infra.db import Database
-from app.infra.encryption import DecryptionError, Encryptor
+from app.infra.encryption import Encryptor
 from app.settings import Settings
 from app.terminal import CommandError, run
 from app.webhooks.service import WebhookService
@@ -19,9 +19,10 @@ async def _rotate(settings: Settings) -> None:
     database = Database.open(settings.database, application="filmgate rotate")
     try:
         with database_errors():
-            rotated = await WebhookService(database, Encryptor.of(settings), settings.webhooks).rotate()
-    except DecryptionError as error:
-        raise CommandError(f"{error}; add that key to old_secret_keys") from error
+            rotated, failed = await WebhookService(database, Encryptor.of(settings), settings.webhooks).rotate()
     finally:
         await database.close()
     typer.echo(f"{rotated} webhook secrets are encrypted with the current key")
+    if failed:
+        accounts = "\n".join(f"  account {account}" for account in failed)
+        raise CommandError(f"no configured key decrypts the webhook secrets of:\n{accounts}\nadd it to old_secret_keys")

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class EventType(StrEnum):
-    """Every event of a job's log; each carries :class:`app.jobs.payloads.JobEventData`."""
+    """The types of the events of a job. The data of each is that of `JobEvent`."""
 
     QUEUED = "job.queued"
     SUBMITTING = "job.submitting"

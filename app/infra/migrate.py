@@ -34,17 +34,21 @@ class MigrationFailed(CommandError):
     """The database could not be migrated."""
 
 
-async def upgrade(database_url: str, to: str = "head") -> None:
+async def upgrade(database_url: str, to: str = "head") -> str:
     """Run the migrations that the database lacks, up to a revision. Safe to run concurrently.
 
-    A migration that fails leaves the database at the revision before it.
+    Returns the revision that the database is at: a later one than ``to`` where it was there already. A migration that
+    fails leaves the database at the revision before it; the next run continues.
 
     Raises:
-        MigrationFailed: this code does not know the revision that the database is at, or ``to``.
+        MigrationFailed: there is no revision ``to``, or this code does not know the one that the database is at.
     """
+    if to not in {"head", *_revisions()}:
+        raise MigrationFailed(f"there is no revision {to or '(empty)'}; the newest is {_revisions()[0]}")
     async with connect(database_url) as conn:
         try:
             await conn.run_sync(_upgrade, to)
+            return await conn.run_sync(_revision)
         except AlembicError as error:
             raise MigrationFailed(f"the database was made by another version of filmgate: {error}") from error
 
@@ -88,6 +92,15 @@ def config() -> Config:
     result = Config()
     result.set_main_option("script_location", str(MIGRATIONS))
     return result
+
+
+def _revisions() -> list[str]:
+    """Every revision, the newest first."""
+    return [script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()]
+
+
+def _revision(conn: Connection) -> str:
+    return MigrationContext.configure(conn).get_current_revision() or "no revision"
 
 
 def _upgrade(conn: Connection, to: str) -> None:

@@ -2,14 +2,18 @@
 
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, Request, Response
 
 from app.accounts.auth import Caller, require
+from app.errors import Unavailable
+from app.infra.encryption import DecryptionError
 from app.web import problems
 from app.webhooks.schemas import WebhookSecret
 from app.webhooks.service import WebhookService
 
 router = APIRouter(tags=["webhooks"])
+log = structlog.get_logger()
 
 
 async def _webhooks(request: Request) -> WebhookService:
@@ -30,4 +34,8 @@ async def get_webhook_secret(
 ) -> WebhookSecret:
     """The signing secret of your account; created on the first request."""
     response.headers["Cache-Control"] = "no-store"
-    return WebhookSecret(secret=await webhooks.secret(caller.account_id))
+    try:
+        return WebhookSecret(secret=await webhooks.secret(caller.account_id))
+    except DecryptionError as error:
+        log.error("webhook secret cannot be decrypted", account=str(caller.account_id))  # noqa: TRY400
+        raise Unavailable("The gateway cannot decrypt this secret now; its operator is rotating keys.") from error

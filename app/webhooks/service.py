@@ -15,7 +15,7 @@ from app.errors import FieldError, InvalidRequest
 from app.ids import new_id
 from app.infra.db import Database
 from app.infra.egress import InvalidUrl, check_url
-from app.infra.encryption import Encryptor
+from app.infra.encryption import DecryptionError, Encryptor
 from app.settings import WebhookSettings
 from app.webhooks import repository
 from app.webhooks.records import Delivery
@@ -75,22 +75,26 @@ class WebhookService:
             encrypted = await self._first_secret(account_id)
         return self._decrypted(account_id, encrypted)
 
-    async def rotate(self) -> int:
-        """Encrypt every stored secret again with the current secret key. Returns how many; safe while serving.
+    async def rotate(self) -> tuple[int, list[UUID]]:
+        """Encrypt every stored secret again with the current secret key. Safe while serving.
 
-        Raises:
-            DecryptionError: a secret was stored with a key that is not configured; those before it are rotated.
+        Returns how many, and the accounts whose secret none of the configured keys decrypts: those stay as they are.
         """
-        rotated, after = 0, None
+        rotated, failed, after = 0, list[UUID](), None
         while True:
             async with self._database.begin() as conn:
                 batch = await repository.lock_secrets(conn, after, ROTATION_BATCH)
                 for account_id, encrypted in batch:
-                    fresh = self._encrypt(account_id, self._decrypt(account_id, encrypted))
-                    await repository.replace_secret(conn, account_id, fresh)
+                    try:
+                        secret = self._decrypt(account_id, encrypted)
+                    except DecryptionError:
+                        failed.append(account_id)
+                    else:
+                        await repository.replace_secret(conn, account_id, self._encrypt(account_id, secret))
+                        rotated += 1
             if not batch:
-                return rotated
-            rotated, after = rotated + len(batch), batch[-1][0]
+                return rotated, failed
+            after = batch[-1][0]
 
     def _encrypt(self, account_id: UUID, secret: str) -> bytes:
         return self._encryptor.encrypt(SECRET_PURPOSE, secret.encode(), account_id.bytes)

@@ -93,3 +93,16 @@ async def test_a_migration_never_waits_long_for_a_lock(postgres_url: str) -> Non
 
 def test_there_is_one_head() -> None:
     assert len(ScriptDirectory.from_config(migrate.config()).get_heads()) == 1
+
+
+@pytest.mark.parametrize("to", ["", "nonsense", "base", "+1", "heads", "202611281500@head", "2026"])
+async def test_only_a_whole_revision_or_head_is_a_target(postgres_url: str, to: str) -> None:
+    with pytest.raises(migrate.MigrationFailed, match="there is no revision"):
+        await migrate.upgrade(postgres_url, to)
+
+
+async def test_an_upgrade_says_where_the_database_is(postgres: Postgres) -> None:
+    url = await postgres.create_database("stepwise")
+    assert await migrate.upgrade(url, "202611221200") == "202611221200"
+    head = await migrate.upgrade(url)
+    assert await migrate.upgrade(url, "202611221200") == head

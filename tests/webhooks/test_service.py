@@ -82,20 +82,23 @@ async def test_rotation_encrypts_every_secret_with_the_current_key(
     secrets = [await old.secret(account) for account in accounts]
     rotating = WebhookService(database, Encryptor("another key", [SECRET_KEY]), settings)
     assert [await rotating.secret(account) for account in accounts] == secrets
-    assert await rotating.rotate() == 5
+    assert await rotating.rotate() == (5, [])
     new = WebhookService(database, Encryptor("another key"), settings)
     assert [await new.secret(account) for account in accounts] == secrets
     with pytest.raises(DecryptionError):
         await WebhookService(database, Encryptor(SECRET_KEY), settings).secret(account_id)
 
 
-async def test_rotation_without_the_old_key_changes_nothing(
+async def test_rotation_leaves_what_no_key_decrypts_and_names_its_account(
     database: Database, webhooks: WebhookService, settings: WebhookSettings, account_id: UUID
 ) -> None:
     secret = await webhooks.secret(account_id)
-    with pytest.raises(DecryptionError):
-        await WebhookService(database, Encryptor("another key"), settings).rotate()
+    other = await another_account(database)
+    new = WebhookService(database, Encryptor("another key"), settings)
+    readable = await new.secret(other)
+    assert await new.rotate() == (1, [account_id])
     assert await webhooks.secret(account_id) == secret
+    assert await new.secret(other) == readable
 
 
 async def test_published_event_is_owed_only_if_the_callers_transaction_commits(
