@@ -158,7 +158,6 @@ async def test_told_to_stop_a_worker_hands_over_everything(
 async def test_postgres_restarted_in_the_middle_loses_nothing(
     stack: Stack, client: httpx2.AsyncClient, books: Callable[[], Awaitable[dict[str, Any]]]
 ) -> None:
-
     jobs = await ordered(client)
     await reached(client, jobs[0], "job.started")
     await stack.postgres.process.kill()

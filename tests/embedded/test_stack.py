@@ -70,6 +70,7 @@ def options(ports: Ports) -> list[str]:
 
 
 async def test_demo_ends_with_a_verified_webhook_and_a_playable_video(tmp_path: Path) -> None:
+    """Takes about 7 s of CPU: the whole stack as processes, and a real render."""
     ended = await filmgate("demo", "--seconds", "1", "--size", "640x360", directory=tmp_path)
     assert ended.code == 0, ended.err
     job, webhook, video = ended.out.splitlines()[-3:]
@@ -105,6 +106,7 @@ async def test_a_killed_demo_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 async def test_dev_shows_how_to_order_and_keeps_its_key(tmp_path: Path) -> None:
+    """Takes about 15 s of CPU: two starts of the whole stack, each stopped by another signal."""
     ports = Ports.free()
     keys = set()
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):

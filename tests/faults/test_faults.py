@@ -14,6 +14,7 @@ SEED = 20261122
 
 @pytest.mark.servers
 async def test_no_fault_loses_a_job_or_submits_one_twice_in_silence(tmp_path: Path) -> None:
+    """Takes about 45 s of CPU: every fault once, with processes that are killed and started anew."""
     laps = plan(SEED)
     rounds = [next(laps) for _ in range(ROUNDS_PER_LAP)]
     said: list[str] = []

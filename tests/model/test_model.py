@@ -13,6 +13,9 @@ from tests.model.explore import Explored, Explorer
 from tests.model.promises import Mutant, Promise, Setting
 from tests.model.world import Record
 
+# One process explores the worlds of a setting once, for all tests.
+pytestmark = pytest.mark.xdist_group("model")
+
 #: A provider with a list, one with none, and one whose list breaks its word: what it bought shows up after its delay.
 SETTINGS = {
     "list": Setting(),

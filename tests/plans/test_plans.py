@@ -12,6 +12,9 @@ from tests.plans import workload
 from tests.plans.auto_explain import ServerLog, explain_everything
 from tests.plans.plan_rules import faults_of, indexes_of
 
+#: The history of the gateway is made once.
+pytestmark = pytest.mark.xdist_group("plans")
+
 #: A day that does not end is a job that does not: then the test must.
 PATIENCE_SECONDS = 600
 #: What the day cannot be lived without: so that the test sees what it is there for.
