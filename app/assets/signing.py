@@ -14,6 +14,7 @@ from itsdangerous import Signer
 
 from app.clock import Clock
 from app.errors import Forbidden
+from app.infra.encryption import is_canonical
 
 SALT = b"filmgate asset url"
 _UNIX_TIME = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
@@ -39,7 +40,7 @@ class UrlSigner:
             Forbidden: the signature is not of this asset and time, or the URL has expired.
         """
         genuine = self._signer.verify_signature(_signed(asset_id, expires), signature.encode())
-        if not genuine or not _UNIX_TIME.fullmatch(expires):
+        if not genuine or not is_canonical(signature) or not _UNIX_TIME.fullmatch(expires):
             raise Forbidden("The signature of this URL is not valid; copy the whole URL, or ask for a new one.")
         if int(expires) <= self._clock().timestamp():
             raise Forbidden("This URL has expired; ask for a new one.")

@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from itsdangerous.encoding import base64_decode, base64_encode
 
 from app.settings import Settings
 
@@ -78,6 +79,12 @@ class Encryptor:
             except (InvalidTag, ValueError):  # a nonce that was cut is a ValueError
                 continue
         raise DecryptionError
+
+
+def is_canonical(signature: str) -> bool:
+    """Whether a valid signature is spelled as it was made: Base64 reads several spellings as the same bytes."""
+    text = signature.encode(errors="replace")
+    return base64_encode(base64_decode(text)) == text
 
 
 def _derive(secret_key: bytes, info: bytes) -> bytes:

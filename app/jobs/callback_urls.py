@@ -7,6 +7,7 @@ from uuid import UUID
 from itsdangerous import BadSignature, Signer
 
 from app.ids import Prefix, decode, encode
+from app.infra.encryption import is_canonical
 
 SALT = "filmgate callback "
 
@@ -32,9 +33,10 @@ class CallbackUrls:
     def submission_of(self, connection: str, token: str) -> UUID | None:
         """The submission that a token names; None for a token that was not signed for this connection."""
         try:
-            return decode(Prefix.SUBMISSION, self._signer(connection).unsign(token).decode())
+            signed = self._signer(connection).unsign(token).decode()
         except BadSignature:
             return None
+        return decode(Prefix.SUBMISSION, signed) if is_canonical(token.rpartition(".")[2]) else None
 
     def _signer(self, connection: str) -> Signer:
         return Signer(self._keys, salt=SALT + connection, key_derivation="hmac", digest_method=hashlib.sha256)

@@ -1,5 +1,7 @@
 """Callback tokens: what they name, for whom, and across a rotation of the secret key."""
 
+import string
+
 import pytest
 
 from app.ids import Prefix, encode, new_id
@@ -32,6 +34,14 @@ def test_changed_token_names_nothing(spoil: object) -> None:
     made, _ = token(urls)
     assert callable(spoil)
     assert urls.submission_of("kling", spoil(made)) is None
+
+
+def test_token_has_one_spelling() -> None:
+    """The last character of a signature in Base64 has bits that mean nothing."""
+    urls = CallbackUrls([NEW], PUBLIC)
+    made, _ = token(urls)
+    spelled = [made[:-1] + last for last in string.ascii_letters + string.digits + "-_"] + [f"{made}="]
+    assert [one for one in spelled if urls.submission_of("kling", one) is not None] == [made]
 
 
 def test_token_stays_valid_while_its_key_is_an_old_one() -> None:
