@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterator, Iterator
 from itertools import groupby
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -37,11 +38,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    # Here and not where it is used: xdist hands the options of this process to the others.
+    # One seed for all processes of xdist: each must collect the same tests in the same order.
     if config.option.seed is None:
-        config.option.seed = random.randrange(1_000_000)
+        config.option.seed = getattr(config, "workerinput", {}).get("seed", random.randrange(1_000_000))
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(config.option.seed)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """xdist's hook, before a process of its starts."""
+    node.workerinput["seed"] = node.config.option.seed
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
