@@ -43,8 +43,9 @@ async def upgrade(database_url: str, to: str = "head") -> str:
     Raises:
         MigrationFailed: there is no revision ``to``, or this code does not know the one that the database is at.
     """
-    if to not in {"head", *_revisions()}:
-        raise MigrationFailed(f"there is no revision {to or '(empty)'}; the newest is {_revisions()[0]}")
+    known = _revisions()
+    if to not in {"head", *known}:
+        raise MigrationFailed(f"there is no revision {to or '(empty)'}; the newest is {known[0]}")
     async with connect(database_url) as conn:
         try:
             await conn.run_sync(_upgrade, to)

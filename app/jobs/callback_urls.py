@@ -1,13 +1,12 @@
 """Callback URLs: where providers report on submissions."""
 
-import hashlib
 from collections.abc import Sequence
 from uuid import UUID
 
-from itsdangerous import BadSignature, Signer
+from itsdangerous import BadSignature
 
 from app.ids import Prefix, decode, encode
-from app.infra.encryption import is_canonical
+from app.infra.encryption import KeySigner
 
 SALT = "filmgate callback "
 
@@ -33,10 +32,9 @@ class CallbackUrls:
     def submission_of(self, connection: str, token: str) -> UUID | None:
         """The submission that a token names; None for a token that was not signed for this connection."""
         try:
-            signed = self._signer(connection).unsign(token).decode()
+            return decode(Prefix.SUBMISSION, self._signer(connection).unsign(token).decode())
         except BadSignature:
             return None
-        return decode(Prefix.SUBMISSION, signed) if is_canonical(token.rpartition(".")[2]) else None
 
-    def _signer(self, connection: str) -> Signer:
-        return Signer(self._keys, salt=SALT + connection, key_derivation="hmac", digest_method=hashlib.sha256)
+    def _signer(self, connection: str) -> KeySigner:
+        return KeySigner(self._keys, SALT + connection)

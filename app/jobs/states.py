@@ -133,8 +133,6 @@ def lanes_of(from_: Collection[State], to: State) -> set[Lane]:
     """The lanes that have work after a transition from one of these states; :class:`Transitions` rings them."""
     # A job in `submitting` is held by the worker that moved it; the resolver takes it when that lease expires.
     lanes = {LANES[to]} if to in LANES and to is not State.SUBMITTING else set()
-    if to in FINAL:
-        lanes.add(Lane.DELIVER)
     if to not in _HOLDING_A_SLOT and not _HOLDING_A_SLOT.isdisjoint(from_):
         lanes.add(Lane.SUBMIT)  # a slot of its connection became free
     return lanes

@@ -18,7 +18,7 @@ from app.ids import Prefix, encode
 from app.infra.db import Database
 from app.infra.egress import GuardedClient, GuardedReply, GuardError, InvalidUrl
 from app.infra.metrics import WEBHOOK_ATTEMPTS
-from app.infra.queue import Lane
+from app.infra.queue import Lane, Step
 from app.settings import WebhookSettings
 from app.webhooks import claims
 from app.webhooks.attempts import AttemptWriter
@@ -46,7 +46,7 @@ class Outcome(StrEnum):
     BROKEN = "broken"  # a fault of the gateway: nothing is recorded, and the delivery is claimed again
 
 
-class Deliverer:
+class Deliverer(Step[Due]):
     """Delivers webhooks in the `deliver` lane. One per worker process."""
 
     lane = Lane.DELIVER
@@ -87,10 +87,6 @@ class Deliverer:
         await asyncio.sleep(0)
         async with self._database.read() as conn:
             return await claims.next_due(conn, self._hosts.full(self.limit))
-
-    def weight(self, item: Due) -> int:
-        del item
-        return 1
 
     async def advance(self, due: Due) -> Outcome:
         """Make one attempt and record it. Raises only when canceled."""

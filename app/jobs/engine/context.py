@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.backoff import exponential
 from app.claims import ClaimLost
 from app.infra.db import Database, is_outage
-from app.infra.queue import Lane
+from app.infra.queue import Lane, Step
 from app.jobs import billing
 from app.jobs.callback_urls import CallbackUrls
 from app.jobs.db import schedule
@@ -132,6 +132,19 @@ class EngineContext:
             if not held:
                 step.cancel()
                 return
+
+
+class ScheduledStep(Step[Claim]):
+    """A step that claims the due jobs of its lane on the schedule."""
+
+    _context: EngineContext
+
+    async def claim(self, limit: int) -> AsyncIterator[Claim]:
+        for claim in await self._context.claim(self.lane, limit):
+            yield claim
+
+    async def next_due(self) -> float | None:
+        return await self._context.next_due(self.lane)
 
 
 async def persist(write: Callable[[], Awaitable[T]]) -> T:

@@ -13,7 +13,7 @@ from app.claims import ClaimLost
 from app.events.types import EventType
 from app.failpoints import Failpoint, failpoint
 from app.ids import Prefix, encode
-from app.infra.queue import Lane
+from app.infra.queue import Lane, Step
 from app.jobs import errors
 from app.jobs.db import schedule, submissions
 from app.jobs.db.render_times import RenderTimes
@@ -61,7 +61,7 @@ class PolledJob:
         return self.rendering.overdue
 
 
-class Poller:
+class Poller(Step[list[Claim]]):
     """Advances jobs in the `poll` lane, in batches."""
 
     lane = Lane.POLL
@@ -91,7 +91,7 @@ class Poller:
     async def next_due(self) -> float | None:
         return await self._context.next_due(self.lane)
 
-    def weight(self, item: Sequence[Claim]) -> int:
+    def weight(self, item: list[Claim]) -> int:
         return len(item)
 
     async def advance(self, batch: Sequence[Claim]) -> None:

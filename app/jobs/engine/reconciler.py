@@ -18,7 +18,7 @@ from app.assets.service import AssetService
 from app.claims import ClaimLost
 from app.failpoints import Failpoint, failpoint
 from app.ids import Prefix, encode
-from app.infra.queue import Lane
+from app.infra.queue import Lane, Step
 from app.jobs import billing
 from app.jobs.db import reconciliations, repository, submissions
 from app.jobs.db.reconciliations import Reconciliation
@@ -52,7 +52,7 @@ LONGEST_PAUSE_SECONDS = 600
 log = structlog.get_logger()
 
 
-class Reconciler:
+class Reconciler(Step[Reconciliation]):
     """Works in the `watch` lane."""
 
     lane = Lane.RECONCILE
@@ -81,10 +81,6 @@ class Reconciler:
             claimed = await reconciliations.claim(conn, limit, self._context.lease)
         for claim in claimed:
             yield claim
-
-    def weight(self, item: Reconciliation) -> int:
-        del item
-        return 1
 
     async def next_due(self) -> float | None:
         """Seconds until the next poll."""

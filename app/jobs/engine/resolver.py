@@ -7,7 +7,6 @@ for a callback, then fails the job with ``upstream_outcome_unknown`` (docs/archi
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,7 +17,7 @@ from app.failpoints import Failpoint, failpoint
 from app.ids import Prefix, encode
 from app.infra.queue import Lane
 from app.jobs.db import repository, schedule, submissions
-from app.jobs.engine.context import EngineContext, persist
+from app.jobs.engine.context import EngineContext, ScheduledStep, persist
 from app.jobs.engine.finder import Finder
 from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.records import Claim, Job, Submission
@@ -62,7 +61,7 @@ class UnresolvedSubmission:
         return (self.now - self.submission.send_deadline).total_seconds()
 
 
-class Resolver:
+class Resolver(ScheduledStep):
     """Advances jobs in the `confirm` lane."""
 
     lane = Lane.RESOLVE
@@ -72,17 +71,6 @@ class Resolver:
         self._finder = finder
         self._submit_results = submit_results
         self.limit = limit
-
-    async def claim(self, limit: int) -> AsyncIterator[Claim]:
-        for claim in await self._context.claim(self.lane, limit):
-            yield claim
-
-    async def next_due(self) -> float | None:
-        return await self._context.next_due(self.lane)
-
-    def weight(self, item: Claim) -> int:
-        del item
-        return 1
 
     async def advance(self, claim: Claim) -> None:
         """Look up the result of one submission once."""

@@ -1,7 +1,5 @@
 """The storer: copies a finished video into the gateway's storage; only then the job succeeds."""
 
-from collections.abc import AsyncIterator
-
 import structlog
 
 from app.assets.errors import AssetError, StorageError
@@ -14,7 +12,7 @@ from app.ids import Prefix, encode
 from app.infra.queue import Lane
 from app.jobs import errors
 from app.jobs.db import repository, schedule, submissions
-from app.jobs.engine.context import EngineContext, persist
+from app.jobs.engine.context import EngineContext, ScheduledStep, persist
 from app.jobs.engine.fetcher import Fetcher, ResultUnavailable
 from app.jobs.engine.render_results import RenderResults
 from app.jobs.engine.submit_results import DETAIL_CHARACTERS
@@ -30,7 +28,7 @@ STORAGE_RETRY_SECONDS = 30
 log = structlog.get_logger()
 
 
-class Storer:
+class Storer(ScheduledStep):
     """Advances jobs in the `store` lane."""
 
     lane = Lane.STORE
@@ -51,17 +49,6 @@ class Storer:
         self._assets = assets
         self._fetch_tries = fetch_tries
         self.limit = limit
-
-    async def claim(self, limit: int) -> AsyncIterator[Claim]:
-        for claim in await self._context.claim(self.lane, limit):
-            yield claim
-
-    async def next_due(self) -> float | None:
-        return await self._context.next_due(self.lane)
-
-    def weight(self, item: Claim) -> int:
-        del item
-        return 1
 
     async def advance(self, claim: Claim) -> None:
         """Make one attempt to store one video."""

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.failpoints import Failpoint, failpoint
 from app.infra.metrics import SUBMISSIONS
-from app.infra.queue import Lane
+from app.infra.queue import Lane, Step
 from app.jobs import errors
 from app.jobs.db import connection_health, submissions
 from app.jobs.engine.admission import NOT_REACHED, Admission, AdmittedSubmission
@@ -33,7 +33,7 @@ LEAST_SHARE = 0.5
 log = structlog.get_logger()
 
 
-class Submitter:
+class Submitter(Step[Claim | AdmittedSubmission]):
     """Advances jobs in the `submit` lane: submits admitted jobs, and fails jobs that waited past their deadline."""
 
     lane = Lane.SUBMIT
@@ -58,10 +58,6 @@ class Submitter:
         """Seconds until a queued job reaches its deadline, or may be submitted."""
         due = (await self._context.next_due(self.lane), await self._admission.next_due())
         return min((seconds for seconds in due if seconds is not None), default=None)
-
-    def weight(self, item: Claim | AdmittedSubmission) -> int:
-        del item
-        return 1
 
     async def advance(self, item: Claim | AdmittedSubmission) -> None:
         """Send one submission, or fail one expired job."""
