@@ -1,1 +1,1 @@
-"""Stored results of jobs: videos and posters. What callers upload belongs in a room of its own, files."""
+"""Stored results of jobs: videos and posters. Uploads of callers belong in another room, files."""

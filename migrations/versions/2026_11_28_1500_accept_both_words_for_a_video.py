@@ -1,8 +1,8 @@
 """Accept 'video' beside 'film' in assets.kind, and store what processes of 0.1 can read: the first of two steps.
 
 Processes of 0.1 write and read 'film' only; newer ones write 'video' and read both. Until all processes are new, the
-trigger stores 'film' whoever writes. The second step, 202611281510, changes the word for good. Safe while serving: the
-check is added without looking at rows, which all satisfy it, and validated under a lock that stops nobody.
+trigger stores 'film' for every writer. The second step, 202611281510, changes the word. Safe while serving: the
+check is added without looking at rows, which all satisfy it, and validated under a lock that blocks no query.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Call a video 'video' in assets.kind, whoever writes it: the second of two steps.
+"""Call a video 'video' in assets.kind for every writer: the second of two steps.
 
 Run it when no process of 0.1 is left: those cannot read the new word (what they would still write is stored as
-'video', so nothing is lost). Safe while serving: rows are rewritten in batches of their own transactions, each of which
+'video', so nothing is lost). Safe while serving: rows are rewritten in batches, each a transaction which
 holds few row locks for a moment; the check is narrowed at the end.
 """
 

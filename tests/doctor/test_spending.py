@@ -1,4 +1,4 @@
-"""Money that may have been spent in vain is named; and what the database forbids is looked for all the same."""
+"""Possibly wasted charges are named, and what the database forbids is checked all the same."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from tests.support.lane_driver import LaneDriver
 
 
 async def end_in_doubt(broken: BrokenGateway) -> str:
-    """A job that failed because nobody can tell whether it was bought; its public id."""
+    """A job that failed with `upstream_outcome_unknown`; its public id."""
     purchase = await broken.intend(**RUNWAY)
     await broken.outcomes.unknown(purchase.job_id, purchase.submission_id, Unknown("no reply"))
     await broken.outcomes.unprovable(purchase.job_id, purchase.submission_id, "it cannot be asked")

@@ -1,4 +1,4 @@
-"""Work that nobody does is found, and what is only busy is left in peace."""
+"""Stuck jobs are found; jobs that are only busy are not reported."""
 
 import asyncio
 from collections.abc import Mapping

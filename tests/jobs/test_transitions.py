@@ -1,4 +1,4 @@
-"""Every move of the table is made by the real services, on real Postgres: a move that nobody makes is none."""
+"""Every transition of the table is made by the real services on real Postgres."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path

@@ -20,7 +20,7 @@ from app.sandbox.main import serve
 from app.sandbox.settings import SandboxSettings
 serve(SandboxSettings(render_seconds=0.05, data_dir=Path(sys.argv[2])), port=int(sys.argv[1]))
 """
-ENOUGH = 120  # seconds; an open stream would hold it for ever
+ENOUGH = 120  # seconds; an open stream would hold it indefinitely
 
 
 async def test_open_streams_and_renders_do_not_hold_the_process(video_directory: Path) -> None:

@@ -29,7 +29,7 @@ class QuietServer(Server):
 
 @dataclass
 class Gateway:
-    """A running gateway, and a client of it with a key of its own."""
+    """A running gateway, and a client with its own key."""
 
     url: str
     settings: Settings
@@ -109,7 +109,7 @@ class Gateway:
 
 @asynccontextmanager
 async def running_gateway(settings: Settings, sandbox_url: str, *, workers: int = 1) -> AsyncIterator[Gateway]:
-    """An API and so many workers."""
+    """An API and ``workers`` workers."""
     app = create_app(settings)
     server = QuietServer(app, configuration(app, settings))
     serving = asyncio.create_task(server.serve())

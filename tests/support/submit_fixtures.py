@@ -29,7 +29,7 @@ REFUSED = Rejected(Failure(Fault.PROMPT, retryable=False, billed=Billed.NO))
 
 
 def submitter_of(engine: EngineContext) -> Submitter:
-    """A submitter with an admission of its own, as every worker has."""
+    """A submitter with its admission, as every worker has."""
     results = SubmitResults(engine)
     return Submitter(engine, Admission(engine, results), results, limit=100)
 
