@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from app.sandbox.overlay import Lettering
 from app.sandbox.palette import palette_for
 
-VERSION = 1  # part of the cache key: increase it whenever the picture changes
+VERSION = 2  # part of the cache key: increase it whenever the picture changes
 FPS = 24
-CANVAS = 240  # pixels on the longer side of the small canvas
+# The longer side of the small canvas, in pixels: a fraction of the video's, between these.
+SMALLEST_CANVAS, CANVAS, FRACTION = 48, 240, 3 / 16
 LAMPS = 6
 LAMP_EDGE = 38.0
 
@@ -42,7 +43,8 @@ class Picture:
         seed = hashlib.sha256(shot.text.encode("utf-8", "surrogatepass")).digest()
         self._random = np.random.default_rng(int.from_bytes(seed[:8], "big"))
         self._lettering = Lettering(shot.text, shot.width, shot.height, shot.seconds, FPS)
-        scale = CANVAS / max(shot.width, shot.height)
+        longer = max(shot.width, shot.height)
+        scale = min(max(longer * FRACTION, SMALLEST_CANVAS), CANVAS) / longer
         rows, columns = max(8, round(shot.height * scale)), max(8, round(shot.width * scale))
         self._short = short = min(rows, columns)
         y, x = np.mgrid[0:rows, 0:columns].astype(np.float32)
