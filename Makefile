@@ -8,7 +8,7 @@ DURATION ?= 4
 SIZE ?= 1280x720
 PYTHON ?= python3
 # Most tests wait for something: more processes than cores are of use, each with servers of its own.
-PROCESSES ?= 3
+PROCESSES ?= 4
 # Tests of one group share servers (xdist_group); every other test goes to the next free process.
 PYTEST := .venv/bin/pytest $(if $(TESTS),,-n $(PROCESSES) --dist loadgroup)
 # The tests start hundreds of processes. Without cached bytecode each of them compiles everything that it imports.

@@ -1,5 +1,6 @@
 """What every test may ask for: a real Postgres, a real Valkey, an account; and no way out of this machine."""
 
+import gc
 import random
 from collections.abc import AsyncIterator, Iterator
 from itertools import groupby
@@ -49,6 +50,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """xdist's hook, before a process of its starts."""
     node.workerinput["seed"] = node.config.option.seed
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collector away from what all tests share: thousands of functions and every module."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
@@ -35,7 +35,7 @@ from app.infra.egress import (
     check_url,
 )
 from app.settings import WebhookSettings
-from tests.support.receiver import LOOPBACK, Answer, Body, loopback_settings, running_receiver
+from tests.support.receiver import LOOPBACK, Answer, Body, Receiver, loopback_settings, running_receiver
 
 FORBIDDEN = [
     *("0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200", "100.127.255.255"),
@@ -163,6 +163,19 @@ async def tripwire(port: int = 0) -> AsyncIterator[Tripwire]:
 
 
 @asynccontextmanager
+async def receiver_beside_tripwire() -> AsyncIterator[tuple[Receiver, Tripwire]]:
+    """A receiver on 127.0.0.2 and a tripwire on 127.0.0.1, on one port."""
+    async with AsyncExitStack() as stack:
+        receiver, wire = await stack.enter_async_context(running_receiver("127.0.0.2")), None
+        while wire is None:
+            try:
+                wire = await stack.enter_async_context(tripwire(receiver.port))
+            except OSError:  # the port is taken on the other address
+                receiver = await stack.enter_async_context(running_receiver("127.0.0.2"))
+        yield receiver, wire
+
+
+@asynccontextmanager
 async def guarded(settings: WebhookSettings, resolver: AbstractResolver | None = None) -> AsyncIterator[GuardedClient]:
     client = GuardedClient(settings, resolver=resolver)
     try:
@@ -227,7 +240,7 @@ async def test_several_forbidden_addresses_of_one_name_are_all_refused() -> None
 
 async def test_rebinding_after_a_good_look_up_is_refused() -> None:
     settings = WebhookSettings(allow_http=True, allowed_networks=(IPv4Network("127.0.0.2/32"),))
-    async with running_receiver("127.0.0.2") as receiver, tripwire(receiver.port) as wire:
+    async with receiver_beside_tripwire() as (receiver, wire):
         names = Names(["127.0.0.2"], ["127.0.0.1"])
         async with guarded(settings, names) as client:
             url = f"http://hooks.example:{receiver.port}/"
@@ -240,7 +253,7 @@ async def test_rebinding_after_a_good_look_up_is_refused() -> None:
 
 async def test_rebinding_while_a_connection_is_kept_leads_nowhere_else() -> None:
     settings = WebhookSettings(allow_http=True, allowed_networks=(IPv4Network("127.0.0.2/32"),))
-    async with running_receiver("127.0.0.2") as receiver, tripwire(receiver.port) as wire:
+    async with receiver_beside_tripwire() as (receiver, wire):
         names = Names(["127.0.0.2"], ["127.0.0.1"])
         async with guarded(settings, names) as client:
             url = f"http://hooks.example:{receiver.port}/"
@@ -252,7 +265,7 @@ async def test_rebinding_while_a_connection_is_kept_leads_nowhere_else() -> None
 
 async def test_of_mixed_addresses_only_the_permitted_one_is_connected_to() -> None:
     settings = WebhookSettings(allow_http=True, allowed_networks=(IPv4Network("127.0.0.2/32"),))
-    async with running_receiver("127.0.0.2") as receiver, tripwire(receiver.port) as wire:
+    async with receiver_beside_tripwire() as (receiver, wire):
         names = Names(["127.0.0.1", "::1", "10.0.0.1", "127.0.0.2"])
         assert (await post(settings, f"http://hooks.example:{receiver.port}/", names)).status == 200
         assert await wire.visits() == 0

@@ -25,7 +25,7 @@ def gateway_settings(
     upstream = {"api_key": "sandbox-key", "poll_interval": 0.05, "max_concurrent": 20, "visibility_delay": 0.1}
     sections: dict[str, dict[str, Any]] = {
         "database": {"url": postgres_url},
-        "redis": {"url": redis_url, "poll_delay": 0.03},
+        "redis": {"url": redis_url, "poll_delay": 0.1},
         "api": {"port": 0, "shutdown_grace": 1},
         "worker": {"port": 0, "sweep_interval": 0.2, "lease": 5, "shutdown_grace": 5},
         "jobs": {"submit_timeout": 3},
