@@ -238,20 +238,21 @@ async def test_a_callback_is_never_a_proof_of_absence(reachable: Settings, kling
     kling.on("POST", BUY, Meddle.LOSE)
     kling.on("GET", LOOK_UP, NO_TASKS)
     kling.on("GET", READ, NO_TASKS)
-    connection = reachable.connections[KLING].model_copy(update={"visibility_delay": 60})
-    slow = reachable.model_copy(update={"connections": {KLING: connection}})
+    connection = reachable.connections[KLING].model_copy(update={"visibility_delay": 300})
+    jobs = reachable.jobs.model_copy(update={"lookup_pause": 120})  # a pause that no load fills
+    slow = reachable.model_copy(update={"connections": {KLING: connection}, "jobs": jobs})
     async with opened(slow, kling, front) as gateway, httpx2.AsyncClient(base_url=gateway.url, verify=False) as caller:
         hands = LaneDriver(gateway.resources)
         job = await bought(gateway, hands)
         remote_id = await job.remote_id()
-        for pause in (0, 1, 30, 40, 1, 1):
+        for pause in (0, 1, 150, 200, 1, 1):
             await hands.pass_time(pause)
             for named in (remote_id, "1234567890", remote_id):
                 await job.tell(caller, named)
                 await hands.work(Lane.RESOLVE, Lane.SUBMIT)
         assert (await job.job())["phase"] == "confirming"
         kling.off("GET", READ)
-        await hands.pass_time(60)
+        await job.tell(caller, remote_id)
         await hands.work(Lane.RESOLVE)
         (row,) = await job.rows()
         assert (row["state"], row["remote_id"]) == ("accepted", remote_id)

@@ -39,7 +39,8 @@ async def test_a_burst_never_has_more_renders_at_the_provider_than_slots(office:
     async with office.one(max_concurrent=5, workers=2) as desk:
         await desk.order(60)
         await first.until(lambda: len(first.renders) == 60 and first.live == 0)
-    assert (len(first.orders), first.most_live) == (60, 5)
+    assert len(first.orders) == 60
+    assert 1 < first.most_live <= 5
 
 
 async def test_slots_are_counted_exactly_while_many_ask_at_once(office: Office) -> None:
