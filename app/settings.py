@@ -6,35 +6,25 @@ file.
 """
 
 import re
-from decimal import Decimal
-from ipaddress import IPv4Network, IPv6Network
+from collections import Counter
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import (
-    AnyHttpUrl,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import AnyHttpUrl, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from app.connection_settings import ConnectionSettings, Group, ModelSettings, Name, Seconds, credential_variable
+
 MINIMUM_SECRET_LENGTH = 32
+MINIMUM_DISTINCT = 10
+#: Names that resolve inside a network only.
+PRIVATE_NAMES = re.compile(
+    r"localhost|[^.]+|.+\.(localhost|local|internal|lan|home\.arpa|svc|cluster\.local)", re.IGNORECASE
+)
 STOP_MARGIN = 2
 DEV_SECRET_PREFIX = "dev-"
 GENERATE_SECRET = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
-
-Seconds = Annotated[float, Field(gt=0)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$")]
-
-
-class Group(BaseModel):
-    """A section of ``filmgate.toml``. Unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DatabaseSettings(Group):
@@ -75,7 +65,12 @@ class ApiSettings(Group):
     public_url: AnyHttpUrl | None = Field(default=None, description="URL of the API for clients; used in signed URLs")
     max_body_bytes: int = Field(default=262_144, ge=1024)
     body_timeout: Seconds = Field(default=10, description="seconds within which a request body must arrive")
-    max_wait: Seconds = Field(default=60, description="the longest `Prefer: wait`")
+    max_wait: Seconds = Field(default=50, description="the longest `Prefer: wait`; proxies often end a wait at 60")
+    max_concurrent: int = Field(default=64, ge=1, description="requests worked on at once; the others wait in line")
+    max_waiting: int = Field(default=1000, ge=0, description="requests in line; one more gets a 503")
+    streams_per_account: int = Field(default=200, ge=1, description="open event streams; one more gets a 429")
+    waits_per_account: int = Field(default=200, ge=1, description="requests with `Prefer: wait`; one more gets a 429")
+    keep_alive: Seconds = Field(default=75, description="seconds an idle connection is kept; more than a proxy's")
     shutdown_grace: Seconds = 10
 
 
@@ -105,6 +100,9 @@ class JobSettings(Group):
     break_pause: Seconds = Field(default=30, description="seconds until an open breaker is tried again; doubles")
     longest_break: Seconds = Field(default=300, description="maximum of break_pause after doubling")
     idempotency_days: int = Field(default=30, ge=1)
+    max_live_per_account: int | None = Field(
+        default=None, ge=1, description="jobs of one account that have not ended; one more gets a 429"
+    )
 
 
 class AssetSettings(Group):
@@ -145,85 +143,6 @@ class RetentionSettings(Group):
     )
 
 
-class ConnectionSettings(Group):
-    """One account at a provider: its adapter, URL, credential and limits."""
-
-    provider: Name
-    base_url: AnyHttpUrl | None = None
-    api_key: SecretStr | None = None
-    profile: Name | None = Field(default=None, description="the API dialect of an openai_compatible server")
-    models: tuple[str, ...] | None = Field(default=None, description="models served; all of the provider's by default")
-    callback_secret: SecretStr | None = Field(
-        default=None, description="secret with which the provider signs callbacks"
-    )
-    max_concurrent: int = Field(default=5, ge=1, description="concurrent submissions")
-    requests_per_minute: int | None = Field(default=None, ge=1, description="paid requests in any 60 seconds")
-    poll_interval: Seconds | None = Field(
-        default=None, description="seconds between two polls of a job; the adapter's own by default"
-    )
-    timeout: Seconds = Field(default=30, description="timeout of a status request in seconds")
-    visibility_delay: Seconds | None = Field(
-        default=None,
-        description="seconds until a new job must appear in the provider's list; the adapter's own by default",
-    )
-    lookup_proves_absence: bool | None = Field(
-        default=None,
-        description="whether a submission whose reply was lost and that the provider does not list was never accepted, "
-        "and may be retried; false for several servers behind one address; the adapter's own by default",
-    )
-    exclusive_account: bool = Field(default=False, description="whether this gateway alone uses the account")
-    create_encoding: Literal["json", "multipart"] | None = Field(
-        default=None, description="encoding of create requests to an openai_compatible server; the profile's by default"
-    )
-    seconds_type: Literal["string", "integer"] | None = Field(
-        default=None, description="JSON type of `seconds` for an openai_compatible server; the profile's by default"
-    )
-    private_results: bool = Field(
-        default=False, description="allow video URLs at private addresses, such as a private object store"
-    )
-
-
-class ModelSettings(Group):
-    """One model of the catalogue: its parameters and prices.
-
-    The key of its table is the name that callers send; ``upstream`` is the provider's name.
-    """
-
-    provider: Name
-    upstream: str
-    description: str = ""
-    seconds: tuple[int, ...] = Field(min_length=1)
-    default_seconds: int
-    sizes: tuple[str, ...] = Field(min_length=1)
-    default_size: str
-    prompt_chars: int = Field(default=4000, ge=1)
-    seed: bool = False
-    negative_prompt: bool = False
-    audio: Literal["none", "optional", "always"] = "none"
-    options: tuple[str, ...] = Field(default=(), description="provider_options that are passed through")
-    usd_per_second: Decimal | dict[str, Decimal] | None = Field(
-        default=None, description="one price, or one by size; unset means unknown"
-    )
-    typical_seconds: Seconds = Field(default=120, description="typical render time in seconds")
-    sunset: str | None = Field(default=None, pattern=r"^\d{4}-\d\d-\d\d$")
-
-    @field_validator("sizes")
-    @classmethod
-    def _are_sizes(cls, sizes: tuple[str, ...]) -> tuple[str, ...]:
-        for size in sizes:
-            if not re.match(r"^[1-9]\d{1,4}x[1-9]\d{1,4}$", size):
-                raise ValueError(f"{size!r} is not WIDTHxHEIGHT")
-        return sizes
-
-    @model_validator(mode="after")
-    def _defaults_are_allowed(self) -> Self:
-        if self.default_seconds not in self.seconds:
-            raise ValueError("default_seconds must be one of seconds")
-        if self.default_size not in self.sizes:
-            raise ValueError("default_size must be one of sizes")
-        return self
-
-
 def _check_key(name: str, key: str) -> None:
     if len(key.strip()) < MINIMUM_SECRET_LENGTH:
         raise ValueError(f"{name}: needs at least {MINIMUM_SECRET_LENGTH} characters; {GENERATE_SECRET}")
@@ -231,6 +150,24 @@ def _check_key(name: str, key: str) -> None:
         key.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{name}: is not valid UTF-8; {GENERATE_SECRET}") from None
+
+
+def _check_variety(name: str, key: str) -> None:
+    """Refuse what a person types until it is long enough."""
+    most_common = max(Counter(key).values())
+    if len(set(key)) < MINIMUM_DISTINCT or most_common > len(key) / 2 or key in (key + key)[1:-1]:
+        raise ValueError(f"{name}: repeats itself and can be guessed; {GENERATE_SECRET}")
+
+
+def _is_public_http(url: AnyHttpUrl | None) -> bool:
+    """Whether a URL leads over plain HTTP to an address that is not known to be private."""
+    if url is None or url.scheme != "http":
+        return False
+    host = (url.host or "").strip("[]")
+    try:
+        return not ip_address(host).is_private
+    except ValueError:
+        return PRIVATE_NAMES.fullmatch(host) is None
 
 
 class Settings(BaseSettings):
@@ -284,8 +221,14 @@ class Settings(BaseSettings):
             return self
         if secret.startswith(DEV_SECRET_PREFIX):
             raise ValueError(f"secret_key: a development secret in production mode; {GENERATE_SECRET}")
+        _check_variety("secret_key", secret)
+        for place, key in enumerate(self.old_secret_keys):
+            _check_variety(f"old_secret_keys.{place}", key.get_secret_value())
         if self.webhooks.allow_http or self.webhooks.allowed_networks:
             raise ValueError("webhooks: allow_http and allowed_networks are for mode = 'dev' only; remove them")
+        for name, connection in self.connections.items():
+            if connection.api_key is not None and _is_public_http(connection.base_url):
+                raise ValueError(f"connections.{name}.base_url: would send the credential in clear; use https")
         return self
 
     @model_validator(mode="after")
@@ -334,13 +277,3 @@ class Settings(BaseSettings):
 
 class SettingsError(Exception):
     """The settings are invalid; the message names each key and how to correct it."""
-
-
-def credential_variable(connection: str) -> str:
-    """The environment variable of a connection's API key."""
-    return f"FILMGATE_CONNECTION_{connection.upper().replace('-', '_')}_API_KEY"
-
-
-def callback_variable(connection: str) -> str:
-    """The environment variable of a connection's callback secret."""
-    return f"FILMGATE_CONNECTION_{connection.upper().replace('-', '_')}_CALLBACK_SECRET"

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as UnreadableValue
 
-from app.settings import GENERATE_SECRET, Settings, SettingsError, callback_variable, credential_variable
+from app.connection_settings import callback_variable, credential_variable
+from app.settings import GENERATE_SECRET, Settings, SettingsError
 
 CONFIG_VARIABLE = "FILMGATE_CONFIG"
 DEFAULT_CONFIG = Path("filmgate.toml")
@@ -27,6 +28,9 @@ def load(path: Path | None = None) -> Settings:
     named = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     file = named or DEFAULT_CONFIG
     data = _read(file) if named or file.exists() else {}
+    for key in ("secret_key", "old_secret_keys"):
+        if key in data:
+            raise SettingsError(f"{key}: secrets do not belong in {file}; set FILMGATE_{key.upper()}")
     connections = data.get("connections")
     for name, connection in connections.items() if isinstance(connections, dict) else ():
         if isinstance(connection, dict):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import GENERATE_SECRET, Settings, SettingsError, credential_variable
+from app.connection_settings import credential_variable
+from app.settings import GENERATE_SECRET, Settings, SettingsError
 from app.settings_loader import load
 
-SECRET = "production-" + "s" * 40
+SECRET = "production-RdM3pTq9vXz2LbW7yKc5Nf8HjGs4Aa1Ee6Uu"
 MINIMUM = {
     "FILMGATE_SECRET_KEY": SECRET,
     "FILMGATE_DATABASE_URL": "postgresql://filmgate:hunter2hunter2@db/filmgate",
@@ -241,9 +242,9 @@ def test_settings_cannot_be_changed_once_they_are_read(load_from: Load) -> None:
     ("old", "message"),
     [
         ('[""]', "old_secret_keys.0: needs at least 32 characters"),
-        (f'["{"o" * 40}", "short"]', "old_secret_keys.1: needs at least 32 characters"),
+        (f'["{SECRET}0", "short"]', "old_secret_keys.1: needs at least 32 characters"),
         (f'["{" " * 40}"]', "old_secret_keys.0: needs at least 32 characters"),
-        (f'["{"o" * 40}", "{"o" * 40}"]', "old_secret_keys.1: is configured twice"),
+        (f'["{SECRET}0", "{SECRET}0"]', "old_secret_keys.1: is configured twice"),
         (f'["{SECRET}"]', "old_secret_keys.0: is configured twice"),
         ('["\\ud800' + "o" * 40 + '"]', "old_secret_keys.0: is not valid UTF-8"),
     ],
@@ -251,3 +252,55 @@ def test_settings_cannot_be_changed_once_they_are_read(load_from: Load) -> None:
 def test_an_old_secret_key_is_as_strong_as_the_current_one(load_from: Load, old: str, message: str) -> None:
     (line,) = refusal(load_from, FILMGATE_OLD_SECRET_KEYS=old)
     assert line.startswith(message)
+
+
+WEAK = {"one letter": "s" * 48, "mostly one letter": f"production-{'s' * 40}", "a word, repeated": "Passw0rd-19" * 4}
+
+
+@pytest.mark.parametrize("weak", WEAK.values(), ids=WEAK)
+def test_production_refuses_a_secret_that_can_be_guessed(load_from: Load, weak: str) -> None:
+    (line,) = refusal(load_from, FILMGATE_SECRET_KEY=weak)
+    assert line.startswith("secret_key: repeats itself and can be guessed; make one with")
+    (line,) = refusal(load_from, FILMGATE_SECRET_KEY=SECRET, FILMGATE_OLD_SECRET_KEYS=json.dumps([weak]))
+    assert line.startswith("old_secret_keys.0: repeats itself")
+    in_dev = load_from(FILMGATE_SECRET_KEY=weak, FILMGATE_OLD_SECRET_KEYS="[]", FILMGATE_MODE="dev")
+    assert in_dev.secret_key.get_secret_value() == weak
+
+
+def test_secret_keys_do_not_belong_in_the_file(load_from: Load) -> None:
+    for toml, key in (
+        (f"secret_key = '{SECRET}'", "secret_key"),
+        (f"old_secret_keys = ['{SECRET}']", "old_secret_keys"),
+    ):
+        (line,) = refusal(load_from, toml)
+        assert line.startswith(f"{key}: secrets do not belong in ")
+        assert line.endswith(f"set FILMGATE_{key.upper()}")
+        assert SECRET not in line
+
+
+PUBLIC = (
+    "http://api.example.com",
+    "http://8.8.8.8/v1",
+    "http://[2606:4700::1111]:8080",
+    "http://localhost.example.com",
+)
+PRIVATE = ("http://127.0.0.1:8000", "http://[::1]:80", "http://10.0.0.7", "http://[fd00::1]", "http://sglang:8000")
+NAMED = (
+    "http://localhost:8000/v1",
+    "http://gpu.internal",
+    "http://vllm.models.svc.cluster.local",
+    "https://api.example.com",
+)
+
+
+@pytest.mark.parametrize("url", [*PUBLIC, *PRIVATE, *NAMED])
+def test_production_sends_no_credential_in_clear_to_a_public_address(load_from: Load, url: str) -> None:
+    toml = f"[connections.own]\nprovider = 'openai_compatible'\nprofile = 'vllm'\nbase_url = '{url}'"
+    key = {"FILMGATE_CONNECTION_OWN_API_KEY": "key-of-own"}
+    assert load_from(toml, FILMGATE_CONNECTION_OWN_API_KEY="").connections["own"].api_key is None
+    if url in PUBLIC:
+        (line,) = refusal(load_from, toml, **key)
+        assert line == "connections.own.base_url: would send the credential in clear; use https"
+        assert load_from(toml, FILMGATE_MODE="dev", **key).connections["own"].api_key is not None
+    else:
+        assert load_from(toml, **key).connections["own"].api_key is not None

@@ -15,10 +15,11 @@ from importlib.resources import files
 from typing import Any
 
 from app.clock import Clock, utc_now
+from app.connection_settings import ModelSettings
 from app.errors import FieldError, ModelRetired, UnknownModel
 from app.providers.fitting import Fitting, Mode
 from app.providers.job_spec import JobSpec
-from app.settings import ModelSettings, SettingsError
+from app.settings import SettingsError
 
 LONGEST_ECHO = 80
 NEAR = 0.75

@@ -9,10 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
+from app.connection_settings import ModelSettings
 from app.errors import FieldError, InvalidRequest
 from app.providers import shapes
 from app.providers.shapes import Size
-from app.settings import ModelSettings
 
 Mode = Literal["strict", "adjust"]
 Value = TypeVar("Value")

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from app.clock import Clock, utc_now
+from app.connection_settings import ConnectionSettings, credential_variable
 from app.providers.base import Access, BadAccess, Provider, Traits
 from app.providers.catalog import Catalog, Model, suggest
 from app.providers.kling import Kling
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.runway import Runway
 from app.providers.transport import Clients
-from app.settings import ConnectionSettings, Settings, SettingsError, credential_variable
+from app.settings import Settings, SettingsError
 
 #: All adapters, by the name used in the settings.
 ADAPTERS: Mapping[str, type[Provider]] = {adapter.name: adapter for adapter in (Kling, OpenAICompatible, Runway)}

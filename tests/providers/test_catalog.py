@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from app.connection_settings import ModelSettings
 from app.errors import ModelRetired, UnknownModel
 from app.providers.catalog import Catalog, built_in
 from app.providers.registry import ADAPTERS
-from app.settings import ModelSettings, SettingsError
+from app.settings import SettingsError
 
 FACTS: dict[str, Any] = {
     "provider": "openai_compatible",

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from app.connection_settings import ModelSettings
 from app.errors import InvalidRequest
 from app.providers.catalog import Model
-from app.settings import ModelSettings
 
 FACTS: dict[str, Any] = {
     "provider": "runway",

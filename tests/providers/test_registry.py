@@ -30,7 +30,7 @@ def settings(connections: dict[str, Any], models: dict[str, Any] | None = None, 
     return Settings.model_validate(
         {
             "mode": "dev",
-            "secret_key": "x" * 40,
+            "secret_key": "RdM3pTq9vXz2LbW7yKc5Nf8HjGs4Aa1Ee6Uu",
             "database": {"url": "postgresql://localhost/x"},
             "redis": {"url": "redis://localhost"},
             "connections": connections,
@@ -157,7 +157,7 @@ def test_credential_is_in_no_repr(clients: Clients) -> None:
 
 def test_example_configuration_opens(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
-        "SECRET_KEY": "x" * 40,
+        "SECRET_KEY": "RdM3pTq9vXz2LbW7yKc5Nf8HjGs4Aa1Ee6Uu",
         "DATABASE_URL": "postgresql://localhost/filmgate",
         "REDIS_URL": "redis://localhost",
         "CONNECTION_RUNWAY_API_KEY": "key",

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from app.settings import ConnectionSettings, ModelSettings, Settings
+from app.connection_settings import ConnectionSettings, ModelSettings
+from app.settings import Settings
 from tests.support.exact_runway import Say
 from tests.support.sample_videos import video
 

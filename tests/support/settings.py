@@ -5,7 +5,7 @@ from typing import Any
 
 from app.settings import Settings
 
-SECRET = "dev-" + "s" * 48
+SECRET = "dev-RdM3pTq9vXz2LbW7yKc5Nf8HjGs4Aa1Ee6Uu0Oo"
 MODEL = {
     "provider": "openai_compatible",
     "upstream": "sandbox-video",

@@ -1,0 +1,105 @@
+"""The settings of connections and models, and what every section of the settings has in common."""
+
+import re
+from decimal import Decimal
+from typing import Annotated, Literal, Self
+
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+Seconds = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$")]
+
+
+class Group(BaseModel):
+    """A section of ``filmgate.toml``. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ConnectionSettings(Group):
+    """One account at a provider: its adapter, URL, credential and limits."""
+
+    provider: Name
+    base_url: AnyHttpUrl | None = None
+    api_key: SecretStr | None = None
+    profile: Name | None = Field(default=None, description="the API dialect of an openai_compatible server")
+    models: tuple[str, ...] | None = Field(default=None, description="models served; all of the provider's by default")
+    callback_secret: SecretStr | None = Field(
+        default=None, description="secret with which the provider signs callbacks"
+    )
+    max_concurrent: int = Field(default=5, ge=1, description="concurrent submissions")
+    requests_per_minute: int | None = Field(default=None, ge=1, description="paid requests in any 60 seconds")
+    poll_interval: Seconds | None = Field(
+        default=None, description="seconds between two polls of a job; the adapter's own by default"
+    )
+    timeout: Seconds = Field(default=30, description="timeout of a status request in seconds")
+    visibility_delay: Seconds | None = Field(
+        default=None,
+        description="seconds until a new job must appear in the provider's list; the adapter's own by default",
+    )
+    lookup_proves_absence: bool | None = Field(
+        default=None,
+        description="whether a submission whose reply was lost and that the provider does not list was never accepted, "
+        "and may be retried; false for several servers behind one address; the adapter's own by default",
+    )
+    exclusive_account: bool = Field(default=False, description="whether this gateway alone uses the account")
+    create_encoding: Literal["json", "multipart"] | None = Field(
+        default=None, description="encoding of create requests to an openai_compatible server; the profile's by default"
+    )
+    seconds_type: Literal["string", "integer"] | None = Field(
+        default=None, description="JSON type of `seconds` for an openai_compatible server; the profile's by default"
+    )
+    private_results: bool = Field(
+        default=False, description="allow video URLs at private addresses, such as a private object store"
+    )
+
+
+class ModelSettings(Group):
+    """One model of the catalogue: its parameters and prices.
+
+    The key of its table is the name that callers send; ``upstream`` is the provider's name.
+    """
+
+    provider: Name
+    upstream: str
+    description: str = ""
+    seconds: tuple[int, ...] = Field(min_length=1)
+    default_seconds: int
+    sizes: tuple[str, ...] = Field(min_length=1)
+    default_size: str
+    prompt_chars: int = Field(default=4000, ge=1)
+    seed: bool = False
+    negative_prompt: bool = False
+    audio: Literal["none", "optional", "always"] = "none"
+    options: tuple[str, ...] = Field(default=(), description="provider_options that are passed through")
+    usd_per_second: Decimal | dict[str, Decimal] | None = Field(
+        default=None, description="one price, or one by size; unset means unknown"
+    )
+    typical_seconds: Seconds = Field(default=120, description="typical render time in seconds")
+    sunset: str | None = Field(default=None, pattern=r"^\d{4}-\d\d-\d\d$")
+
+    @field_validator("sizes")
+    @classmethod
+    def _are_sizes(cls, sizes: tuple[str, ...]) -> tuple[str, ...]:
+        for size in sizes:
+            if not re.match(r"^[1-9]\d{1,4}x[1-9]\d{1,4}$", size):
+                raise ValueError(f"{size!r} is not WIDTHxHEIGHT")
+        return sizes
+
+    @model_validator(mode="after")
+    def _defaults_are_allowed(self) -> Self:
+        if self.default_seconds not in self.seconds:
+            raise ValueError("default_seconds must be one of seconds")
+        if self.default_size not in self.sizes:
+            raise ValueError("default_size must be one of sizes")
+        return self
+
+
+def credential_variable(connection: str) -> str:
+    """The environment variable of a connection's API key."""
+    return f"FILMGATE_CONNECTION_{connection.upper().replace('-', '_')}_API_KEY"
+
+
+def callback_variable(connection: str) -> str:
+    """The environment variable of a connection's callback secret."""
+    return f"FILMGATE_CONNECTION_{connection.upper().replace('-', '_')}_CALLBACK_SECRET"
