@@ -11,6 +11,8 @@ FilmgateError
 ├── Conflict                the state of the resource does not allow it
 ├── Gone                    its retention period has ended
 ├── RangeNotSatisfiable
+├── Malformed               not HTTP as this server reads it
+├── HeadersTooLarge
 ├── TooLarge
 ├── TooSlow                 the body did not arrive in time
 ├── RateLimited
@@ -99,6 +101,16 @@ class RangeNotSatisfiable(FilmgateError):
     def __init__(self, message: str, size: int) -> None:
         super().__init__(message)
         self.size = size
+
+
+class Malformed(FilmgateError):
+    code = "malformed_request"
+    title = "The request is not valid HTTP"
+
+
+class HeadersTooLarge(FilmgateError):
+    code = "headers_too_large"
+    title = "The head of the request is too large"
 
 
 class TooLarge(FilmgateError):

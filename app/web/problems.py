@@ -56,6 +56,8 @@ _BY_ERROR: Final = dict(
         _of(errors.Conflict, 409, "The job has ended already."),
         _of(errors.Gone, 410, "The video was deleted when its retention ended."),
         _of(errors.RangeNotSatisfiable, 416, "The file has 1048576 bytes."),
+        _of(errors.Malformed, 400, "A request needs exactly one Host header."),
+        _of(errors.HeadersTooLarge, 431, "The head of a request may have at most 65536 bytes in 200 headers."),
         _of(errors.TooLarge, 413, "The body of a request may have at most 1048576 bytes."),
         _of(errors.TooSlow, 408, "The body of the request did not arrive within 10 seconds."),
         _of(errors.RateLimited, 429, "Too many requests; slow down."),

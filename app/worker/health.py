@@ -9,19 +9,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from app.readiness import Health, readiness_of, scrape
+from app.readiness import Health, ReadinessCache, scrape
 from app.resources import Resources
 from app.settings import Settings
+from app.web.limits import bounded
+
+#: Limit for the head of a request, and for a client that reads nothing.
+CLIENT_SECONDS = 10
 
 
 def routes(resources: Resources) -> list[Route]:
     """``/healthz``, ``/readyz`` and ``/metrics``, as the API has them."""
 
+    cache = ReadinessCache(resources)
+
     async def healthz(_: Request) -> Response:
         return JSONResponse(Health().model_dump())
 
     async def readyz(_: Request) -> Response:
-        readiness = await readiness_of(resources)
+        readiness = await cache.get()
         return JSONResponse(readiness.model_dump(), 503 if readiness.status == "not_ready" else 200)
 
     async def figures(request: Request) -> Response:
@@ -39,6 +45,8 @@ class HealthServer(uvicorn.Server):
             Starlette(routes=routes(resources)),
             host=settings.worker.host,
             port=settings.worker.port,
+            http=bounded(head_timeout=CLIENT_SECONDS, write_timeout=CLIENT_SECONDS),
+            ws="none",
             log_config=None,
             access_log=False,
             lifespan="off",

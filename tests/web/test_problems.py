@@ -31,6 +31,8 @@ RAISED: dict[str, Callable[[], Exception]] = {
     "conflict": lambda: errors.Conflict("No."),
     "gone": lambda: errors.Gone("No."),
     "range_not_satisfiable": lambda: errors.RangeNotSatisfiable("No.", 1234),
+    "malformed_request": lambda: errors.Malformed("No."),
+    "headers_too_large": lambda: errors.HeadersTooLarge("No."),
     "body_too_large": lambda: errors.TooLarge("No."),
     "body_timeout": lambda: errors.TooSlow("No."),
     "rate_limited": lambda: errors.RateLimited("No.", retry_after=1.2),
