@@ -15,6 +15,7 @@ from app.jobs.db import repository, schedule
 from app.resources import Resources
 
 CHECK_SECONDS = 3
+CACHE_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -39,6 +40,26 @@ class Readiness(BaseModel):
         description="`degraded`: it works, more slowly or partly (without Redis, the sweep finds the jobs)."
     )
     checks: dict[str, Check]
+
+
+class ReadinessCache:
+    """Checks the dependencies at most once a second, however many probes ask."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._check: asyncio.Task[Readiness] | None = None
+        self._stale_at = 0.0
+
+    async def get(self) -> Readiness:
+        loop = asyncio.get_running_loop()
+        if self._check is None or (self._check.done() and loop.time() >= self._stale_at):
+            self._check = asyncio.create_task(readiness_of(self._resources), name="readiness")
+            self._check.add_done_callback(lambda _: self._age(loop.time()))
+        # A probe that gives up must not end the check that others wait for.
+        return await asyncio.shield(self._check)
+
+    def _age(self, now: float) -> None:
+        self._stale_at = now + CACHE_SECONDS
 
 
 async def readiness_of(resources: Resources) -> Readiness:

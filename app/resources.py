@@ -13,6 +13,7 @@ import structlog
 from app.accounts.auth import Authenticator
 from app.assets.service import AssetService
 from app.assets.storage import Storage
+from app.connection_settings import callback_variable, credential_variable
 from app.events.service import EventService
 from app.infra.db import Database
 from app.infra.egress import GuardedClient
@@ -39,7 +40,7 @@ from app.jobs.transitions import Transitions
 from app.providers.registry import Registry
 from app.providers.transport import Clients
 from app.retention import Retention
-from app.settings import Settings, callback_variable, credential_variable
+from app.settings import Settings
 from app.webhooks.delivery import Deliverer
 from app.webhooks.service import WebhookService
 
@@ -171,6 +172,7 @@ class Resources:
                 events=events,
                 webhooks=webhooks,
                 forecast=Forecast(registry, render_times),
+                max_live=settings.jobs.max_live_per_account,
             ),
             callbacks=CallbackService(transitions, registry, callback_urls, reconcile_for=settings.jobs.watch_for),
             render_times=render_times,

@@ -1,19 +1,23 @@
 """Authentication by an API key in the Authorization header."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 import structlog
 from fastapi import Request
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security.base import SecurityBase
+from sqlalchemy import Row
 
 from app import ids
 from app.accounts import keys, repository
 from app.accounts.scopes import Scope
+from app.batching import Batcher
 from app.clock import Clock, utc_now
 from app.errors import Forbidden, Unauthenticated
 from app.ids import Prefix
@@ -21,7 +25,13 @@ from app.infra.db import Database
 
 # Every process rejects a revoked key within this time.
 CACHE_AGE = timedelta(seconds=5)
+# Of valid keys, and as many others: made-up keys must not displace real ones.
 CACHE_SIZE = 4096
+#: Digests in one query. One query runs at a time, so made-up keys cannot occupy the connections of the database.
+LARGEST_BATCH = 500
+
+#: A lookup that waits longer for its query gets a 503.
+PATIENCE_SECONDS = 5.0
 
 HOW = "send it as `Authorization: Bearer fgk_…`"
 MISSING = f"The request carries no API key; {HOW}."
@@ -50,12 +60,14 @@ class _Entry:
 
 
 class Authenticator:
-    """Authenticates API keys. Caches lookups in the database for five seconds, at most 4,096 of them."""
+    """Authenticates API keys. Caches lookups for five seconds; concurrent ones share a query."""
 
     def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
         self._clock = clock
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._valid: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._invalid: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._reading = Batcher(self._read, largest=LARGEST_BATCH, at_once=1, patience=PATIENCE_SECONDS)
 
     async def authenticate(self, authorization_header: str | None) -> Caller:
         """The caller named by the value of an Authorization header.
@@ -66,32 +78,40 @@ class Authenticator:
         text = _text_in(authorization_header)
         digest = keys.digest(text)
         now = self._clock()
-        entry = self._entries.get(digest)
+        entry = self._valid.get(digest) or self._invalid.get(digest)
         # A negative age means that the clock was set back: read again rather than extend the entry.
         if entry is None or not timedelta() <= now - entry.read_at < CACHE_AGE:
             if not keys.is_well_formed(text):
                 raise Unauthenticated(MALFORMED)
-            entry = await self._read(digest, now)
-        else:
-            self._entries.move_to_end(digest)
+            # ``now`` precedes the query, so that a key revoked while it runs is not cached for longer than CACHE_AGE.
+            entry = await self._reading((digest, now))
+            self._remember(digest, entry)
+        elif entry.caller is not None:
+            self._valid.move_to_end(digest)
         if entry.caller is None or (entry.expires_at is not None and entry.expires_at <= now):
             raise Unauthenticated(NOT_LIVE)
         return entry.caller
 
-    async def _read(self, digest: bytes, now: datetime) -> _Entry:
-        # ``now`` precedes the query, so that a key revoked while it runs is not cached for longer than CACHE_AGE.
+    async def _read(self, asked: Sequence[tuple[bytes, datetime]]) -> Sequence[_Entry]:
+        """The entries of concurrent lookups, each of a digest at a time."""
         async with self._database.read() as conn:
-            row = await repository.key_by_digest(conn, digest)
-        if row is None or row.revoked_at is not None:
-            entry = _Entry(read_at=now, caller=None, expires_at=None)
-        else:
-            caller = Caller(account_id=row.account_id, key_id=row.id, scopes=frozenset(row.scopes))
-            entry = _Entry(read_at=now, caller=caller, expires_at=row.expires_at)
-        self._entries[digest] = entry
-        self._entries.move_to_end(digest)
-        while len(self._entries) > CACHE_SIZE:
-            self._entries.popitem(last=False)
-        return entry
+            rows = await repository.keys_by_digest(conn, {digest for digest, _ in asked})
+        return [_entry(rows.get(digest), read_at) for digest, read_at in asked]
+
+    def _remember(self, digest: bytes, entry: _Entry) -> None:
+        mine, other = (self._invalid, self._valid) if entry.caller is None else (self._valid, self._invalid)
+        other.pop(digest, None)
+        mine[digest] = entry
+        mine.move_to_end(digest)
+        while len(mine) > CACHE_SIZE:
+            mine.popitem(last=False)
+
+
+def _entry(row: Row[*tuple[Any, ...]] | None, read_at: datetime) -> _Entry:
+    if row is None or row.revoked_at is not None:
+        return _Entry(read_at, caller=None, expires_at=None)
+    caller = Caller(account_id=row.account_id, key_id=row.id, scopes=frozenset(row.scopes))
+    return _Entry(read_at, caller, row.expires_at)
 
 
 def _text_in(header: str | None) -> str:
@@ -131,9 +151,19 @@ class _Required(_Bearer):
 
 
 class _Optional(_Bearer):
+    def __init__(self, scope: Scope, other: str) -> None:
+        super().__init__(scope)
+        self._other = other
+
     async def __call__(self, request: Request) -> Caller | None:
         headers = request.headers.getlist("authorization")
-        return await self._caller(request, headers) if headers else None
+        try:
+            return await self._caller(request, headers) if headers else None
+        except (Unauthenticated, Forbidden):
+            # Players and proxies add headers of their own to a URL that needs none.
+            if self._other in request.query_params:
+                return None
+            raise
 
 
 @cache
@@ -147,10 +177,10 @@ def require(scope: str) -> _Required:
 
 
 @cache
-def optional(scope: str) -> _Optional:
-    """The same for a route that accepts another credential too: None without an Authorization header.
+def optional(scope: str, *, other: str) -> _Optional:
+    """The same for a route that accepts another credential too, the query parameter ``other``.
 
-    A header that is present must be valid. OpenAPI shows the key as required; a route adds
-    ``openapi_extra={"security": [{}]}`` to mark it as optional.
+    None without an Authorization header, or beside that parameter with a header that is not valid. OpenAPI shows the
+    key as required; a route adds ``openapi_extra={"security": [{}]}`` to mark it as optional.
     """
-    return _Optional(Scope(scope))
+    return _Optional(Scope(scope), other)

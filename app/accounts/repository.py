@@ -1,11 +1,11 @@
 """SQL of accounts and API keys."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import ARRAY, LargeBinary, Row, bindparam, cast, func, insert, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -50,14 +50,19 @@ async def add_key(
     return key_id
 
 
-async def key_by_digest(conn: AsyncConnection, digest: bytes) -> Row[*tuple[Any, ...]] | None:
-    """(id, account_id, scopes, expires_at, revoked_at), or None."""
-    found = await conn.execute(
-        select(
-            api_keys.c.id, api_keys.c.account_id, api_keys.c.scopes, api_keys.c.expires_at, api_keys.c.revoked_at
-        ).where(api_keys.c.digest == digest)
-    )
-    return found.one_or_none()
+_KEYS = select(
+    api_keys.c.digest,
+    api_keys.c.id,
+    api_keys.c.account_id,
+    api_keys.c.scopes,
+    api_keys.c.expires_at,
+    api_keys.c.revoked_at,
+).where(api_keys.c.digest == func.any(cast(bindparam("digests"), ARRAY(LargeBinary))))
+
+
+async def keys_by_digest(conn: AsyncConnection, digests: Collection[bytes]) -> dict[bytes, Row[*tuple[Any, ...]]]:
+    """Rows of (digest, id, account_id, scopes, expires_at, revoked_at), by digest; unknown ones are left out."""
+    return {row.digest: row for row in await conn.execute(_KEYS, {"digests": list(digests)})}
 
 
 async def all_keys(conn: AsyncConnection) -> Sequence[Row[*tuple[Any, ...]]]:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from app.accounts.auth import Caller, require
-from app.readiness import Health, Readiness, readiness_of, scrape
+from app.readiness import Health, Readiness, ReadinessCache, scrape
 from app.web import problems
 
 router = APIRouter(tags=["operations"])
@@ -23,9 +23,15 @@ async def get_health() -> Health:
     responses={503: {"model": Readiness, "description": "Not ready; `checks` names the reasons."}},
 )
 async def get_readiness(request: Request, response: Response) -> Readiness:
-    readiness = await readiness_of(request.app.state.resources)
+    cache: ReadinessCache = request.app.state.readiness
+    readiness = await cache.get()
     response.status_code = 503 if readiness.status == "not_ready" else 200
     return readiness
+
+
+# For load balancers that probe with HEAD; not in the document.
+router.add_api_route("/healthz", get_health, methods=["HEAD"], include_in_schema=False)
+router.add_api_route("/readyz", get_readiness, methods=["HEAD"], include_in_schema=False)
 
 
 @router.get(

@@ -9,6 +9,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI, Response
 
+from app.accounts.limits import PerAccount
 from app.api import health, openapi
 from app.assets.router import router as assets_router
 from app.infra import logs
@@ -16,13 +17,13 @@ from app.infra.queue import RedisBell, open_redis
 from app.jobs.api.callback_router import router as callbacks_router
 from app.jobs.api.router import router as jobs_router
 from app.providers.router import router as models_router
+from app.readiness import ReadinessCache
 from app.resources import Resources, freeze_gc, warn_unused_credentials
 from app.settings import Settings
 from app.web import middleware, problems
-from app.web.timeouts import bounded
+from app.web.limits import bounded
 from app.webhooks.router import router as webhooks_router
 
-KEEP_ALIVE_SECONDS = 30
 #: A client that reads nothing for this long is disconnected.
 WRITE_SECONDS = 30
 
@@ -57,6 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
     """The application; its lifespan opens and closes the resources."""
     app = describe()
     app.state.settings = settings
+    app.state.streams = PerAccount(settings.api.streams_per_account, "event streams")
+    app.state.waits = PerAccount(settings.api.waits_per_account, "waiting requests")
     middleware.install(app, settings.api)
     return app
 
@@ -75,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.webhooks = resources.webhooks
         app.state.events = resources.events
         app.state.registry = resources.registry
+        app.state.readiness = ReadinessCache(resources)
         bell.start()
         resources.events.start()
         try:
@@ -103,11 +107,12 @@ def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
         host=settings.api.host,
         port=settings.api.port,
         loop="uvloop",
+        ws="none",
         http=bounded(head_timeout=settings.api.body_timeout, write_timeout=WRITE_SECONDS),
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=int(settings.api.keep_alive),
         timeout_graceful_shutdown=int(settings.api.shutdown_grace),
     )
 

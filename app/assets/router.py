@@ -10,7 +10,7 @@ from app.assets import response, schemas
 from app.assets.media_info import Container
 from app.assets.records import StoredAsset
 from app.assets.service import AssetService
-from app.errors import Unauthenticated
+from app.errors import FilmgateError, Unauthenticated
 from app.web import problems
 
 router = APIRouter(tags=["assets"])
@@ -47,15 +47,20 @@ class Readable:
 
 async def _readable(
     asset_id: str,
-    caller: Annotated[Caller | None, Depends(optional("assets:read"))],
+    caller: Annotated[Caller | None, Depends(optional("assets:read", other="signature"))],
     assets: Assets,
     signed: Annotated[schemas.SignedQuery, Query()],
 ) -> Readable:
-    if caller is not None:
-        return Readable(await assets.get(caller.account_id, asset_id), "attachment")
-    if signed.expires is None and signed.signature is None:
+    if signed.expires is not None or signed.signature is not None:
+        try:
+            asset = await assets.get_signed(asset_id, signed.expires or "", signed.signature or "")
+            return Readable(asset, "inline")
+        except FilmgateError:
+            if caller is None:
+                raise
+    if caller is None:
         raise Unauthenticated(NEITHER)
-    return Readable(await assets.get_signed(asset_id, signed.expires or "", signed.signature or ""), "inline")
+    return Readable(await assets.get(caller.account_id, asset_id), "attachment")
 
 
 @router.get(

@@ -1,5 +1,6 @@
 """From a header to a caller, and what it costs to find out."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -209,3 +210,16 @@ async def test_a_key_in_use_is_not_pushed_out_by_guesses(
 def test_a_caller_can_be_a_key_of_a_dictionary() -> None:
     one = Caller(uuid4(), uuid4(), frozenset({"jobs:read"}))
     assert {one: 1}[Caller(one.account_id, one.key_id, one.scopes)] == 1
+
+
+async def test_made_up_keys_are_looked_up_together_and_displace_no_real_one(
+    database: Database, authenticator: Authenticator, key: CreatedKey
+) -> None:
+    await authenticator.authenticate(f"Bearer {key.text}")
+    made_up = [authenticator.authenticate(f"Bearer {keys.generate()}") for _ in range(auth.CACHE_SIZE + 1)]
+    with counted(database) as statements:
+        ends = await asyncio.gather(*made_up, return_exceptions=True)
+        assert {str(end) for end in ends} == {auth.NOT_LIVE}
+        lookups = len(statements)
+        await authenticator.authenticate(f"Bearer {key.text}")
+    assert lookups == len(statements) < 20

@@ -283,10 +283,19 @@ async def test_another_gateways_signature_is_none(
         assert (await http.get(f"{path}/content?{query}")).status_code == expected
 
 
-async def test_a_key_goes_before_a_signature(http: httpx2.AsyncClient, database: Database, signed: str) -> None:
+async def test_a_signed_url_works_beside_any_authorization_header(
+    http: httpx2.AsyncClient, database: Database, signed: str, key: tuple[str, UUID]
+) -> None:
     stranger = await KeyService(database).create("a stranger", "test", ["assets:read"])
-    answer = await http.get(signed, headers={"Authorization": f"Bearer {stranger.text}"})
-    assert answer.status_code == 404
+    other_scope = await KeyService(database).create("the owner", "jobs only", ["jobs:read"])
+    for value in (f"Bearer {stranger.text}", f"Bearer {other_scope.text}", "Bearer fgk_wrong", "Basic Zm9v", ""):
+        answer = await http.get(signed, headers={"Authorization": value})
+        assert (answer.status_code, answer.headers["content-disposition"].split(";")[0]) == (200, "inline"), value
+    # Another signature opens nothing, but does not close what a key opens either.
+    broken = f"{signed[:-1]}{'A' if signed[-1] != 'A' else 'B'}"
+    assert (await http.get(broken, headers={"Authorization": f"Bearer {stranger.text}"})).status_code == 404
+    assert (await http.get(broken, headers={"Authorization": "Basic Zm9v"})).status_code == 403
+    assert (await http.get(broken, headers={"Authorization": f"Bearer {key[0]}"})).status_code == 200
 
 
 async def test_urls_are_absolute_where_the_gateway_knows_its_name(

@@ -12,6 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 from app.accounts.auth import Caller, require
+from app.accounts.limits import PerAccount
 from app.errors import FieldError, InvalidRequest
 from app.events.service import EventService
 from app.events.types import EventType
@@ -21,6 +22,7 @@ from app.jobs.api.service import Filters, JobService
 from app.jobs.payloads import JobEvent, JobEventData
 from app.jobs.states import FINAL_EVENTS, Status
 from app.web import problems
+from app.web.concurrency import release
 from app.web.pagination import Page, Paging, paging
 from app.webhooks.schemas import Delivery
 
@@ -147,6 +149,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
             "invalid_request",
             "unknown_model",
             "idempotency_mismatch",
+            "rate_limited",
             "unavailable",
         ),
     },
@@ -185,11 +188,16 @@ async def list_jobs(
     "/{job_id}",
     operation_id="get_job",
     summary="Get a job, optionally waiting for its end",
-    responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
+    responses=problems.responses("unauthenticated", "forbidden", "not_found", "rate_limited", "unavailable"),
 )
 async def get_job(request: Request, job_id: str, caller: Reader, prefer: Prefer = None) -> JobView:
     wait = preferred_wait(prefer, request.app.state.settings.api.max_wait)
-    return await jobs(request).wait(caller.account_id, job_id, wait)
+    if not wait:
+        return await jobs(request).get(caller.account_id, job_id)
+    waits: PerAccount = request.app.state.waits
+    with waits.one(caller.account_id):
+        release(request)
+        return await jobs(request).wait(caller.account_id, job_id, wait)
 
 
 @router.post(
@@ -230,10 +238,12 @@ async def followed(
     last_event_id: Annotated[
         int, Header(ge=0, le=2**63 - 1, description="The `id` of the last event received; the stream resumes after it.")
     ] = 0,
-) -> Followed:
+) -> AsyncIterator[Followed]:
     """Validate before the stream starts, so that errors can still be returned as problems."""
-    found, ended = await jobs(request).identify(caller.account_id, job_id)
-    return Followed(caller.account_id, found, last_event_id, ended)
+    streams: PerAccount = request.app.state.streams
+    with streams.one(caller.account_id):
+        found, ended = await jobs(request).identify(caller.account_id, job_id)
+        yield Followed(caller.account_id, found, last_event_id, ended)
 
 
 @router.get(
@@ -245,7 +255,9 @@ async def followed(
         "`data` has the form of a webhook body. The stream ends after the job's last event."
     ),
     response_class=EventSourceResponse,
-    responses=problems.responses("unauthenticated", "forbidden", "not_found", "invalid_request", "unavailable"),
+    responses=problems.responses(
+        "unauthenticated", "forbidden", "not_found", "invalid_request", "rate_limited", "unavailable"
+    ),
 )
 async def stream_job_events(
     request: Request, follow: Annotated[Followed, Depends(followed)]

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from app.assets.schemas import Asset
 from app.assets.service import AssetService
 from app.batching import Batcher
 from app.claims import ClaimLost
-from app.errors import Conflict, FieldError, IdempotencyMismatch, InvalidRequest, NotFound
+from app.errors import Conflict, FieldError, IdempotencyMismatch, InvalidRequest, NotFound, RateLimited
 from app.events.service import EventService, Released
 from app.events.types import EventType
 from app.failpoints import Failpoint, failpoint
@@ -67,6 +68,8 @@ class JobSnapshot:
 
 NO_JOB = "There is no job with this id."
 CANCEL_TRIES = 3
+#: Seconds until an account with too many live jobs may try again.
+RETRY_AFTER = 10.0
 #: Limit for counting an account's jobs ahead of this one.
 LONGEST_COUNT = 1000
 LARGEST_BATCH = 100
@@ -93,6 +96,7 @@ class JobService:
         events: EventService,
         webhooks: WebhookService,
         forecast: Forecast,
+        max_live: int | None,
     ) -> None:
         self._database = database
         self._acceptance = acceptance
@@ -102,10 +106,12 @@ class JobService:
         self._events = events
         self._webhooks = webhooks
         self._forecast = forecast
+        self._max_live = max_live
         self._creation = Batcher(
             self._create, largest=LARGEST_BATCH, at_once=BATCHES, separable=left_nothing, patience=PATIENCE_SECONDS
         )
         self._reading = Batcher(self._read, largest=LARGEST_BATCH, at_once=BATCHES, patience=PATIENCE_SECONDS)
+        self._replaying = Batcher(self._replay, largest=LARGEST_BATCH, at_once=BATCHES, patience=PATIENCE_SECONDS)
 
     async def create(self, account_id: UUID, request: JobRequest, key: str | None) -> Created:
         """Accept a request: when this returns, the job is committed.
@@ -113,6 +119,7 @@ class JobService:
         Raises:
             InvalidRequest: the request does not fit the model, or names an unusable URL, deadline or cost.
             IdempotencyMismatch: the key was used with another body.
+            RateLimited: the account has as many live jobs as it may.
         """
         body_hash = None if key is None else _hash(request)
         try:
@@ -122,17 +129,33 @@ class JobService:
             if key is None or (earlier := await self._earlier(account_id, key, body_hash)) is None:
                 raise
             return Created(earlier, replayed=True)
-        while (job := await self._creation(accepted)) is None:
-            assert key is not None
-            # None: the key was taken a moment ago, but has expired and was deleted meanwhile.
-            if (earlier := await self._earlier(account_id, key, body_hash)) is not None:
+        while (job := await self._creation(accepted)) is None or isinstance(job, RateLimited):
+            # None without an earlier job: the key was taken a moment ago, but has expired and was deleted meanwhile.
+            if key is not None and (earlier := await self._earlier(account_id, key, body_hash)) is not None:
                 return Created(earlier, replayed=True)
+            if job is not None:
+                raise job
         return Created(JobView.of(job, []), replayed=False)
 
-    async def _create(self, accepted: Sequence[AcceptedRequest]) -> Sequence[Job | None]:
+    async def _create(self, accepted: Sequence[AcceptedRequest]) -> Sequence[Job | RateLimited | None]:
         """The jobs of requests that arrived at the same time, in one commit; None for one whose key was taken."""
-        jobs = await self._transitions.create(accepted)
-        return [jobs.get(one.id) for one in accepted]
+        admitted = await self._admitted(accepted)
+        jobs = await self._transitions.create(admitted) if admitted else {}
+        refused = {one.id for one in accepted} - {one.id for one in admitted}
+        return [_too_many(self._max_live) if one.id in refused else jobs.get(one.id) for one in accepted]
+
+    async def _admitted(self, accepted: Sequence[AcceptedRequest]) -> Sequence[AcceptedRequest]:
+        """Those requests whose account may have another live job. Concurrent batches may exceed the limit a little."""
+        if self._max_live is None:
+            return accepted
+        async with self._database.read() as conn:
+            live = Counter(await schedule.live_jobs(conn, {one.account_id for one in accepted}, self._max_live))
+        admitted = []
+        for one in accepted:
+            if live[one.account_id] < self._max_live:
+                live[one.account_id] += 1
+                admitted.append(one)
+        return admitted
 
     async def _earlier(self, account_id: UUID, key: str, body_hash: bytes | None) -> JobView | None:
         """The job that a key was used for before; None if it is new.
@@ -140,17 +163,24 @@ class JobService:
         Raises:
             IdempotencyMismatch: it was used with another body.
         """
-        async with self._database.read() as conn:
-            taken = await repository.taken_for(conn, account_id, key)
-        if taken is None:
+        earlier = await self._replaying((account_id, key))
+        if earlier is None:
             return None
-        earlier_hash, job_id = taken
+        earlier_hash, snapshot = earlier
         if earlier_hash != body_hash:
             message = "was used before, with another body; use a new key for a new job"
             raise IdempotencyMismatch(
                 f"This Idempotency-Key {message}.", [FieldError("header.idempotency-key", "reused", message)]
             )
-        return await self._view(await self._snapshot(account_id, job_id))
+        return await self._view(snapshot)
+
+    async def _replay(self, asked: Sequence[tuple[UUID, str]]) -> Sequence[tuple[bytes, JobSnapshot] | None]:
+        """The body hashes and the jobs of concurrent replays, each of a pair of account and key."""
+        async with self._database.read() as conn:
+            taken = await repository.taken(conn, asked)
+            pairs = [(account_id, job_id) for (account_id, _), (_, job_id) in taken.items()]
+            found = dict(zip(taken, await self._snapshots(conn, pairs), strict=True)) if pairs else {}
+        return [(taken[pair][0], snapshot) if (snapshot := found.get(pair)) is not None else None for pair in asked]
 
     async def get(self, account_id: UUID, job_id: str) -> JobView:
         """One job.
@@ -255,10 +285,15 @@ class JobService:
     async def _read(self, pairs: Sequence[tuple[UUID, UUID]]) -> Sequence[JobSnapshot | None]:
         """The snapshots of concurrent reads, each of a pair of account and job."""
         async with self._database.read() as conn:
-            jobs = await repository.owned(conn, pairs)
-            queued = [job.id for job in jobs.values() if job.state is State.QUEUED]
-            positions = await schedule.positions(conn, queued, LONGEST_COUNT) if queued else {}
-            assets = await self._assets_of(conn, jobs.values())
+            return await self._snapshots(conn, pairs)
+
+    async def _snapshots(
+        self, conn: AsyncConnection, pairs: Sequence[tuple[UUID, UUID]]
+    ) -> Sequence[JobSnapshot | None]:
+        jobs = await repository.owned(conn, pairs)
+        queued = [job.id for job in jobs.values() if job.state is State.QUEUED]
+        positions = await schedule.positions(conn, queued, LONGEST_COUNT) if queued else {}
+        assets = await self._assets_of(conn, jobs.values())
         return [
             JobSnapshot(job, assets.get(job.id, ()), positions.get(job.id)) if (job := jobs.get(pair)) else None
             for pair in pairs
@@ -270,6 +305,11 @@ class JobService:
     async def _assets_of(self, conn: AsyncConnection, jobs: Iterable[Job]) -> Mapping[UUID, Sequence[Asset]]:
         ended = [job.id for job in jobs if job.final]
         return await self._assets.of_jobs(conn, ended) if ended else {}
+
+
+def _too_many(limit: int | None) -> RateLimited:
+    message = f"This account has {limit} jobs that have not ended; create another one when one of them has."
+    return RateLimited(message, retry_after=RETRY_AFTER)
 
 
 def _hash(request: JobRequest) -> bytes:

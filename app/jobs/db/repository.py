@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Unpack
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Uuid, all_, and_, bindparam, case, cast, func, literal, select, text, update
+from sqlalchemy import ARRAY, String, Uuid, all_, and_, bindparam, case, cast, func, literal, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.claims import ClaimLost
@@ -281,15 +281,21 @@ async def notice(conn: AsyncConnection, job_id: UUID, message: str) -> Job | Non
 # Idempotency -------------------------------------------------------------------------------------------------------
 
 
-async def taken_for(conn: AsyncConnection, account_id: UUID, key: str) -> tuple[bytes, UUID] | None:
-    """The body hash and the job of an idempotency key; None if it is free."""
-    found = await conn.execute(
-        select(idempotency_keys.c.body_hash, idempotency_keys.c.job_id).where(
-            idempotency_keys.c.account_id == account_id, idempotency_keys.c.key == key
-        )
-    )
-    row = found.one_or_none()
-    return None if row is None else (row.body_hash, row.job_id)
+_keys = (
+    func.unnest(cast(bindparam("account_ids"), ARRAY(Uuid)), cast(bindparam("keys"), ARRAY(String)))
+    .table_valued("account_id", "key", name="asked")
+    .render_derived()
+)
+_TAKEN = select(idempotency_keys).join(
+    _keys, and_(idempotency_keys.c.account_id == _keys.c.account_id, idempotency_keys.c.key == _keys.c.key)
+)
+
+
+async def taken(conn: AsyncConnection, asked: Sequence[tuple[UUID, str]]) -> dict[tuple[UUID, str], tuple[bytes, UUID]]:
+    """The body hash and the job of pairs of account and idempotency key, by pair; those that are free are left out."""
+    fields = {"account_ids": [account for account, _ in asked], "keys": [key for _, key in asked]}
+    rows = await conn.execute(_TAKEN, fields)
+    return {(row.account_id, row.key): (row.body_hash, row.job_id) for row in rows}
 
 
 # Figures -----------------------------------------------------------------------------------------------------------

@@ -255,6 +255,21 @@ async def positions(conn: AsyncConnection, job_ids: Sequence[UUID], cap: int) ->
     return {row.job_id: QueuePosition(row.queue, int(row.ahead)) for row in rows}
 
 
+_LIVE_JOBS = text(
+    """
+    SELECT account.id, counted.number FROM unnest(cast(:account_ids AS uuid[])) AS account (id), LATERAL (
+        SELECT count(*) AS number FROM (SELECT FROM schedule WHERE account_id = account.id LIMIT :cap) AS live
+    ) AS counted
+    """
+)
+
+
+async def live_jobs(conn: AsyncConnection, account_ids: Collection[UUID], cap: int) -> dict[UUID, int]:
+    """How many jobs of each account have not ended, counted up to ``cap``."""
+    rows = await conn.execute(_LIVE_JOBS, {"account_ids": list(account_ids), "cap": cap})
+    return dict(rows.all())
+
+
 async def oldest_overdue(conn: AsyncConnection) -> dict[Lane, float]:
     """By lane: for how many seconds its most overdue job has been due."""
     rows = await conn.execute(

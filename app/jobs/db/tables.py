@@ -100,6 +100,7 @@ schedule = Table(
     Column("diverts", Boolean, nullable=False, server_default=text("false")),  # may have another route
     CheckConstraint("lane in ('submit', 'confirm', 'poll', 'store')", name="lane"),
     CheckConstraint("(queue is not null) = (lane = 'submit')", name="queued_in_a_line"),
+    Index("ix_schedule_account_id", "account_id"),
     Index("ix_schedule_lane_next_at", "lane", "next_at"),
     Index(
         "ix_schedule_queue",

@@ -1,0 +1,37 @@
+"""Limits on what one account may have open at once, in one process."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from app.errors import RateLimited
+
+RETRY_AFTER = 5.0
+
+
+class PerAccount:
+    """Counts what each account has open. ``what`` is its name in the error, in the plural."""
+
+    def __init__(self, limit: int, what: str) -> None:
+        self._limit = limit
+        self._what = what
+        self._open: Counter[UUID] = Counter()
+
+    @contextmanager
+    def one(self, account_id: UUID) -> Iterator[None]:
+        """Count one as open while the block runs.
+
+        Raises:
+            RateLimited: the account has as many open as it may.
+        """
+        if self._open[account_id] >= self._limit:
+            message = f"This account has {self._limit} {self._what} open already; close some, or try again later."
+            raise RateLimited(message, retry_after=RETRY_AFTER)
+        self._open[account_id] += 1
+        try:
+            yield
+        finally:
+            self._open[account_id] -= 1
+            if not self._open[account_id]:
+                del self._open[account_id]

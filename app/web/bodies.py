@@ -1,0 +1,107 @@
+"""Reads the body of a request before anything else runs, so that a slow client occupies nothing but its own socket.
+
+FastAPI's ``max_body_size`` is not used: it is applied outside all middleware, and rejects a declared length that is too
+large with a plain-text response that no exception handler can change.
+"""
+
+import asyncio
+from contextlib import suppress
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import TooLarge, TooSlow
+from app.web import problems
+
+
+class BoundedBody:
+    """Buffers the request body before calling the app; responds 413 or 408 and closes the connection if it cannot."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout: float) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+        self._timeout = timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        try:
+            body = await self._read(headers, receive) if _has_body(headers) else b""
+        except (TooLarge, TooSlow) as error:
+            await self._reject(error, scope, receive, send)
+        else:
+            if body is not None:
+                await self._app(scope, Buffered(body, receive), send)
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
+        """The whole body; None if the client disconnected.
+
+        Raises:
+            TooLarge, TooSlow
+        """
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._max_bytes:
+            raise self._too_large()
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._timeout):
+                while (message := await receive())["type"] == "http.request":
+                    body += message.get("body", b"")
+                    if len(body) > self._max_bytes:
+                        raise self._too_large()
+                    if not message.get("more_body", False):
+                        return bytes(body)
+        except TimeoutError:
+            raise TooSlow(f"The body of the request did not arrive within {self._timeout:g} seconds.") from None
+        return None
+
+    async def _reject(self, error: TooLarge | TooSlow, scope: Scope, receive: Receive, send: Send) -> None:
+        response = problems.respond(scope, error)
+        response.headers["Connection"] = "close"
+        await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+        await send({"type": "http.response.body", "body": response.body, "more_body": True})
+        if isinstance(error, TooLarge):
+            await self._discard(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _discard(self, receive: Receive) -> None:
+        """Read and discard the rest of the body, for at most the body time limit.
+
+        Many clients send the whole body before they read. Closing a connection with unread bytes resets it, and the
+        client may lose the response.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout):
+                while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
+                    pass
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The body of a request may have at most {self._max_bytes} bytes.")
+
+
+def _has_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+class Buffered:
+    """``receive`` of a request whose body is already read."""
+
+    __slots__ = ("_body", "_receive")
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        if self._body is None:
+            return await self.disconnect()
+        body, self._body = self._body, None
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def disconnect(self) -> Message:
+        """Wait until the client has gone, or has got its response."""
+        while (message := await self._receive())["type"] == "http.request":
+            pass
+        return message

@@ -1,0 +1,142 @@
+"""More requests than a process works on at once: in line, in turn, or refused before any work."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.web import concurrency
+from app.web.bodies import BoundedBody
+from app.web.concurrency import Concurrency
+from tests.support.asgi_server import serving
+
+
+class App:
+    """Notes who came in, and holds everybody up until the gate opens. ``/stream`` begins its response at once."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.gate = asyncio.Event()
+        self.news = asyncio.Condition()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        name = scope["path"]
+        self.begun.append(name)
+        await self.tell()
+        if name == "/stream":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        if name != "/healthz":
+            await self.gate.wait()
+        body = await receive() if scope["method"] == "POST" else {"body": b""}
+        if name != "/stream":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body["body"]})
+        self.ended.append(name)
+        await self.tell()
+
+    async def tell(self) -> None:
+        async with self.news:
+            self.news.notify_all()
+
+    async def until(self, count: int) -> None:
+        async with self.news:
+            await self.news.wait_for(lambda: len(self.begun) >= count)
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+@pytest.fixture
+def line(app: App) -> Concurrency:
+    return Concurrency(app, limit=1, line=3)
+
+
+@pytest.fixture
+async def client(line: Concurrency) -> AsyncIterator[httpx2.AsyncClient]:
+    async with serving(BoundedBody(line, max_bytes=1000, timeout=60)) as (host, port):
+        limits = httpx2.Limits(max_connections=100)
+        async with httpx2.AsyncClient(base_url=f"http://{host}:{port}", timeout=60, verify=False, limits=limits) as one:
+            yield one
+
+
+async def in_line(line: Concurrency, length: int) -> None:
+    while len(line.line) != length:  # noqa: ASYNC110  # there is no event for it, and none is needed elsewhere
+        await asyncio.sleep(0.005)
+
+
+async def test_who_finds_the_line_full_is_refused_before_any_work(
+    app: App, line: Concurrency, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "PATIENCE_SECONDS", 3600)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(client.get("/1"))
+        await app.until(1)
+        waiting = [group.create_task(client.post(f"/{number}", content=b"body")) for number in (2, 3, 4)]
+        await in_line(line, 3)
+        refused = await client.get("/5")
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await client.get("/healthz")).status_code == 200
+        assert app.begun == ["/1", "/healthz"]
+        app.gate.set()
+    assert first.result().status_code == 200
+    assert [task.result().text for task in waiting] == ["body"] * 3
+    assert sorted(app.begun) == ["/1", "/2", "/3", "/4", "/healthz"]
+
+
+async def test_who_waited_long_enough_is_refused(
+    app: App, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "PATIENCE_SECONDS", 0.02)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.get("/1"))
+        await app.until(1)
+        assert (await client.get("/2")).status_code == 503
+        app.gate.set()
+    assert (await client.get("/3")).status_code == 200
+    assert app.begun == ["/1", "/3"]
+
+
+async def test_work_for_a_client_that_has_gone_is_dropped(
+    app: App, line: Concurrency, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "PATIENCE_SECONDS", 3600)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.get("/1"))
+        await app.until(1)
+        gone = group.create_task(client.post("/2", content=b"body"))
+        await in_line(line, 1)
+        gone.cancel()
+        await in_line(line, 0)
+        app.gate.set()
+    assert (await client.get("/3")).status_code == 200
+    assert app.begun == ["/1", "/3"]
+
+
+async def test_callers_take_turns(line: Concurrency, app: App, client: httpx2.AsyncClient) -> None:
+    many, one = {"Authorization": "Bearer many"}, {"Authorization": "Bearer one"}
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.get("/1", headers=many))
+        await app.until(1)
+        for number in (2, 3):
+            group.create_task(client.get(f"/{number}", headers=many))
+            await in_line(line, number - 1)
+        group.create_task(client.get("/of-another", headers=one))
+        await in_line(line, 3)
+        app.gate.set()
+    assert app.begun == ["/1", "/2", "/of-another", "/3"]
+
+
+async def test_a_response_that_has_begun_delays_no_other_request(app: App, client: httpx2.AsyncClient) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.get("/stream"))
+        await app.until(1)
+        group.create_task(client.get("/2"))
+        await app.until(2)
+        app.gate.set()
+    assert app.ended == ["/stream", "/2"]
