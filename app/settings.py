@@ -71,6 +71,10 @@ class ApiSettings(Group):
     streams_per_account: int = Field(default=200, ge=1, description="open event streams; one more gets a 429")
     waits_per_account: int = Field(default=200, ge=1, description="requests with `Prefer: wait`; one more gets a 429")
     keep_alive: Seconds = Field(default=75, description="seconds an idle connection is kept; more than a proxy's")
+    cors_origins: tuple[str, ...] = Field(default=(), description="origins whose pages may call the API; `*` for any")
+    trusted_proxies: tuple[str, ...] = Field(
+        default=("127.0.0.1", "::1"), description="addresses or networks whose X-Forwarded-* headers are believed"
+    )
     shutdown_grace: Seconds = 10
 
 

@@ -108,6 +108,7 @@ def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
         port=settings.api.port,
         loop="uvloop",
         ws="none",
+        forwarded_allow_ips=list(settings.api.trusted_proxies),
         http=bounded(head_timeout=settings.api.body_timeout, write_timeout=WRITE_SECONDS),
         log_config=None,
         access_log=False,

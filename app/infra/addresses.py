@@ -51,6 +51,18 @@ FORBIDDEN_IPV6 = tuple(
 #: An IPv6-only network reaches public IPv4 receivers through NAT64, so the embedded address is checked (RFC 6052).
 NAT64 = IPv6Network("64:ff9b::/96")
 
+#: Where clouds serve credentials and metadata without authentication: never allowed, not even where private addresses
+#: are.
+METADATA = (
+    IPv4Network("169.254.0.0/16"),  # link-local: AWS, Azure, Google, DigitalOcean, OpenStack …
+    IPv4Network("100.100.100.200/32"),  # Alibaba
+    IPv4Network("168.63.129.16/32"),  # Azure's host
+    IPv4Network("192.0.0.192/32"),  # Oracle
+    IPv6Network("fe80::/10"),  # link-local
+    IPv6Network("fd00:ec2::/32"),  # AWS
+    IPv6Network("fd20:ce::/32"),  # Google
+)
+
 _NUMERIC = re.compile(r"\d+|0x[0-9a-f]*")
 
 
@@ -65,6 +77,16 @@ def permitted(address: Address, allowed: Sequence[Network] = ()) -> bool:
     if address in NAT64:
         return permitted(IPv4Address(int(address) & 0xFFFF_FFFF), allowed)
     return address in PUBLIC_IPV6 and not any(address in network for network in FORBIDDEN_IPV6)
+
+
+def is_metadata(address: Address) -> bool:
+    """Whether ``address`` may serve a cloud's metadata, also as embedded in an IPv6 address."""
+    embedded = [address]
+    if isinstance(address, IPv6Address):
+        embedded += [found for found in (address.ipv4_mapped, address.sixtofour) if found is not None]
+        if address in NAT64:
+            embedded.append(IPv4Address(int(address) & 0xFFFF_FFFF))
+    return any(one in network for one in embedded for network in METADATA)
 
 
 def literal(host: str) -> Address | None:

@@ -11,6 +11,7 @@ are on the connection's own origin or the operator allows them.
 """
 
 import asyncio
+import errno
 import json
 import math
 import socket
@@ -25,7 +26,7 @@ from uuid import UUID
 import aiohttp
 from yarl import URL
 
-from app.infra.addresses import permitted
+from app.infra.addresses import is_metadata, permitted
 from app.providers.scrubbing import NOTHING, Scrubber
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
@@ -239,9 +240,9 @@ class Transport:
 
     def _client_for(self, url: URL, *, fresh: bool) -> aiohttp.ClientSession:
         own = url.origin() == self._origin
-        if not (own or self._private_results):
-            return self._clients.guarded
-        return self._clients.paid if own and fresh else self._clients.shared
+        if not own:
+            return self._clients.private if self._private_results else self._clients.guarded
+        return self._clients.paid if fresh else self._clients.shared
 
     def _headers_for(self, call: Call, url: URL) -> dict[str, str]:
         own = call.authorized and url.origin() == self._origin
@@ -288,18 +289,31 @@ class Clients:
         self.guarded = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, socket_factory=_open_public), **common
         )
+        self.private = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, socket_factory=_open_private), **common
+        )
         # No keep-alive: if a reused connection closes during the write, it is unknown what the server received.
         self.paid = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), **common)
 
     async def close(self) -> None:
-        await asyncio.gather(self.shared.close(), self.guarded.close(), self.paid.close())
+        await asyncio.gather(*(one.close() for one in (self.shared, self.guarded, self.private, self.paid)))
+
+
+# These check the resolved address, which alternative spellings, redirects and DNS rebinding cannot bypass.
 
 
 def _open_public(target: aiohttp.AddrInfoType) -> socket.socket:
-    # Checks the resolved address, which alternative spellings, redirects and DNS rebinding cannot bypass.
     family, kind, protocol, _, address = target
     if not permitted(ip_address(address[0])):
-        raise OSError("the address is not on the public internet")
+        # With an errno: aiohttp shows the text of no other error.
+        raise OSError(errno.EACCES, "the address is not on the public internet; private_results would allow it")
+    return socket.socket(family, kind, protocol)
+
+
+def _open_private(target: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, address = target
+    if is_metadata(ip_address(address[0])):
+        raise OSError(errno.EACCES, "the address is a cloud's metadata service, which no result may name")
     return socket.socket(family, kind, protocol)
 
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 import structlog
 from fastapi import FastAPI
 from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.infra.metrics import HTTP_SECONDS
@@ -36,12 +37,23 @@ _DEFAULT_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
 )
 
+_CORS_REQUEST_HEADERS = ("Authorization", "Idempotency-Key", "Prefer", "Last-Event-ID", "X-Request-Id", "Range")
+_CORS_RESPONSE_HEADERS = ("Location", "Idempotency-Replayed", "Retry-After", "X-Request-Id", "Content-Range", "ETag")
+
 
 def install(app: FastAPI, settings: ApiSettings) -> None:
-    """Add all of them to an app."""
+    """Add all of them to an app, and CORS where it is configured: without credentials, which the API does not use."""
     app.add_middleware(Concurrency, limit=settings.max_concurrent, line=settings.max_waiting)
     app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     app.add_middleware(Observed)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=sorted(_METHODS),
+            allow_headers=_CORS_REQUEST_HEADERS,
+            expose_headers=_CORS_RESPONSE_HEADERS,
+        )
 
 
 class Observed:

@@ -22,7 +22,7 @@ from app.infra import logs
 from app.infra.db import Database
 from app.settings import Settings
 
-SECRET_KEY = "configured-" + "k" * 40
+SECRET_KEY = "configured-RdM3pTq9vXz2LbW7yKc5Nf8HjGs4Aa1Ee6Uu"
 LIBRARIES = ("", "uvicorn", "uvicorn.error", "uvicorn.access", "arq", "sqlalchemy", "asyncio", "py.warnings")
 
 

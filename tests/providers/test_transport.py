@@ -4,7 +4,17 @@ import asyncio
 
 import pytest
 
-from app.providers.transport import MAX_REPLY_BYTES, Call, Clients, Download, NoReply, NotSent, Reply, Transport
+from app.providers.transport import (
+    MAX_REPLY_BYTES,
+    Call,
+    Clients,
+    Download,
+    NoReply,
+    NotSent,
+    Reply,
+    Transport,
+    TransportError,
+)
 from tests.support.raw_server import RawServer, Say, Then, reply, running_raw_server
 
 BUY = Call("POST", "/videos", headers={"Content-Type": "application/json"}, body=b'{"prompt":"a video"}')
@@ -224,10 +234,30 @@ async def test_redirects_come_to_an_end(clients: Clients) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1", "0x7f000001"])
 async def test_provider_cannot_send_us_to_a_private_address(host: str, clients: Clients) -> None:
     async with running_raw_server(reply(b"secrets")) as inside, running_raw_server(reply()) as ours:
-        with pytest.raises(NotSent):
+        with pytest.raises(NotSent, match="not on the public internet; private_results would allow it"):
             async with transport_to(ours, clients).stream(Call("GET", f"http://{host}:{inside.port}/video")):
                 pass
         assert inside.connections == 0
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("169.254.169.254", "0xa9fea9fe", "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "[2002:a9fe:a9fe::]"),
+        *("169.254.170.2", "100.100.100.200", "168.63.129.16", "192.0.0.192", "[fd00:ec2::254]", "[fe80::a9fe:a9fe]"),
+    ],
+)
+async def test_private_results_open_no_metadata_service(host: str, clients: Clients) -> None:
+    async with running_raw_server(reply()) as ours:
+        transport = transport_to(ours, clients, private_results=True)
+        with pytest.raises(NotSent, match="metadata service"):
+            async with transport.stream(Call("GET", f"http://{host}/latest/meta-data/")):
+                pass
+    async with running_raw_server(reply(b"", f"Location: http://{host}/x", status="302 Found")) as ours:
+        transport = transport_to(ours, clients, private_results=True)
+        with pytest.raises(TransportError, match="metadata service"):
+            async with transport.stream(Call("GET", "/video")):
+                pass
 
 
 async def test_provider_cannot_redirect_us_to_a_private_address(clients: Clients) -> None:

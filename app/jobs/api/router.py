@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from app.accounts.auth import Caller, require
 from app.accounts.limits import PerAccount
@@ -31,6 +31,9 @@ RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 METADATA_FILTER = re.compile(r"metadata\[([^\]]{1,40})\]")
+SINGLE_PARAMETERS = ("created_after", "created_before", "limit", "cursor")
+LARGEST_FILTER = 20
+ANY = "Repeat it to match any of several."
 LIST_PARAMETERS = ("status", "model", "created_after", "created_before", "limit", "cursor")
 WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d{1,5})(?:$|[\s,;])")
 
@@ -91,22 +94,40 @@ def preferred_wait(prefer: str | None, longest: float) -> float:
 
 async def filters_of(
     request: Request,
-    status: Status | None = None,
-    model: Annotated[Text | None, Query(max_length=200, description="A model or an alias, as in the request.")] = None,
+    status: Annotated[list[Status] | None, Query(max_length=LARGEST_FILTER, description=ANY)] = None,
+    model: Annotated[
+        list[Annotated[Text, Field(max_length=200)]] | None,
+        Query(max_length=LARGEST_FILTER, description=f"A model or an alias, as in the request. {ANY}"),
+    ] = None,
     created_after: Annotated[Time | None, Query(description="RFC 3339; inclusive.")] = None,
     created_before: Annotated[Time | None, Query(description="RFC 3339; exclusive.")] = None,
 ) -> Filters:
-    metadata = {}
+    metadata: dict[str, list[str]] = {}
+    seen: set[str] = set()
     for name, value in request.query_params.multi_items():
         found = METADATA_FILTER.fullmatch(name)
         if found and "\x00" not in found[1] + value:
-            metadata[found[1]] = value
+            values = metadata.setdefault(found[1], [])
+            values.append(value)
+            if len(values) > LARGEST_FILTER:
+                raise _refused(name, "too_long", f"has more than {LARGEST_FILTER} values")
         elif name not in LIST_PARAMETERS:
-            message = f"is not a filter; the filters are {', '.join(LIST_PARAMETERS)} and metadata[name]"
-            raise InvalidRequest(f"`{name[:80]}` {message}.", [FieldError(f"query.{name[:80]}", "unknown", message)])
+            known = f"the filters are {', '.join(LIST_PARAMETERS)} and metadata[name]"
+            raise _refused(name, "unknown", f"is not a filter; {known}")
+        elif name in seen and name in SINGLE_PARAMETERS:
+            raise _refused(name, "repeated", "is given more than once")
+        seen.add(name)
     return Filters(
-        status=status, model=model, metadata=metadata, created_after=created_after, created_before=created_before
+        statuses=status or (),
+        models=model or (),
+        metadata=metadata,
+        created_after=created_after,
+        created_before=created_before,
     )
+
+
+def _refused(name: str, code: str, message: str) -> InvalidRequest:
+    return InvalidRequest(f"`{name[:80]}` {message}.", [FieldError(f"query.{name[:80]}", code, message)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +193,10 @@ async def create_job(
     "",
     operation_id="list_jobs",
     summary="List jobs, newest first",
-    description="Filter by metadata with `metadata[name]=value`; a job must match all filters.",
+    description=(
+        "Filter by metadata with `metadata[name]=value`. A job must match all filters; of a filter that is repeated, "
+        "any value."
+    ),
     responses=problems.responses("unauthenticated", "forbidden", "invalid_request", "unavailable"),
 )
 async def list_jobs(

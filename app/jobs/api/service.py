@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -48,11 +48,11 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which jobs of an account to list."""
+    """Which jobs of an account to list: those that match one value of each filter. An empty one matches all."""
 
-    status: Status | None = None
-    model: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    statuses: Collection[Status] = ()
+    models: Collection[str] = ()
+    metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -211,8 +211,8 @@ class JobService:
                 account_id,
                 limit=paging.fetch,
                 before=paging.after,
-                states=states_of(filters.status) if filters.status else (),
-                model=self._catalog.canonical(filters.model) if filters.model else None,
+                states={state for status in filters.statuses for state in states_of(status)},
+                models={self._catalog.canonical(model) for model in filters.models},
                 metadata=filters.metadata,
                 created_after=filters.created_after,
                 created_before=filters.created_before,

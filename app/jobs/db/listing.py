@@ -1,11 +1,11 @@
 """SQL of lists: an account's jobs, filtered and paged."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Uuid, literal, select, tuple_
+from sqlalchemy import Uuid, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.ids import earliest
@@ -25,18 +25,24 @@ async def page(
     limit: int,
     before: UUID | None,
     states: Collection[State],
-    model: str | None,
-    metadata: Mapping[str, str],
+    models: Collection[str],
+    metadata: Mapping[str, Sequence[str]],
     created_after: datetime | None,
     created_before: datetime | None,
 ) -> list[Job]:
     """An account's jobs, newest first. Ids are UUIDv7, so their order is the order of creation."""
     first, last = FIRST_ID, before or LAST_ID
     conditions = _in_states(states)
-    if model is not None:
-        conditions.append(jobs.c.model == model)
-    if metadata:
-        conditions.append(jobs.c.metadata.contains(dict(metadata)))
+    if models:
+        conditions.append(jobs.c.model.in_(models))
+    # In one condition where possible: the index finds the jobs that have all of it.
+    if single := {name: values[0] for name, values in metadata.items() if len(values) == 1}:
+        conditions.append(jobs.c.metadata.contains(single))
+    conditions += [
+        or_(*(jobs.c.metadata.contains({name: value}) for value in values))
+        for name, values in metadata.items()
+        if len(values) > 1
+    ]
     if created_after is not None:
         first = max(first, earliest(created_after, -CLOCK_TOLERANCE))
         conditions.append(jobs.c.created_at >= created_after)

@@ -12,7 +12,9 @@ from sqlalchemy import event
 
 from app.accounts.scopes import Scope
 from app.accounts.service import KeyService
+from app.embedded.workspace import Ports
 from app.infra.db import Database
+from app.settings import Settings
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.settings import gateway_settings
 
@@ -137,3 +139,32 @@ async def test_many_probes_are_one_check(narrow: Gateway) -> None:
 async def test_probes_may_ask_with_head(narrow: Gateway, path: str) -> None:
     reply = await narrow.client.head(path)
     assert (reply.status_code, reply.content) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("origins", "allowed"), [((), None), (("https://app.example",), "https://app.example"), ("*", "*")]
+)
+async def test_pages_of_configured_origins_may_call_the_api(
+    settings: Settings, sandbox_url: str, origins: tuple[str, ...], allowed: str | None
+) -> None:
+    api = settings.api.model_copy(update={"cors_origins": tuple(origins)})
+    async with running_gateway(settings.model_copy(update={"api": api}), sandbox_url, workers=0) as gateway:
+        origin = {"Origin": "https://app.example"}
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        preflight = await gateway.client.options("/v1/jobs", headers={**origin, **asked})
+        simple = await gateway.client.get("/v1/jobs", headers=origin)
+        stranger = await gateway.client.get("/v1/jobs", headers={"Origin": "https://elsewhere.example"})
+    assert simple.status_code == 200
+    assert preflight.status_code == (200 if allowed else 405)
+    assert [reply.headers.get("access-control-allow-origin") for reply in (preflight, simple)] == [allowed] * 2
+    assert stranger.headers.get("access-control-allow-origin") == ("*" if allowed == "*" else None)
+    assert "access-control-allow-credentials" not in simple.headers
+
+
+async def test_an_empty_host_listens_on_both_stacks(settings: Settings, sandbox_url: str) -> None:
+    # Port 0 would be another one on each.
+    api = settings.api.model_copy(update={"host": "", "port": Ports.free().api})
+    both = settings.model_copy(update={"api": api})
+    async with running_gateway(both, sandbox_url, workers=0), httpx2.AsyncClient(verify=False) as client:
+        for host in ("127.0.0.1", "[::1]"):
+            assert (await client.get(f"http://{host}:{api.port}/healthz")).status_code == 200

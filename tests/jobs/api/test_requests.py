@@ -170,6 +170,26 @@ async def test_lists_are_filtered_and_paged(gateway: Gateway) -> None:
         assert len((await listed(**ever))["data"]) == 6
     for never in ({"created_before": "1969-12-31T23:59:59Z"}, {"created_after": "9999-12-31T23:59:59Z"}):
         assert (await listed(**never))["data"] == []
+    # A filter that is repeated matches any of its values, and a job must match all filters.
+    assert len((await listed(status=["failed", "succeeded"]))["data"]) == 6
+    assert len((await listed(model=["runway/gen4.5", "default"], status="succeeded"))["data"]) == 5
+    assert len((await listed(**{"metadata[parity]": ["0", "1"]}))["data"]) == 5
+    assert len((await listed(**{"metadata[parity]": ["1", "2"]}, status=["queued", "succeeded"]))["data"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "code"),
+    [
+        ("created_after=2026-01-01T00:00:00Z&created_after=2026-01-02T00:00:00Z", "query.created_after", "repeated"),
+        ("limit=1&limit=2", "query.limit", "repeated"),
+        ("&".join(["metadata[a]=1"] * 21), "query.metadata[a]", "too_long"),
+        ("&".join(["status=failed"] * 21), "query.status", "too_long"),
+    ],
+)
+async def test_a_filter_that_makes_no_sense_is_named(gateway: Gateway, query: str, field: str, code: str) -> None:
+    reply = await gateway.client.get(f"/v1/jobs?{query}")
+    assert reply.status_code == 422
+    assert [(error["field"], error["code"]) for error in reply.json()["errors"]] == [(field, code)]
 
 
 async def test_models_tell_what_can_be_ordered(gateway: Gateway) -> None:
