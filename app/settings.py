@@ -10,17 +10,12 @@ from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import (
-    AnyHttpUrl,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    field_validator,
-    model_validator,
-)
+from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 MINIMUM_SECRET_LENGTH = 32
 STOP_MARGIN = 2
@@ -49,6 +44,10 @@ class DatabaseSettings(Group):
     def _is_postgres(cls, url: SecretStr) -> SecretStr:
         if not re.match(r"^postgres(ql)?(\+asyncpg)?://", url.get_secret_value()):
             raise ValueError("must be a postgresql:// URL")
+        try:
+            make_url(url.get_secret_value())
+        except (ValueError, ArgumentError):
+            raise ValueError("must be a URL such as postgresql://user:password@host:5432/database") from None
         return url
 
     @property
@@ -66,6 +65,10 @@ class RedisSettings(Group):
     def _is_redis(cls, url: SecretStr) -> SecretStr:
         if not re.match(r"^(rediss?|unix)://", url.get_secret_value()):
             raise ValueError("must be a redis://, rediss:// or unix:// URL")
+        try:
+            _ = urlsplit(url.get_secret_value()).port
+        except ValueError:
+            raise ValueError("must be a URL such as redis://host:6379/0") from None
         return url
 
 

@@ -11,10 +11,19 @@ from app.terminal import fail
 
 def load_settings() -> Settings:
     """Load the settings from file and environment; invalid settings end the command."""
+    with settings_errors():
+        return read_settings()
+
+
+def read_settings() -> Settings:
+    """Load the settings from file and environment.
+
+    Raises:
+        SettingsError: a key is missing, unknown or invalid.
+    """
     # A variable of the HTTP client. As a setting it would be the unknown key `[api] key`.
     os.environ.pop("FILMGATE_API_KEY", None)
-    with settings_errors():
-        return load()
+    return load()
 
 
 @contextmanager

@@ -47,6 +47,7 @@ def _welcome(url: str, key: str, root: Path) -> list[str]:
     authorization = f'-H "Authorization: Bearer {key}"'
     body = """{"model": "default", "prompt": "a purple elephant dancing on a blue beach ball", "seconds": 4}"""
     create = f"curl -s {url}/v1/jobs {authorization} -H 'Content-Type: application/json' -d '{body}'"
+    environment = f"FILMGATE_CONFIG={root / 'filmgate.toml'} FILMGATE_SECRET_KEY=$(cat {root / 'secret'})"
     return [
         "",
         "Filmgate is ready. Ctrl-C stops it.",
@@ -61,8 +62,9 @@ def _welcome(url: str, key: str, root: Path) -> list[str]:
         f"JOB=$({create} | grep -o 'job_[0-9a-z]*' | head -n 1); echo $JOB",
         f"curl -s {url}/v1/jobs/$JOB {authorization} -H 'Prefer: wait=30'",
         "",
-        "Manage the API keys of this gateway:",
+        "Manage the API keys of this gateway, and check its health:",
         "",
-        f"FILMGATE_CONFIG={root / 'filmgate.toml'} FILMGATE_SECRET_KEY=$(cat {root / 'secret'}) {program()} keys list",
+        f"{environment} {program()} keys list",
+        f"{environment} {program()} doctor",
         "",
     ]

@@ -113,11 +113,14 @@ async def test_dev_shows_how_to_order_keeps_its_key_and_stops_whole(tmp_path: Pa
         dev = await command_runner.start("dev", *options(ports), directory=tmp_path)
         key = (await command_runner.line_with(dev, "  key ")).split()[1]
         await command_runner.line_with(dev, f"curl -s http://127.0.0.1:{ports.api}/v1/jobs/$JOB")
+        doctor = await command_runner.line_with(dev, " filmgate doctor")
         keys.add(key)
         started = family(dev.pid)
         second = await filmgate("dev", *options(Ports.free()), directory=tmp_path)
         assert (second.code, "is already running in" in second.err, second.out) == (1, True, "")
         if interrupted:
+            found = await command_runner.shell(doctor, directory=tmp_path)
+            assert (found.code, found.out, found.err) == (0, "nothing found\n", "")
             dev.send_signal(signal.SIGINT)
             ended = await command_runner.ended(dev)
             assert (ended.code, ended.err) == (130, "")
