@@ -120,7 +120,7 @@ class Client:
 
     async def download(self, asset_id: str, file: Path) -> None:
         """Stream an asset into ``file``, which appears only when complete."""
-        part = file.with_name(f".{file.name}.part")
+        part = part_of(file)
         try:
             async with self._send("GET", f"/v1/assets/{asset_id}/content") as response:
                 output = await asyncio.to_thread(part.open, "wb")
@@ -184,6 +184,11 @@ class Client:
                 response.release()
             await asyncio.sleep(backoff.exponential(attempt, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
         raise AssertionError("the last attempt returns or raises")
+
+
+def part_of(file: Path) -> Path:
+    """Where a download is written until it is complete."""
+    return file.with_name(f".{file.name}.part")
 
 
 async def _rejection(response: aiohttp.ClientResponse) -> ApiError:

@@ -12,6 +12,11 @@ from rich.console import Console
 
 from app.printable import one_line, printable
 
+#: What other programs read: the id of a job, the path of a video, an API key.
+RESULTS = Console()
+#: Progress and advice. Errors go to standard error too.
+MESSAGES = Console(stderr=True)
+
 
 class CommandError(Exception):
     """Ends a command with an error. The message is printed for the user."""

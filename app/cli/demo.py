@@ -10,7 +10,6 @@ from typing import Any
 
 import av
 from aiohttp import web
-from rich.console import Console
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.cli._options import Model, Seconds, Size, job_request
@@ -19,7 +18,7 @@ from app.client import ApiError, Client
 from app.embedded.processes import LOCALHOST
 from app.embedded.stack import Stack
 from app.embedded.workspace import Ports, Workspace
-from app.terminal import CommandError, run, say
+from app.terminal import MESSAGES, RESULTS, CommandError, run, say
 
 ROOT = Path(".filmgate") / "demo"
 TIMEOUT = 300
@@ -37,29 +36,29 @@ class Received:
 
 
 def demo(prompt: str = DEFAULT_PROMPT, seconds: Seconds = None, size: Size = None, model: Model = "default") -> None:
-    run(run_demo(job_request(prompt, model, seconds, size), Console()))
+    run(run_demo(job_request(prompt, model, seconds, size)))
 
 
-async def run_demo(body: Mapping[str, Any], console: Console, root: Path = ROOT) -> None:
+async def run_demo(body: Mapping[str, Any], root: Path = ROOT) -> None:
     """Create one video on a temporary stack and verify the whole path to its webhook.
 
     Raises:
         CommandError: a step failed; the stack is already stopped.
     """
     stack = Stack(Workspace(root), Ports.free())
-    async with stack.running(lambda text: say(console, f"{text} …")):
+    async with stack.running(lambda text: say(MESSAGES, f"{text} …")):
         try:
             async with asyncio.timeout(TIMEOUT):
-                lines = await stack.guard(_make_video(stack, body, root, console))
+                lines = await stack.guard(_make_video(stack, body, root))
         except TimeoutError:
             raise CommandError(f"no video after {TIMEOUT} s; see the logs in {root / 'logs'}") from None
-    say(console, *lines)
+    say(RESULTS, *lines)
 
 
-async def _make_video(stack: Stack, body: Mapping[str, Any], root: Path, console: Console) -> list[str]:
+async def _make_video(stack: Stack, body: Mapping[str, Any], root: Path) -> list[str]:
     async with Client(stack.url, await stack.api_key()) as client, receiver() as (url, inbox):
         secret = await client.webhook_secret()
-        job = await watch(client, await client.create_job({**body, "webhook_url": url}, str(uuid.uuid4())), console)
+        job = await watch(client, await client.create_job({**body, "webhook_url": url}, str(uuid.uuid4())))
         event_id = await _verified(inbox, secret)
         file = root / f"{job.id}.mp4"
         assert job.video_id is not None

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.support.raw_server import Say, Then, reply, running_raw_server
 pytestmark = pytest.mark.servers
 
 SECRET = "a-secret-of-more-than-32-characters-for-tests"
+JOB = "job_01h455vb4pex5vsknk084sn02q"
 
 
 @pytest.fixture
@@ -194,10 +197,11 @@ async def test_generate_says_what_a_url_is(tmp_path: Path, url: str) -> None:
 async def test_generate_says_that_the_order_may_have_been_taken(tmp_path: Path, answer: Say, said: str) -> None:
     async with running_raw_server(answer) as server:
         ended = await filmgate("generate", "a video", "--url", server.url, "--key", "fgk_x", directory=tmp_path)
-        assert ended.code == 1
-        assert ended.err.startswith(f"{server.url} {said}")
+        assert (ended.code, ended.out) == (1, "")
+        *_, advice, error = ended.err.splitlines()
+        assert error.startswith(f"{server.url} {said}")
         keys = {heard.headers["idempotency-key"] for heard in server.heard}
-        assert ended.out.endswith(f"  --idempotency-key {keys.pop()}\n")
+        assert advice == f"  --idempotency-key {keys.pop()}"
         assert not keys
 
 
@@ -209,8 +213,45 @@ async def test_an_interrupted_order_says_how_to_check(tmp_path: Path) -> None:
         [order] = await server.wait_for(1)
         process.send_signal(signal.SIGINT)
         ended = await command_runner.ended(process)
-    assert (ended.code, ended.err) == (130, "")
-    assert ended.out.endswith(f"  --idempotency-key {order.headers['idempotency-key']}\n")
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err.endswith(f"  --idempotency-key {order.headers['idempotency-key']}\n")
+
+
+@pytest.mark.parametrize("out", ["/proc/video.mp4", f"{'v' * 250}.mp4"])
+async def test_generate_creates_no_job_whose_video_it_could_not_save(tmp_path: Path, out: str) -> None:
+    """Root may write to any directory, says its permissions: only the attempt tells that a file cannot be created."""
+    async with running_raw_server(reply()) as server:
+        for what in ("a video", f"--resume={JOB}"):
+            ended = await filmgate(
+                *("generate", what, "--out", out, "--url", server.url, "--key", "k"), directory=tmp_path
+            )
+            assert (ended.code, ended.out) == (1, "")
+            [line] = ended.err.splitlines()
+            assert re.match(r"\S+ cannot be created: .*; name another file with --out", line)
+        assert not server.heard
+    assert not await asyncio.to_thread(os.listdir, tmp_path)
+
+
+async def test_generate_shows_a_line_for_each_phase_and_each_ten_percent(tmp_path: Path) -> None:
+    def job(status: str, phase: str, progress: int) -> Say:
+        fields = {"id": JOB, "status": status, "phase": phase, "progress": progress}
+        assets = {"video": {"id": "ast_01h455vb4pex5vsknk084sn02q"}} if status == "succeeded" else None
+        return reply(json.dumps({**fields, "assets": assets}).encode(), "Content-Type: application/json")
+
+    rendering = [job("running", "rendering", progress) for progress in (0, 3, 9, 10, 14, 37, 38)]
+    script = [job("queued", "queued", 0), *rendering, job("running", "storing", 38), job("succeeded", "succeeded", 100)]
+    async with running_raw_server(*script, reply(b"a video")) as server:
+        ended = await filmgate("generate", "a video", "--url", server.url, "--key", "k", directory=tmp_path)
+    assert (ended.code, ended.out) == (0, f"job: {JOB}\nvideo: video.mp4\n")
+    assert ended.err.splitlines() == [
+        "queued (0 %)",
+        "rendering (0 %)",
+        "rendering (10 %)",
+        "rendering (37 %)",
+        "storing (38 %)",
+        "succeeded (100 %)",
+    ]
+    assert (tmp_path / "video.mp4").read_bytes() == b"a video"
 
 
 async def test_generate_asks_for_nothing_but_jobs(tmp_path: Path) -> None:

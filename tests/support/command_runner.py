@@ -66,12 +66,13 @@ def _inherited() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("FILMGATE_")}
 
 
-async def line_with(process: asyncio.subprocess.Process, words: str) -> str:
-    """Read what a running command prints up to the line that has ``words``."""
-    assert process.stdout is not None
+async def line_with(process: asyncio.subprocess.Process, words: str, *, progress: bool = False) -> str:
+    """Read what a running command prints up to the line that has ``words``: a result, or progress on standard error."""
+    stream = process.stderr if progress else process.stdout
+    assert stream is not None
     seen = []
     async with asyncio.timeout(TIMEOUT):
-        while line := (await process.stdout.readline()).decode():
+        while line := (await stream.readline()).decode():
             seen.append(line)
             if words in line:
                 return line
