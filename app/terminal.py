@@ -27,6 +27,14 @@ def program() -> str:
     return sys.argv[0] if Path(sys.argv[0]).name == "filmgate" else "filmgate"
 
 
+def not_installed(package: str) -> str:
+    """What is missing, and how to get it. The package index has nothing of ours to name: it comes from a checkout."""
+    return (
+        f"{package} is not installed: it is one of the development packages; "
+        'to install them, run in a checkout of the repository: pip install -e ".[dev]" (`make demo` makes a new .venv)'
+    )
+
+
 def say(console: Console, *lines: str) -> None:
     """Print lines literally: no markup, colours or wrapping, and with control characters replaced."""
     console.print(*map(one_line, lines), sep="\n", markup=False, highlight=False, soft_wrap=True)

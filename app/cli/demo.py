@@ -10,6 +10,8 @@ from typing import Any
 
 import av
 from aiohttp import web
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.cli._options import Model, Seconds, Size, job_request
@@ -18,7 +20,9 @@ from app.client import ApiError, Client
 from app.embedded.processes import LOCALHOST
 from app.embedded.stack import Stack
 from app.embedded.workspace import Ports, Workspace
-from app.terminal import MESSAGES, RESULTS, CommandError, run, say
+from app.jobs.api.requests import JobRequest
+from app.terminal import MESSAGES, RESULTS, CommandError, fail, run, say
+from app.web.field_errors import explain
 
 ROOT = Path(".filmgate") / "demo"
 TIMEOUT = 300
@@ -36,7 +40,19 @@ class Received:
 
 
 def demo(prompt: str = DEFAULT_PROMPT, seconds: Seconds = None, size: Size = None, model: Model = "default") -> None:
-    run(run_demo(job_request(prompt, model, seconds, size)))
+    body = job_request(prompt, model, seconds, size)
+    _check(body)
+    run(run_demo(body))
+
+
+def _check(body: Mapping[str, Any]) -> None:
+    """End the command as wrong usage if the API would reject the request, before a stack is started for it."""
+    try:
+        JobRequest.model_validate(body)
+    except ValidationError as error:
+        in_body = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
+        found = explain(RequestValidationError(in_body, body=body))
+        fail("\n".join(f"{item.field}: {item.message}" for item in found), 2)
 
 
 async def run_demo(body: Mapping[str, Any], root: Path = ROOT) -> None:

@@ -6,13 +6,16 @@ import os
 import re
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from app.clock import utc_now
 from app.embedded.servers import Postgres
 from tests.support import command_runner
-from tests.support.command_runner import filmgate
+from tests.support.command_runner import Ended, filmgate
 from tests.support.raw_server import Say, Then, reply, running_raw_server
 
 pytestmark = pytest.mark.servers
@@ -154,7 +157,68 @@ async def test_a_missing_development_package_is_named(tmp_path: Path) -> None:
         sys.executable, "-c", code, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
     )
     _, err = await process.communicate()
-    assert (process.returncode, err.decode()) == (1, "psutil is not installed; install filmgate[dev]\n")
+    assert process.returncode == 1
+    assert err.decode() == (
+        "psutil is not installed: it is one of the development packages; "
+        'to install them, run in a checkout of the repository: pip install -e ".[dev]" '
+        "(`make demo` makes a new .venv)\n"
+    )
+
+
+async def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    ended = await filmgate("--version", directory=tmp_path)
+    assert (ended.code, ended.out, ended.err) == (0, f"filmgate {metadata.version('filmgate')}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("--size", "abc", "size"),
+        ("--size", "", "size"),
+        ("--seconds", "abc", "seconds"),
+        ("--seconds", "0", "seconds"),
+        ("--seconds", "86401", "seconds"),
+        ("--prompt", "", "prompt"),
+    ],
+)
+async def test_a_demo_of_an_impossible_video_starts_nothing(
+    tmp_path: Path, option: str, value: str, field: str
+) -> None:
+    ended = await filmgate("demo", option, value, directory=tmp_path)
+    assert (ended.code, ended.out) == (2, "")
+    assert field in ended.err
+    assert "Starting" not in ended.err
+    assert not await asyncio.to_thread(os.listdir, tmp_path)
+
+
+@pytest.mark.usefixtures("database")
+async def test_a_key_may_expire(tmp_path: Path, environment: dict[str, str]) -> None:
+    async def keys(*arguments: str) -> Ended:
+        return await filmgate("keys", *arguments, directory=tmp_path, environment=environment)
+
+    create = ("create", "--account", "acme", "--name", "shop", "--expires")
+    created = await keys(*create, "2099-01-31T12:00:00+01:00")
+    assert created.code == 0, created.err
+    assert "\nexpires: 2099-01-31 11:00 UTC\n" in created.out
+    assert (await keys(*create, "30d")).code == 0
+    states = [line.split("\t")[3] for line in (await keys("list")).out.splitlines()]
+    assert states[0] == "until 2099-01-31 11:00 UTC"
+    until = datetime.strptime(states[1], "until %Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
+    assert abs(until - utc_now() - timedelta(days=30)) < timedelta(days=1)
+
+
+async def test_an_expiry_that_is_past_or_not_a_time_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
+    create = ("keys", "create", "--account", "acme", "--name", "shop", "--expires")
+    for expires in (
+        "2020-01-31T12:00:00Z",
+        "0d",
+        "2099-01-31T12:00:00",
+        "2099-01-31",
+        "9999-12-31T23:59:59-12:00",
+    ):
+        ended = await filmgate(*create, expires, directory=tmp_path, environment=environment)
+        assert (ended.code, ended.out) == (2, "")
+        assert "Invalid value for '--expires'" in ended.err
 
 
 async def test_generate_needs_a_key(tmp_path: Path) -> None:
