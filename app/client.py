@@ -40,6 +40,12 @@ class ApiError(CommandError):
         self.uncertain = uncertain
 
 
+class NotAUrl(ApiError):
+    """The URL of the gateway is invalid: nothing was sent."""
+
+    code = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """The fields of a job that the command line shows."""
@@ -172,7 +178,7 @@ class Client:
             try:
                 response = await self._session.request(method, self.url + path, **options)
             except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-                raise ApiError(f"{self.url} is not a URL; a URL begins with http:// or https://") from error
+                raise NotAUrl(f"{self.url} is not a URL; a URL begins with http:// or https://") from error
             except (aiohttp.ClientError, TimeoutError) as error:
                 sent = sent or not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
                 if last:

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,7 +19,15 @@ MESSAGES = Console(stderr=True)
 
 
 class CommandError(Exception):
-    """Ends a command with an error. The message is printed for the user."""
+    """Ends a command with an error and the exit code ``code``. The message is printed for the user."""
+
+    code: ClassVar[int] = 1
+
+
+class UsageError(CommandError):
+    """The command was called in a way that cannot work, whatever the state of the gateway."""
+
+    code = 2
 
 
 def program() -> str:
@@ -52,7 +60,7 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     try:
         asyncio.run(_cancelable(work, received))
     except CommandError as error:
-        fail(error)
+        fail(error, error.code)
     except asyncio.CancelledError:
         raise typer.Exit(128 + received[0]) from None
 

@@ -1,8 +1,10 @@
-"""Loads settings for commands. Invalid settings end the command with exit code 2."""
+"""Loads settings for commands, and turns what stops a server at its start into the documented exit codes."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import typer
 
 from app.settings import Settings, SettingsError
 from app.settings_loader import load
@@ -33,3 +35,12 @@ def settings_errors() -> Iterator[None]:
         yield
     except SettingsError as error:
         fail(error, 2)
+
+
+@contextmanager
+def start_errors() -> Iterator[None]:
+    """End with exit code 1 where uvicorn, which has logged why the server cannot start, would end with 3."""
+    try:
+        yield
+    except SystemExit as error:
+        raise typer.Exit(1 if error.code else 0) from None

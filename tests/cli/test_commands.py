@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
@@ -146,9 +147,69 @@ async def test_an_unknown_scope_is_refused(tmp_path: Path, environment: dict[str
         directory=tmp_path,
         environment=environment,
     )
-    assert ended.code == 1
+    assert ended.code == 2
     assert "jobs:read" in ended.err
     assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("--nonsense",),
+        ("nonsense",),
+        ("dev", "--port", "8123", "--worker-port", "8123"),
+        ("generate", "a video", "another", "--key", "k"),
+        ("health", "--host", "a b"),
+        ("health", "--host", "["),
+        ("health", "--port", "0"),
+        ("keys", "create", "--account", "", "--name", "shop"),
+        ("ledger", "job_1"),
+        ("migrate", "--to", "nonsense"),
+        ("sandbox", "--port", "99999"),
+    ],
+    ids=" ".join,
+)
+async def test_wrong_usage_exits_with_2(tmp_path: Path, environment: dict[str, str], command: tuple[str, ...]) -> None:
+    ended = await filmgate(*command, directory=tmp_path, environment=environment)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("command", ["api", "worker", "sandbox"])
+async def test_a_server_whose_port_is_taken_exits_with_1(
+    tmp_path: Path, environment: dict[str, str], command: str
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ended = await filmgate(
+            *(("sandbox", "--port", port) if command == "sandbox" else (command,)),
+            directory=tmp_path,
+            environment={
+                **environment,
+                "FILMGATE_API_PORT": port,
+                "FILMGATE_WORKER_PORT": port,
+                "FILMGATE_ASSETS_STORE": (tmp_path / "assets").as_uri(),
+            },
+        )
+    assert (ended.code, ended.out) == (1, "")
+    assert "address already in use" in ended.err
+
+
+@pytest.mark.parametrize("out", [".", "/proc/gateway.json"])
+async def test_openapi_says_that_its_file_cannot_be_written(tmp_path: Path, out: str) -> None:
+    ended = await filmgate("openapi", "--out", out, directory=tmp_path)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"{out} cannot be written: ")
+
+
+async def test_health_of_what_is_not_http_exits_with_1(tmp_path: Path) -> None:
+    async with running_raw_server(Say(b"nonsense\r\n")) as server:
+        ended = await filmgate("health", "--port", str(server.port), directory=tmp_path)
+    assert ended.code == 1
+    assert ended.err.startswith(f"no healthy process at 127.0.0.1:{server.port}: ")
 
 
 async def test_a_missing_development_package_is_named(tmp_path: Path) -> None:
@@ -245,7 +306,7 @@ async def test_generate_says_that_the_gateway_is_away(tmp_path: Path, unused_tcp
 @pytest.mark.parametrize("url", ["nonsense", "ftp://videos.example"])
 async def test_generate_says_what_a_url_is(tmp_path: Path, url: str) -> None:
     ended = await filmgate("generate", "a video", "--url", url, "--key", "fgk_x", directory=tmp_path)
-    assert (ended.code, ended.err) == (1, f"{url} is not a URL; a URL begins with http:// or https://\n")
+    assert (ended.code, ended.err) == (2, f"{url} is not a URL; a URL begins with http:// or https://\n")
 
 
 @pytest.mark.parametrize(
