@@ -40,6 +40,12 @@ class ApiError(CommandError):
         self.uncertain = uncertain
 
 
+class NotAUrl(ApiError):
+    """The URL of the gateway is invalid: nothing was sent."""
+
+    code = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """The fields of a job that the command line shows."""
@@ -120,7 +126,7 @@ class Client:
 
     async def download(self, asset_id: str, file: Path) -> None:
         """Stream an asset into ``file``, which appears only when complete."""
-        part = file.with_name(f".{file.name}.part")
+        part = part_of(file)
         try:
             async with self._send("GET", f"/v1/assets/{asset_id}/content") as response:
                 output = await asyncio.to_thread(part.open, "wb")
@@ -172,7 +178,7 @@ class Client:
             try:
                 response = await self._session.request(method, self.url + path, **options)
             except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-                raise ApiError(f"{self.url} is not a URL; a URL begins with http:// or https://") from error
+                raise NotAUrl(f"{self.url} is not a URL; a URL begins with http:// or https://") from error
             except (aiohttp.ClientError, TimeoutError) as error:
                 sent = sent or not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
                 if last:
@@ -184,6 +190,11 @@ class Client:
                 response.release()
             await asyncio.sleep(backoff.exponential(attempt, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
         raise AssertionError("the last attempt returns or raises")
+
+
+def part_of(file: Path) -> Path:
+    """Where a download is written until it is complete."""
+    return file.with_name(f".{file.name}.part")
 
 
 async def _rejection(response: aiohttp.ClientResponse) -> ApiError:

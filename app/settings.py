@@ -10,9 +10,12 @@ from collections import Counter
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AnyHttpUrl, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from app.connection_settings import ConnectionSettings, Group, ModelSettings, Name, Seconds, credential_variable
 
@@ -39,6 +42,10 @@ class DatabaseSettings(Group):
     def _is_postgres(cls, url: SecretStr) -> SecretStr:
         if not re.match(r"^postgres(ql)?(\+asyncpg)?://", url.get_secret_value()):
             raise ValueError("must be a postgresql:// URL")
+        try:
+            make_url(url.get_secret_value())
+        except (ValueError, ArgumentError):
+            raise ValueError("must be a URL such as postgresql://user:password@host:5432/database") from None
         return url
 
     @property
@@ -56,6 +63,10 @@ class RedisSettings(Group):
     def _is_redis(cls, url: SecretStr) -> SecretStr:
         if not re.match(r"^(rediss?|unix)://", url.get_secret_value()):
             raise ValueError("must be a redis://, rediss:// or unix:// URL")
+        try:
+            _ = urlsplit(url.get_secret_value()).port
+        except ValueError:
+            raise ValueError("must be a URL such as redis://host:6379/0") from None
         return url
 
 

@@ -10,16 +10,16 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.errors import InvalidRequest
 from app.infra.db import lacks_tables
-from app.terminal import CommandError
+from app.terminal import CommandError, UsageError
 
 
 @contextmanager
 def database_errors() -> Iterator[None]:
-    """Report database errors and rejected arguments as a :class:`CommandError`."""
+    """Report database errors as a :class:`CommandError`, rejected arguments as a :class:`UsageError`."""
     try:
         yield
     except InvalidRequest as error:
-        raise CommandError(error.message) from error
+        raise UsageError(error.message) from error
     except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
         raise CommandError(_reason(error)) from error
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import av
 from aiohttp import web
-from rich.console import Console
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.cli._options import Model, Seconds, Size, job_request
@@ -19,7 +20,9 @@ from app.client import ApiError, Client
 from app.embedded.processes import LOCALHOST
 from app.embedded.stack import Stack
 from app.embedded.workspace import Ports, Workspace
-from app.terminal import CommandError, run, say
+from app.jobs.api.requests import JobRequest
+from app.terminal import MESSAGES, RESULTS, CommandError, fail, run, say
+from app.web.field_errors import explain
 
 ROOT = Path(".filmgate") / "demo"
 TIMEOUT = 300
@@ -37,29 +40,41 @@ class Received:
 
 
 def demo(prompt: str = DEFAULT_PROMPT, seconds: Seconds = None, size: Size = None, model: Model = "default") -> None:
-    run(run_demo(job_request(prompt, model, seconds, size), Console()))
+    body = job_request(prompt, model, seconds, size)
+    _check(body)
+    run(run_demo(body))
 
 
-async def run_demo(body: Mapping[str, Any], console: Console, root: Path = ROOT) -> None:
+def _check(body: Mapping[str, Any]) -> None:
+    """End the command as wrong usage if the API would reject the request, before a stack is started for it."""
+    try:
+        JobRequest.model_validate(body)
+    except ValidationError as error:
+        in_body = [{**item, "loc": ("body", *item["loc"])} for item in error.errors()]
+        found = explain(RequestValidationError(in_body, body=body))
+        fail("\n".join(f"{item.field}: {item.message}" for item in found), 2)
+
+
+async def run_demo(body: Mapping[str, Any], root: Path = ROOT) -> None:
     """Create one video on a temporary stack and verify the whole path to its webhook.
 
     Raises:
         CommandError: a step failed; the stack is already stopped.
     """
     stack = Stack(Workspace(root), Ports.free())
-    async with stack.running(lambda text: say(console, f"{text} …")):
+    async with stack.running(lambda text: say(MESSAGES, f"{text} …")):
         try:
             async with asyncio.timeout(TIMEOUT):
-                lines = await stack.guard(_make_video(stack, body, root, console))
+                lines = await stack.guard(_make_video(stack, body, root))
         except TimeoutError:
             raise CommandError(f"no video after {TIMEOUT} s; see the logs in {root / 'logs'}") from None
-    say(console, *lines)
+    say(RESULTS, *lines)
 
 
-async def _make_video(stack: Stack, body: Mapping[str, Any], root: Path, console: Console) -> list[str]:
+async def _make_video(stack: Stack, body: Mapping[str, Any], root: Path) -> list[str]:
     async with Client(stack.url, await stack.api_key()) as client, receiver() as (url, inbox):
         secret = await client.webhook_secret()
-        job = await watch(client, await client.create_job({**body, "webhook_url": url}, str(uuid.uuid4())), console)
+        job = await watch(client, await client.create_job({**body, "webhook_url": url}, str(uuid.uuid4())))
         event_id = await _verified(inbox, secret)
         file = root / f"{job.id}.mp4"
         assert job.video_id is not None

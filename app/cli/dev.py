@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from app.embedded.stack import Stack
 from app.embedded.workspace import Ports, Workspace
-from app.terminal import program, run, say
+from app.terminal import MESSAGES, RESULTS, program, run, say
 
 ROOT = Path(".filmgate")
 
@@ -24,10 +23,10 @@ def dev(
     valkey_port: Port = 63799,
 ) -> None:
     ports = Ports(api=port, worker=worker_port, sandbox=sandbox_port, postgres=postgres_port, valkey=valkey_port)
-    run(run_dev_stack(ports, Console()))
+    run(run_dev_stack(ports))
 
 
-async def run_dev_stack(ports: Ports, console: Console, root: Path = ROOT) -> None:
+async def run_dev_stack(ports: Ports, root: Path = ROOT) -> None:
     """Run a stack on the given ports until canceled.
 
     Raises:
@@ -35,18 +34,19 @@ async def run_dev_stack(ports: Ports, console: Console, root: Path = ROOT) -> No
     """
     stack = Stack(Workspace(root), ports)
     try:
-        async with stack.running(lambda text: say(console, f"{text} …")):
-            say(console, *_welcome(stack.url, await stack.api_key(), root))
+        async with stack.running(lambda text: say(MESSAGES, f"{text} …")):
+            say(RESULTS, *_welcome(stack.url, await stack.api_key(), root))
             await stack.watch()
     finally:
         if stack.started:
-            say(console, "Everything has stopped.")
+            say(MESSAGES, "Everything has stopped.")
 
 
 def _welcome(url: str, key: str, root: Path) -> list[str]:
     authorization = f'-H "Authorization: Bearer {key}"'
     body = """{"model": "default", "prompt": "a purple elephant dancing on a blue beach ball", "seconds": 4}"""
     create = f"curl -s {url}/v1/jobs {authorization} -H 'Content-Type: application/json' -d '{body}'"
+    environment = f"FILMGATE_CONFIG={root / 'filmgate.toml'} FILMGATE_SECRET_KEY=$(cat {root / 'secret'})"
     return [
         "",
         "Filmgate is ready. Ctrl-C stops it.",
@@ -61,8 +61,9 @@ def _welcome(url: str, key: str, root: Path) -> list[str]:
         f"JOB=$({create} | grep -o 'job_[0-9a-z]*' | head -n 1); echo $JOB",
         f"curl -s {url}/v1/jobs/$JOB {authorization} -H 'Prefer: wait=30'",
         "",
-        "Manage the API keys of this gateway:",
+        "Manage the API keys of this gateway, and check its health:",
         "",
-        f"FILMGATE_CONFIG={root / 'filmgate.toml'} FILMGATE_SECRET_KEY=$(cat {root / 'secret'}) {program()} keys list",
+        f"{environment} {program()} keys list",
+        f"{environment} {program()} doctor",
         "",
     ]

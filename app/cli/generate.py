@@ -1,7 +1,6 @@
 """Create a video through a running gateway, wait for it and save it."""
 
 import asyncio
-import os
 import shlex
 import uuid
 from collections.abc import Mapping
@@ -9,15 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from app.cli._options import Model, Seconds, Size, job_request
-from app.client import ApiError, Client, Job
+from app.client import ApiError, Client, Job, part_of
 from app.ids import Prefix, decode
-from app.terminal import CommandError, fail, program, run, say
+from app.terminal import MESSAGES, RESULTS, CommandError, fail, program, run, say
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+PROGRESS_STEP = 10  # percent between two lines of a phase
 
 
 class NoVideo(ApiError):
@@ -46,18 +45,16 @@ def generate(  # noqa: PLR0917  # typer names the options after the parameters
         fail("no API key; set FILMGATE_API_KEY or pass --key (`filmgate dev` shows one)", 2)
     if prompt is not None and resume is None:
         body = job_request(prompt, model, seconds, size)
-        run(create_and_save(url, key, body, out, Console(), idempotency_key=idempotency_key or str(uuid.uuid4())))
+        run(create_and_save(url, key, body, out, idempotency_key=idempotency_key or str(uuid.uuid4())))
     elif resume is None or prompt is not None:
         fail("give either a prompt or --resume JOB_ID", 2)
     elif decode(Prefix.JOB, resume) is None:
         fail(f"{resume} is not the id of a job, such as job_01h455vb4pex5vsknk084sn02q", 2)
     else:
-        run(wait_and_save(url, key, resume, out, Console()))
+        run(wait_and_save(url, key, resume, out))
 
 
-async def create_and_save(
-    url: str, key: str, body: Mapping[str, Any], out: Path, console: Console, *, idempotency_key: str
-) -> None:
+async def create_and_save(url: str, key: str, body: Mapping[str, Any], out: Path, *, idempotency_key: str) -> None:
     """Create a job, wait for its video and save it.
 
     Raises:
@@ -71,16 +68,16 @@ async def create_and_save(
         except (ApiError, asyncio.CancelledError) as error:
             if not isinstance(error, ApiError) or error.uncertain:
                 say(
-                    console,
+                    MESSAGES,
                     "The job may have been created. To continue without creating a second one, repeat the command with",
                     f"  --idempotency-key {shlex.quote(idempotency_key)}",
                 )
             raise
-        say(console, f"job: {job.id}")
-        await _finish(client, job, out, console)
+        say(RESULTS, f"job: {job.id}")
+        await _finish(client, job, out)
 
 
-async def wait_and_save(url: str, key: str, job_id: str, out: Path, console: Console) -> None:
+async def wait_and_save(url: str, key: str, job_id: str, out: Path) -> None:
     """Wait for an existing job and save its video.
 
     Raises:
@@ -89,22 +86,31 @@ async def wait_and_save(url: str, key: str, job_id: str, out: Path, console: Con
     """
     _require_writable(out)
     async with Client(url, key) as client:
-        await _finish(client, await client.job(job_id), out, console)
+        await _finish(client, await client.job(job_id), out)
 
 
 def _require_writable(out: Path) -> None:
-    """Check the file name before money is spent on a video that could not be saved."""
-    if out.is_dir():
-        raise CommandError(f"{out} is a directory; name a file with --out")
-    if not out.parent.is_dir():
-        raise CommandError(f"{out.parent} is not a directory; create it, or name another file with --out")
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise CommandError(f"{out.parent} is not writable; name another file with --out")
+    """Create the file of the download and delete it, before money is spent on a video that could not be saved.
 
-
-async def _finish(client: Client, job: Job, out: Path, console: Console) -> None:
+    Permissions alone do not tell: root may write to a directory of a read-only file system.
+    """
     try:
-        job = await watch(client, job, console)
+        if out.is_dir():
+            raise CommandError(f"{out} is a directory; name a file with --out")
+        if not out.parent.is_dir():
+            raise CommandError(f"{out.parent} is not a directory; create it, or name another file with --out")
+        part = part_of(out)
+        part.open("xb").close()
+        part.unlink()
+    except FileExistsError:
+        pass  # another download to this file has created it
+    except OSError as error:
+        raise CommandError(f"{out} cannot be created: {error.strerror}; name another file with --out") from error
+
+
+async def _finish(client: Client, job: Job, out: Path) -> None:
+    try:
+        job = await watch(client, job)
         assert job.video_id is not None
         await client.download(job.video_id, out)
     except NoVideo:
@@ -115,32 +121,29 @@ async def _finish(client: Client, job: Job, out: Path, console: Console) -> None
             again += ["--url", client.url]
         cancel = shlex.quote(f"{client.url}/v1/jobs/{job.id}/cancel")
         say(
-            console,
+            MESSAGES,
             "The job continues in the gateway.",
             f"  its video:  {shlex.join(again)}",
             f'  cancel it: curl -X POST {cancel} -H "Authorization: Bearer $FILMGATE_API_KEY"',
         )
         raise
-    say(console, f"video: {out}")
+    say(RESULTS, f"video: {out}")
 
 
-async def watch(client: Client, job: Job, console: Console) -> Job:
-    """Show the job's phase and progress until it ends: a bar on a terminal, plain lines elsewhere.
+async def watch(client: Client, job: Job) -> Job:
+    """Show the job's phase and progress on standard error until it ends: a bar on a terminal, plain lines elsewhere.
 
     Raises:
         NoVideo: the job ended without a video.
         ApiError: the gateway cannot be reached.
     """
-    if console.is_terminal:
-        job = await _with_bar(client, job, console)
-    else:
-        job = await _with_lines(client, job, console)
+    job = await (_with_bar(client, job) if MESSAGES.is_terminal else _with_lines(client, job))
     if job.status != "succeeded":
         raise NoVideo(f"job {job.id} {job.status}" + (f": {job.error}" if job.error else ""))
     return job
 
 
-async def _with_bar(client: Client, job: Job, console: Console) -> Job:
+async def _with_bar(client: Client, job: Job) -> Job:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:<10}"),
@@ -149,7 +152,7 @@ async def _with_bar(client: Client, job: Job, console: Console) -> Job:
         TimeElapsedColumn(),
         TextColumn("{task.fields[notice]}", style="dim"),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=MESSAGES) as progress:
         bar = progress.add_task(job.phase, total=100, notice="")
         async for seen in client.follow(job):
             progress.update(bar, description=seen.phase, completed=seen.progress, notice=seen.notice or "")
@@ -157,10 +160,12 @@ async def _with_bar(client: Client, job: Job, console: Console) -> Job:
     return job
 
 
-async def _with_lines(client: Client, job: Job, console: Console) -> Job:
-    phase = ""
+async def _with_lines(client: Client, job: Job) -> Job:
+    """One line for each phase and each ten percent of it: a log is not filled by a long render."""
+    shown: tuple[str, int] | None = None
     async for seen in client.follow(job):
-        if seen.phase != phase:
-            say(console, f"{seen.phase} ({seen.progress} %)")
-        phase, job = seen.phase, seen
+        step = seen.phase, seen.progress // PROGRESS_STEP
+        if step != shown:
+            say(MESSAGES, f"{seen.phase} ({seen.progress} %)")
+        shown, job = step, seen
     return job

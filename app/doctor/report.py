@@ -23,6 +23,11 @@ def as_json(report: Report) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
+def error_as_json(code: str, message: str) -> str:
+    """``error`` says why there is no report: it has ``code`` and ``message``, which may have several lines."""
+    return json.dumps({"error": {"code": code, "message": message}}, indent=2, ensure_ascii=False)
+
+
 def as_text(report: Report) -> str:
     """Problems, then notices, then the number of each."""
     return "\n".join(_lines(report))

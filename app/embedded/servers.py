@@ -28,6 +28,7 @@ from app.embedded.processes import (
     require_free,
     stop_leftovers,
 )
+from app.terminal import not_installed
 
 READY_TIMEOUT = 60
 UNPRIVILEGED = "nobody"
@@ -273,5 +274,5 @@ def _valkey_program() -> Path:
 def _package(name: str) -> Path:
     found = find_spec(name)
     if found is None or found.origin is None:
-        raise StartFailed(f"{name} is not installed; install filmgate[dev]")
+        raise StartFailed(not_installed(name))
     return Path(found.origin).parent

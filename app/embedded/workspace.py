@@ -21,6 +21,12 @@ class AlreadyRunning(CommandError):
     """Another stack uses this directory."""
 
 
+class PortGivenTwice(PortUnusable):
+    """Two parts of a stack were given the same port."""
+
+    code = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """The loopback ports of a stack."""
@@ -42,7 +48,7 @@ class Ports:
     def require_free(self) -> None:
         """
         Raises:
-            PortUnusable: names all unusable ports, and a command line with others.
+            PortUnusable, PortGivenTwice: names all unusable ports, and a command line with others.
         """
         chosen: dict[str, int] = {}
         problems = []
@@ -58,7 +64,8 @@ class Ports:
                 for part, port in chosen.items()
                 if port != defaults[part]
             ]
-            raise PortUnusable("\n".join([*problems, f"Choose others: {program()} dev {' '.join(options)}"]))
+            error = PortGivenTwice if len(chosen) > len(set(asdict(self).values())) else PortUnusable
+            raise error("\n".join([*problems, f"Choose others: {program()} dev {' '.join(options)}"]))
 
 
 def _another(port: int, taken: set[int]) -> int:

@@ -34,6 +34,12 @@ class MigrationFailed(CommandError):
     """The database could not be migrated."""
 
 
+class UnknownRevision(MigrationFailed):
+    """There is no migration of that name."""
+
+    code = 2
+
+
 async def upgrade(database_url: str, to: str = "head") -> str:
     """Run the migrations that the database lacks, up to a revision. Safe to run concurrently.
 
@@ -41,11 +47,12 @@ async def upgrade(database_url: str, to: str = "head") -> str:
     fails leaves the database at the revision before it; the next run continues.
 
     Raises:
-        MigrationFailed: there is no revision ``to``, or this code does not know the one that the database is at.
+        UnknownRevision: there is no revision ``to``.
+        MigrationFailed: this code does not know the revision that the database is at.
     """
     known = _revisions()
     if to not in {"head", *known}:
-        raise MigrationFailed(f"there is no revision {to or '(empty)'}; the newest is {known[0]}")
+        raise UnknownRevision(f"there is no revision {to or '(empty)'}; the newest is {known[0]}")
     async with connect(database_url) as conn:
         try:
             await conn.run_sync(_upgrade, to)

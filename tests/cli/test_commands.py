@@ -2,20 +2,27 @@
 
 import asyncio
 import json
+import os
+import re
 import signal
+import socket
 import sys
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from app.clock import utc_now
 from app.embedded.servers import Postgres
 from tests.support import command_runner
-from tests.support.command_runner import filmgate
+from tests.support.command_runner import Ended, filmgate
 from tests.support.raw_server import Say, Then, reply, running_raw_server
 
 pytestmark = pytest.mark.servers
 
 SECRET = "a-secret-of-more-than-32-characters-for-tests"
+JOB = "job_01h455vb4pex5vsknk084sn02q"
 
 
 @pytest.fixture
@@ -140,9 +147,69 @@ async def test_an_unknown_scope_is_refused(tmp_path: Path, environment: dict[str
         directory=tmp_path,
         environment=environment,
     )
-    assert ended.code == 1
+    assert ended.code == 2
     assert "jobs:read" in ended.err
     assert len(ended.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("--nonsense",),
+        ("nonsense",),
+        ("dev", "--port", "8123", "--worker-port", "8123"),
+        ("generate", "a video", "another", "--key", "k"),
+        ("health", "--host", "a b"),
+        ("health", "--host", "["),
+        ("health", "--port", "0"),
+        ("keys", "create", "--account", "", "--name", "shop"),
+        ("ledger", "job_1"),
+        ("migrate", "--to", "nonsense"),
+        ("sandbox", "--port", "99999"),
+    ],
+    ids=" ".join,
+)
+async def test_wrong_usage_exits_with_2(tmp_path: Path, environment: dict[str, str], command: tuple[str, ...]) -> None:
+    ended = await filmgate(*command, directory=tmp_path, environment=environment)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("command", ["api", "worker", "sandbox"])
+async def test_a_server_whose_port_is_taken_exits_with_1(
+    tmp_path: Path, environment: dict[str, str], command: str
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ended = await filmgate(
+            *(("sandbox", "--port", port) if command == "sandbox" else (command,)),
+            directory=tmp_path,
+            environment={
+                **environment,
+                "FILMGATE_API_PORT": port,
+                "FILMGATE_WORKER_PORT": port,
+                "FILMGATE_ASSETS_STORE": (tmp_path / "assets").as_uri(),
+            },
+        )
+    assert (ended.code, ended.out) == (1, "")
+    assert "address already in use" in ended.err
+
+
+@pytest.mark.parametrize("out", [".", "/proc/gateway.json"])
+async def test_openapi_says_that_its_file_cannot_be_written(tmp_path: Path, out: str) -> None:
+    ended = await filmgate("openapi", "--out", out, directory=tmp_path)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith(f"{out} cannot be written: ")
+
+
+async def test_health_of_what_is_not_http_exits_with_1(tmp_path: Path) -> None:
+    async with running_raw_server(Say(b"nonsense\r\n")) as server:
+        ended = await filmgate("health", "--port", str(server.port), directory=tmp_path)
+    assert ended.code == 1
+    assert ended.err.startswith(f"no healthy process at 127.0.0.1:{server.port}: ")
 
 
 async def test_a_missing_development_package_is_named(tmp_path: Path) -> None:
@@ -151,7 +218,68 @@ async def test_a_missing_development_package_is_named(tmp_path: Path) -> None:
         sys.executable, "-c", code, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
     )
     _, err = await process.communicate()
-    assert (process.returncode, err.decode()) == (1, "psutil is not installed; install filmgate[dev]\n")
+    assert process.returncode == 1
+    assert err.decode() == (
+        "psutil is not installed: it is one of the development packages; "
+        'to install them, run in a checkout of the repository: pip install -e ".[dev]" '
+        "(`make demo` makes a new .venv)\n"
+    )
+
+
+async def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    ended = await filmgate("--version", directory=tmp_path)
+    assert (ended.code, ended.out, ended.err) == (0, f"filmgate {metadata.version('filmgate')}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "field"),
+    [
+        ("--size", "abc", "size"),
+        ("--size", "", "size"),
+        ("--seconds", "abc", "seconds"),
+        ("--seconds", "0", "seconds"),
+        ("--seconds", "86401", "seconds"),
+        ("--prompt", "", "prompt"),
+    ],
+)
+async def test_a_demo_of_an_impossible_video_starts_nothing(
+    tmp_path: Path, option: str, value: str, field: str
+) -> None:
+    ended = await filmgate("demo", option, value, directory=tmp_path)
+    assert (ended.code, ended.out) == (2, "")
+    assert field in ended.err
+    assert "Starting" not in ended.err
+    assert not await asyncio.to_thread(os.listdir, tmp_path)
+
+
+@pytest.mark.usefixtures("database")
+async def test_a_key_may_expire(tmp_path: Path, environment: dict[str, str]) -> None:
+    async def keys(*arguments: str) -> Ended:
+        return await filmgate("keys", *arguments, directory=tmp_path, environment=environment)
+
+    create = ("create", "--account", "acme", "--name", "shop", "--expires")
+    created = await keys(*create, "2099-01-31T12:00:00+01:00")
+    assert created.code == 0, created.err
+    assert "\nexpires: 2099-01-31 11:00 UTC\n" in created.out
+    assert (await keys(*create, "30d")).code == 0
+    states = [line.split("\t")[3] for line in (await keys("list")).out.splitlines()]
+    assert states[0] == "until 2099-01-31 11:00 UTC"
+    until = datetime.strptime(states[1], "until %Y-%m-%d %H:%M UTC").replace(tzinfo=UTC)
+    assert abs(until - utc_now() - timedelta(days=30)) < timedelta(days=1)
+
+
+async def test_an_expiry_that_is_past_or_not_a_time_is_refused(tmp_path: Path, environment: dict[str, str]) -> None:
+    create = ("keys", "create", "--account", "acme", "--name", "shop", "--expires")
+    for expires in (
+        "2020-01-31T12:00:00Z",
+        "0d",
+        "2099-01-31T12:00:00",
+        "2099-01-31",
+        "9999-12-31T23:59:59-12:00",
+    ):
+        ended = await filmgate(*create, expires, directory=tmp_path, environment=environment)
+        assert (ended.code, ended.out) == (2, "")
+        assert "Invalid value for '--expires'" in ended.err
 
 
 async def test_generate_needs_a_key(tmp_path: Path) -> None:
@@ -178,7 +306,7 @@ async def test_generate_says_that_the_gateway_is_away(tmp_path: Path, unused_tcp
 @pytest.mark.parametrize("url", ["nonsense", "ftp://videos.example"])
 async def test_generate_says_what_a_url_is(tmp_path: Path, url: str) -> None:
     ended = await filmgate("generate", "a video", "--url", url, "--key", "fgk_x", directory=tmp_path)
-    assert (ended.code, ended.err) == (1, f"{url} is not a URL; a URL begins with http:// or https://\n")
+    assert (ended.code, ended.err) == (2, f"{url} is not a URL; a URL begins with http:// or https://\n")
 
 
 @pytest.mark.parametrize(
@@ -194,10 +322,11 @@ async def test_generate_says_what_a_url_is(tmp_path: Path, url: str) -> None:
 async def test_generate_says_that_the_order_may_have_been_taken(tmp_path: Path, answer: Say, said: str) -> None:
     async with running_raw_server(answer) as server:
         ended = await filmgate("generate", "a video", "--url", server.url, "--key", "fgk_x", directory=tmp_path)
-        assert ended.code == 1
-        assert ended.err.startswith(f"{server.url} {said}")
+        assert (ended.code, ended.out) == (1, "")
+        *_, advice, error = ended.err.splitlines()
+        assert error.startswith(f"{server.url} {said}")
         keys = {heard.headers["idempotency-key"] for heard in server.heard}
-        assert ended.out.endswith(f"  --idempotency-key {keys.pop()}\n")
+        assert advice == f"  --idempotency-key {keys.pop()}"
         assert not keys
 
 
@@ -209,8 +338,45 @@ async def test_an_interrupted_order_says_how_to_check(tmp_path: Path) -> None:
         [order] = await server.wait_for(1)
         process.send_signal(signal.SIGINT)
         ended = await command_runner.ended(process)
-    assert (ended.code, ended.err) == (130, "")
-    assert ended.out.endswith(f"  --idempotency-key {order.headers['idempotency-key']}\n")
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err.endswith(f"  --idempotency-key {order.headers['idempotency-key']}\n")
+
+
+@pytest.mark.parametrize("out", ["/proc/video.mp4", f"{'v' * 250}.mp4"])
+async def test_generate_creates_no_job_whose_video_it_could_not_save(tmp_path: Path, out: str) -> None:
+    """Root may write to any directory, says its permissions: only the attempt tells that a file cannot be created."""
+    async with running_raw_server(reply()) as server:
+        for what in ("a video", f"--resume={JOB}"):
+            ended = await filmgate(
+                *("generate", what, "--out", out, "--url", server.url, "--key", "k"), directory=tmp_path
+            )
+            assert (ended.code, ended.out) == (1, "")
+            [line] = ended.err.splitlines()
+            assert re.match(r"\S+ cannot be created: .*; name another file with --out", line)
+        assert not server.heard
+    assert not await asyncio.to_thread(os.listdir, tmp_path)
+
+
+async def test_generate_shows_a_line_for_each_phase_and_each_ten_percent(tmp_path: Path) -> None:
+    def job(status: str, phase: str, progress: int) -> Say:
+        fields = {"id": JOB, "status": status, "phase": phase, "progress": progress}
+        assets = {"video": {"id": "ast_01h455vb4pex5vsknk084sn02q"}} if status == "succeeded" else None
+        return reply(json.dumps({**fields, "assets": assets}).encode(), "Content-Type: application/json")
+
+    rendering = [job("running", "rendering", progress) for progress in (0, 3, 9, 10, 14, 37, 38)]
+    script = [job("queued", "queued", 0), *rendering, job("running", "storing", 38), job("succeeded", "succeeded", 100)]
+    async with running_raw_server(*script, reply(b"a video")) as server:
+        ended = await filmgate("generate", "a video", "--url", server.url, "--key", "k", directory=tmp_path)
+    assert (ended.code, ended.out) == (0, f"job: {JOB}\nvideo: video.mp4\n")
+    assert ended.err.splitlines() == [
+        "queued (0 %)",
+        "rendering (0 %)",
+        "rendering (10 %)",
+        "rendering (37 %)",
+        "storing (38 %)",
+        "succeeded (100 %)",
+    ]
+    assert (tmp_path / "video.mp4").read_bytes() == b"a video"
 
 
 async def test_generate_asks_for_nothing_but_jobs(tmp_path: Path) -> None:

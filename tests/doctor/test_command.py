@@ -114,12 +114,29 @@ async def test_upstream_asks_the_providers(doctor: Doctor, broken: BrokenGateway
     assert await broken.gateway.purchases() == before
 
 
-async def test_wrong_settings_exit_with_2(doctor: Doctor) -> None:
-    ended = await doctor("--json", FILMGATE_CONNECTION_KLING_API_KEY="")
+async def test_provider_keys_are_needed_for_upstream_only(doctor: Doctor) -> None:
+    without_keys = {"FILMGATE_CONNECTION_KLING_API_KEY": "", "FILMGATE_CONNECTION_RUNWAY_API_KEY": ""}
+    ended = await doctor(**without_keys)
+    assert (ended.code, ended.out, ended.err) == (0, "nothing found\n", "")
+    ended = await doctor("--upstream", **without_keys)
     assert (ended.code, ended.out) == (2, "")
     assert "connections.kling.api_key: is not set" in ended.err
-    ended = await doctor(FILMGATE_SECRET_KEY="short")
-    assert (ended.code, ended.out) == (2, "")
+
+
+async def test_wrong_settings_exit_with_2_and_are_json_where_json_is_asked_for(doctor: Doctor) -> None:
+    missing = {"FILMGATE_CONNECTION_KLING_API_KEY": ""}
+    for options, variables, key in (
+        ([], {"FILMGATE_SECRET_KEY": "short"}, "secret_key"),
+        ([], {"FILMGATE_DATABASE_URL": "postgresql://127.0.0.1:port/filmgate"}, "database.url"),
+        ([], {"FILMGATE_REDIS_URL": "redis://127.0.0.1:port"}, "redis.url"),
+        (["--upstream"], missing, "connections.kling.api_key"),
+    ):
+        ended = await doctor(*options, **variables)
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err.startswith(f"{key}: ")
+        as_json = await doctor(*options, "--json", **variables)
+        assert (as_json.code, as_json.err) == (2, ended.err)
+        assert json.loads(as_json.out) == {"error": {"code": "invalid_settings", "message": ended.err.rstrip("\n")}}
 
 
 async def test_a_database_that_is_away_is_a_finding(doctor: Doctor, unused_tcp_port: int) -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 TIMEOUT = 300
+COMMAND = (sys.executable, "-P", "-m", "app.cli")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +25,11 @@ async def start(
     *arguments: str, directory: Path, environment: Mapping[str, str] | None = None
 ) -> asyncio.subprocess.Process:
     """Start a command in a directory, with no setting but those given."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FILMGATE_")}
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-m",
-        "app.cli",
+        *COMMAND,
         *arguments,
         cwd=directory,
-        env={**inherited, **(environment or {})},
+        env={**_inherited(), **(environment or {})},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -51,12 +49,30 @@ async def filmgate(*arguments: str, directory: Path, environment: Mapping[str, s
     return await ended(await start(*arguments, directory=directory, environment=environment))
 
 
-async def line_with(process: asyncio.subprocess.Process, words: str) -> str:
-    """Read what a running command prints up to the line that has ``words``."""
-    assert process.stdout is not None
+async def shell(line: str, *, directory: Path) -> Ended:
+    """Run a line that a command printed for its user to paste."""
+    process = await asyncio.create_subprocess_shell(
+        line.replace(" filmgate ", f" {shlex.join(COMMAND)} "),
+        cwd=directory,
+        env=_inherited(),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    return await ended(process)
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("FILMGATE_")}
+
+
+async def line_with(process: asyncio.subprocess.Process, words: str, *, progress: bool = False) -> str:
+    """Read what a running command prints up to the line that has ``words``: a result, or progress on standard error."""
+    stream = process.stderr if progress else process.stdout
+    assert stream is not None
     seen = []
     async with asyncio.timeout(TIMEOUT):
-        while line := (await process.stdout.readline()).decode():
+        while line := (await stream.readline()).decode():
             seen.append(line)
             if words in line:
                 return line
