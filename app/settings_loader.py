@@ -28,8 +28,8 @@ def load(path: Path | None = None) -> Settings:
     named = path or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     file = named or DEFAULT_CONFIG
     data = _read(file) if named or file.exists() else {}
-    for key in ("secret_key", "old_secret_keys"):
-        if key in data:
+    for key in data:
+        if key.lower() in {"secret_key", "old_secret_keys"}:
             raise SettingsError(f"{key}: secrets do not belong in {file}; set FILMGATE_{key.upper()}")
     connections = data.get("connections")
     for name, connection in connections.items() if isinstance(connections, dict) else ():

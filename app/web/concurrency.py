@@ -9,7 +9,8 @@ do not wait.
 
 import asyncio
 from collections import deque
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -23,6 +24,7 @@ from app.web.bodies import Buffered
 PATIENCE_SECONDS = 2.0
 RETRY_AFTER = 2.0
 BUSY = "The gateway has more requests than it can work on just now; try again."
+Result = TypeVar("Result")
 _OUTSIDE = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
@@ -68,7 +70,7 @@ class Line:
         Raises:
             Unavailable: the line is full, or its end was not reached in time.
         """
-        if self._length >= self._longest:
+        if self._length >= self._longest and not self._displace(caller):
             raise Unavailable(BUSY, retry_after=RETRY_AFTER)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
@@ -78,6 +80,8 @@ class Line:
         try:
             either: list[asyncio.Future[Any]] = [turn, gone]
             await asyncio.wait(either, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if turn.done() and turn.cancelled():
+                raise Unavailable(BUSY, retry_after=RETRY_AFTER)
             if turn.done() and not gone.done():
                 slot = Slot(self)
             elif not gone.done():
@@ -87,7 +91,7 @@ class Line:
             gone.cancel()
             if not turn.done():
                 self._leave(caller, turn)
-            elif slot is None:
+            elif slot is None and not turn.cancelled():
                 self.next()
 
     def next(self) -> None:
@@ -102,6 +106,18 @@ class Line:
             self._waiting[caller] = turns  # behind the other callers
         self._length -= 1
         turn.set_result(None)
+
+    def _displace(self, caller: str) -> bool:
+        """Refuse the newest request of the caller with the most in line, if ``caller`` has fewer."""
+        if not self._waiting:
+            return False
+        longest = max(self._waiting, key=lambda name: len(self._waiting[name]))
+        if len(self._waiting[longest]) <= len(self._waiting.get(caller, ())) + 1:
+            return False
+        turn = self._waiting[longest].pop()
+        self._length -= 1
+        turn.cancel()
+        return True
 
     def _leave(self, caller: str, turn: "asyncio.Future[None]") -> None:
         turns = self._waiting[caller]
@@ -150,6 +166,30 @@ def release(request: Request) -> None:
     slot: Slot | None = request.scope.get("state", {}).get("slot")
     if slot is not None:
         slot.release()
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of ``work``; ends it when the client hangs up.
+
+    Raises:
+        Unavailable: the client has gone, and will not read it.
+    """
+
+    async def disconnect() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    working, gone = asyncio.create_task(work), asyncio.create_task(disconnect())
+    try:
+        either: list[asyncio.Future[Any]] = [working, gone]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise Unavailable("The client has gone.")
+        return working.result()
+    finally:
+        working.cancel()
+        gone.cancel()
+        await asyncio.gather(working, gone, return_exceptions=True)
 
 
 def _caller(scope: Scope) -> str:

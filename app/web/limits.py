@@ -20,12 +20,15 @@ MAX_HEADERS = 200
 #: read as the begin of the request. A chunk of one byte needs five more.
 MAX_FRAMING_BYTES = 64 * 1024
 MAX_FRAMING_PER_BODY_BYTE = 8
+#: Requests of one connection that wait for the response to an earlier one. Few clients pipeline at all.
+MAX_PIPELINED = 16
 
 NOT_HTTP: Final = Malformed("This is not a valid HTTP/1.1 request.")
 HOSTS: Final = Malformed("A request needs exactly one Host header.")
 HEAD: Final = HeadersTooLarge(
     f"The head of a request may have at most {MAX_HEAD_BYTES} bytes in {MAX_HEADERS} headers."
 )
+PIPELINE: Final = Malformed(f"A connection may have at most {MAX_PIPELINED} requests behind one; read the responses.")
 FRAMING: Final = Malformed("The request has too many bytes around its body; send larger chunks, and no trailers.")
 #: After a refusal, what the client still sends is discarded: closing at once would reset the connection, and the client
 #: might lose the response.
@@ -78,6 +81,7 @@ class _Bounded(HttpToolsProtocol):
         self._end_head()
         self._end_write()
         super().connection_lost(exc)
+        self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
         if self._is_closing():
@@ -98,6 +102,10 @@ class _Bounded(HttpToolsProtocol):
                 self._await_head()
 
     def on_message_begin(self) -> None:
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._in_head = True
+            self._refusal = PIPELINE
+            raise _Refused
         self._in_head = True
         self._fields = self._head_bytes = self._body_bytes = self._received = 0
         super().on_message_begin()
@@ -151,6 +159,10 @@ class _Bounded(HttpToolsProtocol):
         self._end_head()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
+            if self._in_head and not self.pipeline and not cycle.response_started:
+                # It is an earlier request's, which may have been executed: the client gets that response, and no other.
+                cycle.keep_alive = False
+                return
             if self.pipeline or cycle.response_started:
                 self.transport.close()
                 return

@@ -41,7 +41,7 @@ async def client(database: Database) -> AsyncIterator[httpx2.AsyncClient]:
         return f"{order.prompt} for {caller.account_id}"
 
     @router.get("/video", openapi_extra={"security": [{}]})
-    async def get_video(caller: Annotated[Caller | None, Depends(optional("assets:read"))]) -> bool:
+    async def get_video(caller: Annotated[Caller | None, Depends(optional("assets:read", other="signature"))]) -> bool:
         return caller is not None
 
     app = FastAPI(redirect_slashes=False)
@@ -99,6 +99,8 @@ async def test_where_a_key_is_optional_a_wrong_one_is_still_wrong(
     assert (await client.get("/v1/video", headers=bearing(reader))).json() is True
     assert (await client.get("/v1/video", headers=bearing(key))).status_code == 403
     assert (await client.get("/v1/video", headers={"Authorization": "Bearer x"})).status_code == 401
+    # Beside the other credential, it is none.
+    assert (await client.get("/v1/video?signature=x", headers={"Authorization": "Bearer x"})).json() is False
 
 
 @pytest.mark.parametrize(

@@ -140,3 +140,22 @@ async def test_a_response_that_has_begun_delays_no_other_request(app: App, clien
         await app.until(2)
         app.gate.set()
     assert app.ended == ["/stream", "/2"]
+
+
+async def test_a_caller_with_few_requests_displaces_one_of_the_caller_with_most(
+    app: App, line: Concurrency, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "PATIENCE_SECONDS", 3600)
+    many, one = {"Authorization": "Bearer many"}, {"Authorization": "Bearer one"}
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.get("/1", headers=many))
+        await app.until(1)
+        waiting = []
+        for number in (2, 3, 4):
+            waiting.append(group.create_task(client.get(f"/{number}", headers=many)))
+            await in_line(line, number - 1)
+        other = group.create_task(client.get("/of-another", headers=one))
+        assert (await waiting[-1]).status_code == 503
+        assert (await client.get("/5", headers=many)).status_code == 503
+        app.gate.set()
+    assert [task.result().status_code for task in (*waiting[:2], other)] == [200, 200, 200]

@@ -22,11 +22,16 @@ class App:
         self.stream_ended = asyncio.Event()
         self.bodies: list[bytes] = []
         self.headers: list[dict[bytes, bytes]] = []
+        self.entered = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/stream":
             await self._stream(receive, send)
             return
+        self.entered.set()
+        await self.gate.wait()
         body, more = b"", True
         while more and (message := await receive())["type"] == "http.request":
             body += message["body"]
@@ -223,3 +228,28 @@ async def test_a_refusal_does_not_break_into_a_response(patient: tuple[str, int]
     rest = await reader.read()
     writer.close()
     assert b"HTTP/1.1 400" not in rest
+
+
+async def test_a_refused_request_leaves_the_response_to_the_one_before(patient: tuple[str, int], app: App) -> None:
+    app.gate.clear()
+    reader, writer = await asyncio.open_connection(*patient)
+    writer.write(GET)
+    await app.entered.wait()
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n")
+    await writer.drain()
+    app.gate.set()
+    reply = await reader.read()
+    writer.close()
+    assert reply.startswith(b"HTTP/1.1 200")  # a refusal may follow it, where it came later
+
+
+async def test_a_connection_may_not_pipeline_without_end(patient: tuple[str, int], app: App) -> None:
+    app.gate.clear()
+    reader, writer = await asyncio.open_connection(*patient)
+    writer.write(GET * 1000)
+    await app.entered.wait()
+    reply = await reader.read()
+    writer.close()
+    app.gate.set()
+    assert b"HTTP/1.1 200" not in reply
+    assert len(app.bodies) <= 1

@@ -22,7 +22,7 @@ from app.jobs.api.service import Filters, JobService
 from app.jobs.payloads import JobEvent, JobEventData
 from app.jobs.states import FINAL_EVENTS, Status
 from app.web import problems
-from app.web.concurrency import release
+from app.web.concurrency import release, unless_gone
 from app.web.pagination import Page, Paging, paging
 from app.webhooks.schemas import Delivery
 
@@ -221,7 +221,7 @@ async def get_job(request: Request, job_id: str, caller: Reader, prefer: Prefer 
     waits: PerAccount = request.app.state.waits
     with waits.one(caller.account_id):
         release(request)
-        return await jobs(request).wait(caller.account_id, job_id, wait)
+        return await unless_gone(request, jobs(request).wait(caller.account_id, job_id, wait))
 
 
 @router.post(

@@ -103,6 +103,20 @@ async def test_waits_of_an_account_are_limited_and_delay_no_other_request(narrow
     assert sorted(task.result().status_code for task in waits) == [200, 200, 429]
 
 
+async def test_a_wait_ends_when_its_client_hangs_up(narrow: Gateway) -> None:
+    job = await narrow.create()
+    path = f"/v1/jobs/{job['id']}"
+    waits = [asyncio.create_task(narrow.client.get(path, headers={"Prefer": "wait=30"})) for _ in range(3)]
+    (refused,), begun = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    assert_limited(refused.result(), "2 waiting requests")
+    for wait in begun:
+        wait.cancel()
+    await asyncio.gather(*begun, return_exceptions=True)
+    while (again := await narrow.client.get(path, headers={"Prefer": "wait=1"})).status_code == 429:
+        pass  # until the gateway has noticed; the 30 s are not over
+    assert again.json()["status"] == "queued"
+
+
 async def test_live_jobs_of_an_account_are_limited_but_replays_are_not(narrow: Gateway) -> None:
     order = {"prompt": "a kite", "model": "sandbox/video"}
     first = await narrow.create(key="first")
