@@ -1,4 +1,4 @@
-"""Bounds the requests that a process works on at once. The others wait in line; who cannot, gets a 503 before any work.
+"""Bounds the requests that a process works on at once. Others wait in line; one that cannot gets a 503 before any work.
 
 Without it, every request of a burst is begun, all take turns at the database, and all are slow together: clients give
 up and try again, and the process works for clients that have gone. With it, the oldest requests finish.
@@ -135,7 +135,7 @@ class Concurrency:
         self.line = Line(limit, line)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _path(scope) in _OUTSIDE:
+        if scope["type"] != "http" or problems.path_of(scope) in _OUTSIDE:
             await self._app(scope, receive, send)
             return
         slot = self.line.take()
@@ -196,8 +196,3 @@ def _caller(scope: Scope) -> str:
     """Whose turn it is. Unauthenticated: it decides about nothing but the order."""
     client = scope.get("client")
     return Headers(scope=scope).get("authorization") or (client[0] if client else "")
-
-
-def _path(scope: Scope) -> str:
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))

@@ -28,7 +28,6 @@ HOSTS: Final = Malformed("A request needs exactly one Host header.")
 HEAD: Final = HeadersTooLarge(
     f"The head of a request may have at most {MAX_HEAD_BYTES} bytes in {MAX_HEADERS} headers."
 )
-PIPELINE: Final = Malformed(f"A connection may have at most {MAX_PIPELINED} requests behind one; read the responses.")
 FRAMING: Final = Malformed("The request has too many bytes around its body; send larger chunks, and no trailers.")
 #: After a refusal, what the client still sends is discarded: closing at once would reset the connection, and the client
 #: might lose the response.
@@ -103,9 +102,7 @@ class _Bounded(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._in_head = True
-            self._refusal = PIPELINE
-            raise _Refused
+            raise _Refused  # within the response to an earlier request: the connection is only closed
         self._in_head = True
         self._fields = self._head_bytes = self._body_bytes = self._received = 0
         super().on_message_begin()

@@ -196,9 +196,15 @@ def respond(scope: Mapping[str, Any], error: Exception) -> Response:
     return render(problem, request_id(scope))
 
 
+def path_of(scope: Mapping[str, Any]) -> str:
+    """The path of a request, without the prefix under which the app is mounted."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
 def _allowed(scope: Mapping[str, Any]) -> list[str]:
     """The methods of a path, of all its routes; the framework considers only the first matching route."""
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = path_of(scope)
     contexts = [route for route in iter_route_contexts(scope["app"].routes) if route.methods]
     return sorted({method for route in contexts if route.path_regex.match(path) for method in route.methods or ()})
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,24 +15,16 @@ from app.embedded.workspace import Ports
 from app.infra.db import Database
 from app.settings import Settings
 from tests.support.gateway import Gateway, running_gateway
-from tests.support.settings import gateway_settings
 
 
 @pytest.fixture
-async def narrow(
-    database: Database, postgres_url: str, redis_url: str, sandbox_url: str, tmp_path: Path
-) -> AsyncIterator[Gateway]:
+async def narrow(settings: Settings, sandbox_url: str) -> AsyncIterator[Gateway]:
     """A gateway without a worker, with low limits."""
-    del database
-    settings = gateway_settings(
-        postgres_url=postgres_url,
-        redis_url=redis_url,
-        sandbox_url=sandbox_url,
-        directory=tmp_path,
-        api={"streams_per_account": 2, "waits_per_account": 2, "max_concurrent": 3},
-        jobs={"max_live_per_account": 3},
-    )
-    async with running_gateway(settings, sandbox_url, workers=0) as running:
+    low = {"streams_per_account": 2, "waits_per_account": 2, "max_concurrent": 3}
+    api = settings.api.model_copy(update=low)
+    jobs = settings.jobs.model_copy(update={"max_live_per_account": 3})
+    lowered = settings.model_copy(update={"api": api, "jobs": jobs})
+    async with running_gateway(lowered, sandbox_url, workers=0) as running:
         yield running
 
 
