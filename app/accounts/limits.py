@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
+from app.counting import counted
 from app.errors import RateLimited
 
 RETRY_AFTER = 5.0
@@ -28,10 +29,5 @@ class PerAccount:
         if self._open[account_id] >= self._limit:
             message = f"This account has {self._limit} {self._what} open already; close some, or try again later."
             raise RateLimited(message, retry_after=RETRY_AFTER)
-        self._open[account_id] += 1
-        try:
+        with counted(self._open, account_id):
             yield
-        finally:
-            self._open[account_id] -= 1
-            if not self._open[account_id]:
-                del self._open[account_id]

@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.counting import counted
 from app.events import repository
 from app.events.repository import Event
 from app.infra.db import Database
@@ -72,14 +73,12 @@ class EventService:
     @asynccontextmanager
     async def watching(self, subject_id: UUID) -> AsyncIterator[None]:
         """Poll for events of this subject while the block runs; :meth:`changed` requires it."""
-        self._watched[subject_id] += 1
-        self._has_waiters.set()
         try:
-            yield
+            with counted(self._watched, subject_id):
+                self._has_waiters.set()
+                yield
         finally:
-            self._watched[subject_id] -= 1
-            if not self._watched[subject_id]:
-                del self._watched[subject_id]
+            if subject_id not in self._watched:
                 self._newest.pop(subject_id, None)
 
     async def changed(self, subject_id: UUID, seq: int) -> int:

@@ -5,9 +5,11 @@ limited to one slot, and all such hosts together get a quarter of the lane: the 
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+
+from app.counting import counted
 
 #: The most slots of a host that responds quickly.
 HOST_SHARE = 32
@@ -50,16 +52,9 @@ class HostConcurrency:
         self._quick: OrderedDict[str, None] = OrderedDict()
         self._silent: OrderedDict[str, None] = OrderedDict()
 
-    @contextmanager
-    def taken(self, host: str) -> Iterator[None]:
+    def taken(self, host: str) -> AbstractContextManager[None]:
         """Occupy a slot of the host while the block runs."""
-        self._under_way[host] += 1
-        try:
-            yield
-        finally:
-            self._under_way[host] -= 1
-            if not self._under_way[host]:
-                del self._under_way[host]
+        return counted(self._under_way, host)
 
     def responded(self, host: str, seconds: float) -> None:
         """Record that an attempt ended with a response after ``seconds``."""
