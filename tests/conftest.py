@@ -68,12 +68,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if _starts_something(item)]
         items[:] = [item for item in items if not _starts_something(item)]
         config.hook.pytest_deselected(items=left_out)
-    if config.option.shuffle:
-        items[:] = _shuffled(items, random.Random(config.option.seed))
+    items[:] = _shuffled(items, random.Random(config.option.seed)) if config.option.shuffle else _spread(items)
 
 
 def _starts_something(item: pytest.Item) -> bool:
     return bool(SERVERS.intersection(getattr(item, "fixturenames", ()))) or bool(item.get_closest_marker("servers"))
+
+
+def _spread(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Every file spread over the whole run: tests that wait then have company that computes."""
+    place: dict[pytest.Item, float] = {}
+    for _, tests in groupby(items, lambda item: item.path):
+        of_file = list(tests)
+        place.update((test, (number + 1) / len(of_file)) for number, test in enumerate(of_file))
+    return sorted(items, key=place.__getitem__)
 
 
 def _shuffled(items: list[pytest.Item], order: random.Random) -> list[pytest.Item]:

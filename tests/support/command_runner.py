@@ -1,15 +1,22 @@
 """Runs ``filmgate`` as a person would: as a process of its own."""
 
 import asyncio
+import multiprocessing
 import os
 import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.support import command_process
 
 TIMEOUT = 300
 COMMAND = (sys.executable, "-P", "-m", "app.cli")
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload([command_process.__name__])
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +52,16 @@ async def ended(process: asyncio.subprocess.Process) -> Ended:
 
 
 async def filmgate(*arguments: str, directory: Path, environment: Mapping[str, str] | None = None) -> Ended:
-    """Run a command to its end."""
-    return await ended(await start(*arguments, directory=directory, environment=environment))
+    """Run a command to its end: in a fork of a process that has imported everything, which saves it a second of CPU."""
+    with TemporaryDirectory() as printed:
+        out, err = Path(printed) / "out", Path(printed) / "err"
+        process = _forks.Process(
+            target=command_process.run, args=(arguments, directory, {**_inherited(), **(environment or {})}, out, err)
+        )
+        process.start()
+        await asyncio.to_thread(process.join, TIMEOUT)
+        assert process.exitcode is not None, f"filmgate {shlex.join(arguments)} did not end"
+        return Ended(process.exitcode, out.read_text(), err.read_text())
 
 
 async def shell(line: str, *, directory: Path) -> Ended:
