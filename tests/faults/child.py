@@ -1,7 +1,4 @@
-"""What runs inside a child: the real process, and a trap that it may step into.
-
-Imported once by the fork server, with everything that API, worker and sandbox need; each child is a fork of that.
-"""
+"""What runs inside a child: the real process, and a trap that it may step into."""
 
 import ctypes
 import os

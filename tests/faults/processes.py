@@ -1,19 +1,14 @@
-"""Children that cost nothing to kill: forks of a server that has imported everything already."""
+"""Children that are told, paused and killed."""
 
 import asyncio
-import multiprocessing
 import os
 import signal
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 from tests.faults import child
 from tests.faults.child import Program, Trap
-
-context = multiprocessing.get_context("forkserver")
-# Under pytest's own script every child would import pytest first.
-context.set_forkserver_preload([child.__name__, *(["pytest"] if "pytest" in sys.modules else [])])
+from tests.support import forks
 
 
 class Child:
@@ -30,8 +25,8 @@ class Child:
         self._killed = False
         self.snapped = asyncio.Event()
         self.over = asyncio.Event()
-        self._reader, writer = context.Pipe(duplex=False)
-        self._process = context.Process(target=child.run, args=(program, trap, writer, log), name=program.name)
+        self._reader, writer = forks.context.Pipe(duplex=False)
+        self._process = forks.context.Process(target=child.run, args=(program, trap, writer, log), name=program.name)
         self._process.start()
         writer.close()
         assert self._process.pid is not None

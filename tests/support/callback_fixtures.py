@@ -16,9 +16,9 @@ from app.infra.queue import Lane
 from app.sandbox.settings import SandboxSettings
 from app.settings import ApiSettings, Settings
 from tests.sandbox.server import serving
-from tests.support.exact_runway import Say
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.http_proxy import Between, Meddle, behind, between
+from tests.support.http_server import Say
 from tests.support.lane_driver import LaneDriver, inner
 
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="

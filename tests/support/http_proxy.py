@@ -17,7 +17,7 @@ from aiohttp import web
 from yarl import URL
 
 from app.settings import Settings
-from tests.support.exact_runway import Say
+from tests.support.http_server import Say, every_request, serving
 
 #: What a test waits for comes within a moment, or never.
 PATIENCE_SECONDS = 120
@@ -138,20 +138,14 @@ class Between:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Between"]:
-        app = web.Application(client_max_size=2**24)
-        app.router.add_route("*", "/{path:.*}", self.handle)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        async with aiohttp.ClientSession(
+        client = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-        ) as self._session:
+        )
+        async with client as self._session, serving(every_request(self.handle)) as self.url:
             try:
                 yield self
             finally:
                 self.release()
-                await runner.cleanup()
 
 
 def _hang_up(request: web.Request) -> web.Response:

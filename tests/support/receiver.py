@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from app.settings import WebhookSettings
+from tests.support.http_server import every_request, serving
 
 LOOPBACK = (IPv4Network("127.0.0.0/8"),)
 CHUNK = b"x" * 65_536
@@ -120,19 +121,13 @@ class Receiver:
 async def running_receiver(host: str = "127.0.0.1") -> AsyncIterator[Receiver]:
     """A receiver on a free port of a loopback address."""
     receiver = Receiver()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", receiver.handle)
-    runner = web.AppRunner(application, access_log=None, handler_cancellation=True)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, 0)
-        await site.start()
-        receiver.port = runner.addresses[0][1]
-        receiver.url = f"http://{host}:{receiver.port}/hook"
-        yield receiver
-    finally:
-        receiver.release()
-        await runner.cleanup()
+    async with serving(every_request(receiver.handle), host, handler_cancellation=True) as url:
+        receiver.port = int(url.rpartition(":")[2])
+        receiver.url = f"{url}/hook"
+        try:
+            yield receiver
+        finally:
+            receiver.release()
 
 
 def loopback_settings(**values: Any) -> WebhookSettings:

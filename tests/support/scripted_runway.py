@@ -1,8 +1,11 @@
-"""A provider in Runway's dialect that keeps a book: many renders at once, each of which ends as the test says."""
+"""A provider in Runway's dialect that says what a test wants.
+
+``Upstream`` has one answer for each method; ``Studio`` keeps a book: many renders at once, each with an end of its own.
+"""
 
 import asyncio
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,8 +16,12 @@ from aiohttp import web
 
 from app.connection_settings import ConnectionSettings, ModelSettings
 from app.settings import Settings
-from tests.support.exact_runway import Say
+from tests.support.http_server import Say, every_request, serving
 from tests.support.sample_videos import video
+
+ORDER: Mapping[str, Any] = {"model": "runway/gen4.5", "seconds": 2, "size": "1280x720"}
+ACCEPTED = '{"id": "task-1"}'
+UNDER_WAY = '{"id": "task-1", "status": "RUNNING", "progress": 0.5}'
 
 MAIN, OTHER, UNPRICED = "studio/main", "studio/other", "studio/unpriced"
 FACTS = {
@@ -52,6 +59,48 @@ BAD_PROMPT = Say('{"error": "The prompt violates our content policy."}', 400)
 
 def busy_for(seconds: int) -> Say:
     return Say(BUSY.text, 429, {"Retry-After": str(seconds)})
+
+
+class Upstream:
+    """``create``, ``status`` and ``delete`` are what it says from now on; None hangs until the test ends."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.create: Say | None = Say(ACCEPTED)
+        self.status: Say | None = Say(UNDER_WAY)
+        self.delete: Say | None = Say("", 204)
+        self.asked: Counter[str] = Counter()
+        self._over = asyncio.Event()
+
+    async def handle(self, request: web.Request) -> web.Response:
+        await request.read()
+        self.asked[request.method] += 1
+        say = {"POST": self.create, "GET": self.status, "DELETE": self.delete}[request.method]
+        if say is None:
+            await self._over.wait()
+            return web.Response(status=503)
+        return say.response()
+
+    def release(self) -> None:
+        """End every answer that hangs."""
+        self._over.set()
+
+
+@asynccontextmanager
+async def running_upstream() -> AsyncIterator[Upstream]:
+    """One on a free loopback port."""
+    upstream = Upstream()
+    async with serving(every_request(upstream.handle)) as upstream.url:
+        try:
+            yield upstream
+        finally:
+            upstream.release()
+
+
+def served_by(settings: Settings, upstream: Upstream, **connection: object) -> Settings:
+    """The same gateway with this provider behind Runway's models."""
+    changed = settings.connections["sandbox-runway"].model_copy(update={"base_url": upstream.url, **connection})
+    return settings.model_copy(update={"connections": {"sandbox-runway": changed}})
 
 
 def opened() -> asyncio.Event:
@@ -133,9 +182,7 @@ class Studio:
         self._arriving -= 1
         refusal = self.answers.popleft() if self.answers else self.refusal
         if refusal is not None:
-            return web.Response(
-                text=refusal.text, status=refusal.status, headers=refusal.headers, content_type="application/json"
-            )
+            return refusal.response()
         render = Render(f"task-{self.url[-5:]}-{len(self.renders) + 1}", order)
         self.renders.append(render)
         reply: dict[str, Any] = {"id": render.remote_id}
@@ -177,16 +224,11 @@ async def running_studio() -> AsyncIterator[Studio]:
     app.router.add_get("/v1/tasks/{id}", studio.status)
     app.router.add_delete("/v1/tasks/{id}", studio.cancel)
     app.router.add_get("/videos/{size}/{seconds}", studio.show)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        studio.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield studio
-    finally:
-        studio.open_gates()
-        await runner.cleanup()
+    async with serving(app) as studio.url:
+        try:
+            yield studio
+        finally:
+            studio.open_gates()
 
 
 @pytest.fixture

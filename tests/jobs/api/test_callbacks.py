@@ -8,9 +8,9 @@ import pytest
 from app.infra.queue import Lane
 from app.settings import Settings
 from tests.support.callback_fixtures import BUY, CALLBACKS, KLING, LOOK_UP, NO_TASKS, ORDER, READ, bought, opened
-from tests.support.exact_runway import Say
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.http_proxy import Asked, Between, Meddle, behind
+from tests.support.http_server import Say
 from tests.support.lane_driver import PATIENCE_SECONDS, LaneDriver
 
 

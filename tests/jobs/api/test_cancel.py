@@ -10,10 +10,11 @@ import pytest
 from app.infra.queue import Lane
 from app.settings import Settings
 from tests.support.callback_fixtures import BUY, LOOK_UP, NO_TASKS, bought
-from tests.support.exact_runway import ORDER, Say, Upstream, running_upstream, served_by
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.http_proxy import Between, Meddle, behind, between
+from tests.support.http_server import Say
 from tests.support.lane_driver import LaneDriver
+from tests.support.scripted_runway import ORDER, Upstream, running_upstream, served_by
 from tests.support.settings import MODEL, gateway_settings
 
 VLLM, SGLANG = {"model": "own/vllm"}, {"model": "own/sglang"}

@@ -24,9 +24,9 @@ from tests.support.callback_fixtures import (
     opened,
     signed,
 )
-from tests.support.exact_runway import Say
 from tests.support.gateway import PROMPT, Gateway
 from tests.support.http_proxy import Between, Meddle
+from tests.support.http_server import Say
 from tests.support.lane_driver import LaneDriver
 
 OTHER_SECRET = "whsec_b3RoZXJzZWNyZXRvdGhlcnNlY3JldG90aGVyc2VjcmU="

@@ -8,7 +8,7 @@ import pytest
 from app.embedded.processes import free_port
 from app.jobs.db import repository
 from app.jobs.engine import admission
-from tests.support.exact_runway import Say
+from tests.support.http_server import Say
 from tests.support.scripted_runway import BAD_INPUT, BAD_PROMPT, BUSY, DENIED, MAIN, OTHER, Studio, busy_for
 from tests.support.submit_fixtures import Office, ways
 

@@ -16,8 +16,9 @@ from app.jobs.states import ChargeCertainty, State, SubmissionState
 from app.providers.base import Accepted, Rejected, Unknown
 from app.providers.errors import Billed, Failure, Fault
 from app.settings import Settings
-from tests.support.exact_runway import ORDER, Say, Upstream, running_upstream, served_by
 from tests.support.gateway import FINAL, Gateway, running_gateway
+from tests.support.http_server import Say
+from tests.support.scripted_runway import ORDER, Upstream, running_upstream, served_by
 
 
 @pytest.fixture

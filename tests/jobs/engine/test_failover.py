@@ -13,7 +13,7 @@ from app.infra.db import Database
 from app.jobs.db import repository, submissions
 from app.jobs.payloads import money
 from app.jobs.states import ChargeCertainty, SubmissionState
-from tests.support.exact_runway import Say
+from tests.support.http_server import Say
 from tests.support.job_rows import a_draft
 from tests.support.scripted_runway import (
     BAD_INPUT,

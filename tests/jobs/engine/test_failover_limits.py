@@ -9,7 +9,7 @@ import pytest
 from app.ids import Prefix
 from app.jobs.engine.submit_results import SubmitResults
 from app.providers.base import Accepted
-from tests.support.exact_runway import Say
+from tests.support.http_server import Say
 from tests.support.scripted_runway import BAD_PROMPT, BUSY, DENIED, FAILED_FREE, FORGOTTEN, MAIN, OTHER, RUNNING, Studio
 from tests.support.submit_fixtures import Office, asked, inner, shop
 

@@ -14,10 +14,11 @@ from app.ids import Prefix
 from app.infra.queue import Lane
 from app.jobs.engine.submit_results import SubmitResults
 from app.settings import Settings
-from tests.support.exact_runway import ORDER, Say
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.http_proxy import Asked, Between, Meddle, behind, between
+from tests.support.http_server import Say
 from tests.support.lane_driver import LaneDriver, Pause, inner
+from tests.support.scripted_runway import ORDER
 from tests.support.settings import MODEL, gateway_settings
 
 LIST = "/videos?"

@@ -19,6 +19,7 @@ from app.accounts.service import KeyService
 from app.infra.db import Database
 from app.settings import Settings
 from tests.support.gateway import FINAL, Gateway, running_gateway
+from tests.support.http_server import every_request, serving
 from tests.support.settings import MODEL, gateway_settings
 
 KEY = "sandbox-key"
@@ -285,18 +286,9 @@ class Confused:
     @asynccontextmanager
     async def before(self, settings: Settings) -> AsyncIterator[Settings]:
         """The same gateway with this server behind ``vllm/video``."""
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self.handle)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            changed = settings.connections["vllm"].model_copy(
-                update={"base_url": f"http://127.0.0.1:{runner.addresses[0][1]}/v1"}
-            )
+        async with serving(every_request(self.handle)) as url:
+            changed = settings.connections["vllm"].model_copy(update={"base_url": f"{url}/v1"})
             yield settings.model_copy(update={"connections": {"vllm": changed}})
-        finally:
-            await runner.cleanup()
 
 
 @pytest.mark.parametrize(

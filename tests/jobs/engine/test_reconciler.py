@@ -11,11 +11,12 @@ from standardwebhooks import Webhook
 from app.failpoints import Failpoint
 from app.infra.queue import Lane
 from app.settings import Settings
-from tests.support.exact_runway import ORDER, Say, Upstream, running_upstream, served_by
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.http_proxy import Asked, Between, behind, between
+from tests.support.http_server import Say
 from tests.support.lane_driver import LaneDriver, Pause, inner
 from tests.support.receiver import running_receiver
+from tests.support.scripted_runway import ORDER, Upstream, running_upstream, served_by
 
 TASK = "/runway/v1/tasks/"
 VIDEO = "/openai/v1/videos/"

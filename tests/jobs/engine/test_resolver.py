@@ -15,9 +15,9 @@ from app.providers.kling import Kling
 from app.providers.transport import Call, Clients
 from app.settings import Settings
 from tests.support.callback_fixtures import BUY, CALLBACKS, KLING, LOOK_UP, NO_TASKS, Bought, bought, opened
-from tests.support.exact_runway import Say
 from tests.support.gateway import PROMPT, Gateway
 from tests.support.http_proxy import Asked, Between, Meddle, Rule
+from tests.support.http_server import Say
 from tests.support.lane_driver import LaneDriver
 
 UNPROVABLE = ("failed", "upstream_outcome_unknown", "possible")
