@@ -61,7 +61,9 @@ def reachable(settings: Settings, sandbox_url: str, kling: Between, front: Betwe
         }
     )
     api = ApiSettings.model_validate({**settings.api.model_dump(), "public_url": front.url})
-    called = settings.model_copy(update={"api": api, "connections": {KLING: connection}})
+    # A loaded machine may take seconds between a claim and its request: then nothing is sent.
+    jobs = settings.jobs.model_copy(update={"submit_timeout": 10})
+    called = settings.model_copy(update={"api": api, "connections": {KLING: connection}, "jobs": jobs})
     return behind(called, kling, poll_interval=3600)
 
 

@@ -327,7 +327,7 @@ async def test_where_no_callback_can_arrive_the_doubt_is_told_at_once(
         hands = LaneDriver(gateway.resources)
         job = await gateway.create(model="odd/video")
         await hands.work(Lane.SUBMIT)
-        await hands.pass_time(5)
+        await hands.pass_time(60)
         await hands.work(Lane.RESOLVE)
         shown = await gateway.get(job["id"])
         assert (shown["status"], shown["error"]["code"]) == ("failed", "upstream_outcome_unknown")
