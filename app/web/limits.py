@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 from uuid import uuid4
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import FilmgateError, HeadersTooLarge, Malformed
@@ -32,6 +33,8 @@ FRAMING: Final = Malformed("The request has too many bytes around its body; send
 #: After a refusal, what the client still sends is discarded: closing at once would reset the connection, and the client
 #: might lose the response.
 LINGER_SECONDS = 2
+#: Headers, and tokens of ``Connection``, that a request for another protocol has and no other.
+UPGRADING: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 REASONS: Final[Mapping[int, str]] = {400: "Bad Request", 431: "Request Header Fields Too Large"}
 
 
@@ -43,7 +46,8 @@ def bounded(*, head_timeout: float, write_timeout: float) -> type[HttpToolsProto
     ``write_timeout`` seconds; a response being streamed then ends as for any client that disconnects.
 
     Trailers are counted and dropped: uvicorn would add them to the headers, after the request was authenticated by
-    them or before.
+    them or before. A wish for another protocol is dropped too, as RFC 9110 allows: the parser would drop the body with
+    it, and Java's client and ``curl --http2`` say ``Upgrade: h2c`` in every first request.
     """
 
     class Configured(_Bounded):
@@ -55,7 +59,7 @@ def bounded(*, head_timeout: float, write_timeout: float) -> type[HttpToolsProto
 
 
 class _Refused(Exception):
-    """Leaves a parser callback; uvicorn then calls ``send_400_response``."""
+    """Leaves a parser callback: as an error of the parser."""
 
 
 class _Bounded(HttpToolsProtocol):
@@ -86,7 +90,7 @@ class _Bounded(HttpToolsProtocol):
         if self._is_closing():
             return
         self._received += len(data)
-        super().data_received(data)
+        self._parse(data)
         if self._is_closing():
             return
         around = self._received - self._head_bytes - self._body_bytes
@@ -99,6 +103,32 @@ class _Bounded(HttpToolsProtocol):
             cycle: RequestResponseCycle | None = self.cycle
             if cycle is not None and cycle.response_complete:
                 self._await_head()
+
+    def _parse(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse(self._refusal)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._leaves():
+                self._stay(data[upgrade.args[0] :])
+
+    def _stay(self, rest: bytes) -> None:
+        """Begin the request anew as one that asks for no other protocol; ``rest`` is what follows its head."""
+        kept = [(name, value) for name, value in self.headers if name not in UPGRADING]
+        for value in (value for name, value in self.headers if name == b"connection"):
+            tokens = [token for token in value.split(b",") if token.strip().lower() not in UPGRADING]
+            kept += [(b"connection", b",".join(tokens))] if tokens else []
+        line = b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._parse(line + b"".join(b"%b: %b\r\n" % header for header in kept) + b"\r\n" + rest)
+        self._received += len(rest)
+
+    def _leaves(self) -> bool:
+        """Whether the current message asks for another protocol. CONNECT always does; it has no body."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MAX_PIPELINED:
@@ -128,16 +158,16 @@ class _Bounded(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self._refusal = HOSTS
             raise _Refused
-        super().on_headers_complete()
+        if not self._leaves():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self._leaves():
+            super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         super().on_body(body)
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser, or a callback of it, did not accept."""
-        del msg
-        self._refuse(self._refusal)
 
     def pause_writing(self) -> None:
         super().pause_writing()

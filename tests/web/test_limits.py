@@ -220,6 +220,47 @@ async def test_an_old_client_needs_no_host(patient: tuple[str, int]) -> None:
     assert await reply_to(patient, b"GET / HTTP/1.0\r\n\r\n") == (200, b"ok")
 
 
+SIZED, CHUNKED = b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\n"
+LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+WEBSOCKET = b"Connection: keep-alive, upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+
+
+@pytest.mark.parametrize("upgrade", [H2C, WEBSOCKET])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (SIZED + b"hello",),
+        (SIZED, b"hello"),
+        (SIZED[:-2], SIZED[-2:] + b"he", b"llo"),
+        (CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",),
+        (CHUNKED, b"5\r\nhello\r\n", b"0\r\n\r\n"),
+    ],
+)
+async def test_a_wish_for_another_protocol_costs_no_body(
+    patient: tuple[str, int], app: App, upgrade: bytes, parts: tuple[bytes, ...]
+) -> None:
+    reader, writer = await asyncio.open_connection(*patient)
+    for _ in range(2):
+        await send_all(writer, (b"POST / HTTP/1.1\r\nHost: x\r\n" + upgrade + parts[0], *parts[1:]))
+        assert (await answer(reader)).startswith(b"HTTP/1.1 200")
+    assert app.bodies == [b"hello"] * 2
+    assert not {b"upgrade", b"http2-settings"} & app.headers[0].keys()
+    writer.close()
+
+
+async def test_the_request_after_such_a_wish_is_read(patient: tuple[str, int], app: App) -> None:
+    status, rest = await reply_to(patient, b"POST / HTTP/1.1\r\nHost: x\r\n" + H2C + SIZED + b"hello" + LAST)
+    assert (status, rest.count(b"HTTP/1.1 200")) == (200, 1)
+    assert app.bodies == [b"hello", b""]
+
+
+async def test_connect_is_a_request_like_any_other(patient: tuple[str, int]) -> None:
+    head = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert await reply_to(patient, b"CONNECT /x" + head) == (200, b"ok")
+    assert (await reply_to(patient, b"CONNECT x:80" + head))[0] == 400
+
+
 async def test_a_refusal_does_not_break_into_a_response(patient: tuple[str, int]) -> None:
     reader, writer = await asyncio.open_connection(*patient)
     writer.write(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
