@@ -73,7 +73,10 @@ class RedisSettings(Group):
 class ApiSettings(Group):
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
-    public_url: AnyHttpUrl | None = Field(default=None, description="URL of the API for clients; used in signed URLs")
+    public_url: AnyHttpUrl | None = Field(
+        default=None, description="URL of the API for clients, with its path prefix and without /v1; used in every URL"
+    )
+    docs: bool = Field(default=True, description="serve /docs and /openapi.json")
     max_body_bytes: int = Field(default=262_144, ge=1024)
     body_timeout: Seconds = Field(default=10, description="seconds within which a request body must arrive")
     max_wait: Seconds = Field(default=50, description="the longest `Prefer: wait`; proxies often end a wait at 60")
@@ -87,6 +90,18 @@ class ApiSettings(Group):
         default=("127.0.0.1", "::1"), description="addresses or networks whose X-Forwarded-* headers are believed"
     )
     shutdown_grace: Seconds = 10
+
+    @field_validator("public_url")
+    @classmethod
+    def _without_version(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
+        if url is not None and (url.path or "").rstrip("/").endswith("/v1"):
+            raise ValueError("leave out the /v1 at its end: the gateway adds it")
+        return url
+
+    @property
+    def path_prefix(self) -> str:
+        """The path under which clients find the API, without a slash at its end."""
+        return ((self.public_url and self.public_url.path) or "").rstrip("/")
 
 
 class WorkerSettings(Group):

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import structlog
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from app.accounts.limits import PerAccount
-from app.api import health, openapi
+from app.api import docs, health, openapi
 from app.assets.router import router as assets_router
 from app.infra import logs
 from app.infra.queue import RedisBell, open_redis
@@ -21,6 +22,7 @@ from app.readiness import ReadinessCache
 from app.resources import Resources, freeze_gc, warn_unused_credentials
 from app.settings import Settings
 from app.web import middleware, problems
+from app.web.forwarded import Forwarded
 from app.web.limits import bounded
 from app.webhooks.router import router as webhooks_router
 
@@ -30,12 +32,13 @@ WRITE_SECONDS = 30
 log = structlog.get_logger()
 
 
-def describe() -> FastAPI:
+def describe(*, serve_docs: bool = True) -> FastAPI:
     """The application without resources: routes, error handlers and the OpenAPI document."""
     app = FastAPI(
         **openapi.DESCRIPTION,
         lifespan=_lifespan,
-        docs_url="/docs",
+        openapi_url="/openapi.json" if serve_docs else None,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would be built from the Host header
         telemetry={"tracing": False, "metrics": False},
@@ -43,20 +46,16 @@ def describe() -> FastAPI:
     for router in (jobs_router, assets_router, models_router, webhooks_router, callbacks_router):
         app.include_router(router, prefix="/v1")
     app.include_router(health.router)
-    app.add_api_route("/", _docs, include_in_schema=False)
+    if serve_docs:
+        docs.install(app)
     problems.install(app)
     openapi.install(app)
     return app
 
 
-async def _docs() -> Response:
-    # Relative, so that it works behind any host name and path prefix.
-    return Response(status_code=307, headers={"Location": "docs"})
-
-
 def create_app(settings: Settings) -> FastAPI:
     """The application; its lifespan opens and closes the resources."""
-    app = describe()
+    app = describe(serve_docs=settings.api.docs)
     app.state.settings = settings
     app.state.streams = PerAccount(settings.api.streams_per_account, "event streams")
     app.state.waits = PerAccount(settings.api.waits_per_account, "waiting requests")
@@ -100,15 +99,15 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
+def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     """The settings of uvicorn; every wait for a client has a limit."""
     return uvicorn.Config(
-        app,
+        Forwarded(app, settings.api.trusted_proxies, settings.api.path_prefix),
         host=settings.api.host,
         port=settings.api.port,
         loop="uvloop",
         ws="none",
-        forwarded_allow_ips=list(settings.api.trusted_proxies),
+        proxy_headers=False,  # Forwarded does it
         http=bounded(head_timeout=settings.api.body_timeout, write_timeout=WRITE_SECONDS),
         log_config=None,
         access_log=False,

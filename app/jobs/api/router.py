@@ -183,7 +183,7 @@ async def create_job(
     key: IdempotencyKey = None,
 ) -> JobView:
     created = await jobs(request).create(caller.account_id, body, key)
-    response.headers["Location"] = f"/v1/jobs/{created.job.id}"
+    response.headers["Location"] = f"{request.scope['root_path']}/v1/jobs/{created.job.id}"
     if created.replayed:
         response.headers["Idempotency-Replayed"] = "true"
     return created.job

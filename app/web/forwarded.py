@@ -1,0 +1,38 @@
+"""What a proxy in front of the API says about a request: the client's address, the scheme, and the path prefix."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+#: A path of one or more segments: neither ``//host`` nor anything that a browser would read as a URL.
+_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+#: The first segment of the API's own paths: a prefix of this name could not be told from them.
+OWN: Final = "/v1"
+
+
+class Forwarded(ProxyHeadersMiddleware):
+    """Believes ``X-Forwarded-For``, ``-Proto`` and ``-Prefix`` of trusted proxies.
+
+    The prefix becomes the ``root_path``, whether the proxy leaves it in the path or not; ``prefix`` is the one of
+    requests that name none.
+    """
+
+    def __init__(self, app: ASGIApp, trusted: Iterable[str], prefix: str) -> None:
+        super().__init__(app, list(trusted))  # type: ignore[arg-type]  # Starlette's type of the same
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
+        if scope["type"] == "http":
+            scope["root_path"] = self._forwarded_prefix(scope) or self._prefix
+        await super().__call__(scope, receive, send)  # type: ignore[arg-type]
+
+    def _forwarded_prefix(self, scope: Scope) -> str | None:
+        client = scope.get("client")
+        if not client or client[0] not in self.trusted_hosts:
+            return None
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-prefix"]
+        prefix = given[0].rstrip("/") if len(given) == 1 else ""
+        return prefix if _PREFIX.fullmatch(prefix) and prefix != OWN else None

@@ -1,0 +1,77 @@
+"""Behind a path prefix, every URL that the gateway names leads back to it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.settings import ApiSettings, Settings
+from tests.support.gateway import Gateway, running_gateway
+
+PREFIX = "/filmgate"
+ORDER = {"prompt": "a dog", "model": "sandbox/video"}
+
+
+def with_api(settings: Settings, **values: Any) -> Settings:
+    api = ApiSettings.model_validate({**settings.api.model_dump(), **values})
+    return settings.model_copy(update={"api": api})
+
+
+async def locations(gateway: Gateway, *headers: Mapping[str, str]) -> list[str]:
+    """Where the jobs are that are ordered with these headers."""
+    found = []
+    for lines in headers:
+        created = await gateway.client.post("/v1/jobs", json=ORDER, headers=lines)
+        found.append(created.headers["Location"].removesuffix(created.json()["id"]))
+    return found
+
+
+@pytest.mark.parametrize("path", ["", PREFIX], ids=["the proxy strips it", "the proxy leaves it"])
+async def test_the_path_of_the_public_url_is_the_prefix_of_every_url(
+    settings: Settings, sandbox_url: str, path: str
+) -> None:
+    behind = with_api(settings, public_url=f"https://videos.example{PREFIX}/")
+    async with running_gateway(behind, sandbox_url) as gateway:
+        created = await gateway.client.post(f"{path}/v1/jobs", json=ORDER)
+        location = created.headers["Location"]
+        assert location == f"{PREFIX}/v1/jobs/{created.json()['id']}"
+        job = await gateway.ended(created.json()["id"])
+        assert {asset["content_url"].partition("/v1/")[0] for asset in job["assets"].values()} == {
+            f"https://videos.example{PREFIX}"
+        }
+        document = (await gateway.client.get(f"{path}/openapi.json")).json()
+        assert document["servers"] == [{"url": PREFIX}]
+        for known in ("/docs", "/healthz", "/metrics"):
+            assert (await gateway.client.get(path + known)).status_code == 200, known
+        assert (await gateway.client.put(f"{path}/v1/jobs")).headers["Allow"] == "GET, POST"
+
+
+async def test_only_a_trusted_proxy_names_the_prefix(settings: Settings, sandbox_url: str) -> None:
+    named: Mapping[str, str] = {"X-Forwarded-Prefix": "/videos/"}
+    odd = ["//evil.example", "/v1", "/a b", "https://evil.example", "/a?b", "/a\\b", "/a, /b", ""]
+    async with running_gateway(settings, sandbox_url, workers=0) as gateway:
+        assert await locations(gateway, named, {}) == ["/videos/v1/jobs/", "/v1/jobs/"]
+        assert set(await locations(gateway, *({"X-Forwarded-Prefix": prefix} for prefix in odd))) == {"/v1/jobs/"}
+    async with running_gateway(with_api(settings, trusted_proxies=()), sandbox_url, workers=0) as gateway:
+        assert await locations(gateway, named) == ["/v1/jobs/"]
+
+
+async def test_the_docs_come_from_the_gateway_alone(gateway: Gateway) -> None:
+    page = await gateway.client.get("/docs")
+    named = set(re.findall(r"(?:src|href|url)[=:]\s*[\"']([^\"']+)[\"']", page.text))
+    assert len(named) == 4
+    for url in named:
+        assert not re.match(r"[a-z]+:|/", url), url
+        found = await gateway.client.get(str(httpx2.URL(f"{gateway.url}/docs").join(url)))
+        assert (found.status_code, bool(found.content)) == (200, True), url
+    assert (await gateway.client.get("/docs/../main.py")).status_code == 404
+    assert (await gateway.client.get("/docs/__init__.py")).status_code == 404
+
+
+async def test_the_docs_can_be_switched_off(settings: Settings, sandbox_url: str) -> None:
+    async with running_gateway(with_api(settings, docs=False), sandbox_url, workers=0) as gateway:
+        for path in ("/", "/docs", "/docs/swagger-ui.css", "/openapi.json"):
+            assert (await gateway.client.get(path)).status_code == 404, path
+        assert (await gateway.client.get("/v1/models")).status_code == 200
