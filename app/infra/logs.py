@@ -11,8 +11,8 @@ from structlog.types import EventDict, Processor, WrappedLogger
 from app.infra.redaction import Redactor, secrets_in
 from app.settings import Settings
 
-# Libraries that are too verbose at level info: a line per request, which the middleware logs; a line per task.
-_QUIET = {"uvicorn.access": logging.CRITICAL, "arq": logging.WARNING, "asyncio": logging.WARNING}
+# Libraries that are too verbose: a line per request, which the middleware logs; a line per ring, late ones as well.
+_QUIET = {"uvicorn.access": logging.CRITICAL, "arq": logging.ERROR, "asyncio": logging.WARNING}
 
 
 def setup(settings: Settings, process: str, stream: TextIO | None = None) -> None:

@@ -84,8 +84,12 @@ class Bell(Protocol):
 
 
 def serialize(value: dict[str, Any]) -> bytes:
-    """arq's payloads as JSON: pickle would let anyone who reaches Redis run code here."""
-    return json.dumps(value).encode()
+    """arq's payloads as JSON: pickle would let anyone who reaches Redis run code here.
+
+    A ring that comes after its payload has expired "fails" with an exception as its result: its text is kept, because
+    arq would log two tracebacks about a value that has no JSON.
+    """
+    return json.dumps(value, default=str).encode()
 
 
 def deserialize(data: bytes) -> dict[str, Any]:

@@ -4,13 +4,17 @@ import asyncio
 import hashlib
 import io
 import json
+import logging
 from datetime import datetime
 from itertools import accumulate
 
 import av
+import pytest
+from redis.asyncio import Redis
 from sqlalchemy import text
 from standardwebhooks import Webhook
 
+from app.infra.queue import QUEUE_NAME
 from app.settings import Settings
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.receiver import running_receiver
@@ -120,3 +124,15 @@ async def test_jobs_over_the_limit_wait_their_turn_instead_of_failing(settings: 
             times = sorted((at, 1 if kind == "job.submitting" else -1) for kind, at in rows)
     under_way = list(accumulate(step for _, step in times))
     assert max(under_way) == 2
+
+
+async def test_a_ring_that_comes_late_is_no_error(
+    gateway: Gateway, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Redis.from_url(redis_url) as redis:
+        # What arq keeps of a ring whose payload has expired, as after an hour without workers
+        await redis.zadd(QUEUE_NAME, {f"late-{number}": 1 for number in range(20)})
+        while await redis.zcard(QUEUE_NAME):  # noqa: ASYNC110  # arq has no event for it
+            await asyncio.sleep(0.01)
+    await gateway.ended((await gateway.create())["id"])
+    assert [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR or line.exc_info] == []
