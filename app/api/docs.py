@@ -30,7 +30,7 @@ POLICY: Final = (
 def install(app: FastAPI) -> None:
     """Add the page, its files, and the way to it from ``/``."""
     for path, respond in (("/", _lead), ("/docs", _page), ("/docs/{name}", _asset)):
-        app.add_api_route(path, respond, include_in_schema=False)
+        app.add_api_route(path, respond, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 async def _lead() -> Response:

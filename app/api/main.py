@@ -14,6 +14,7 @@ from app.accounts.limits import PerAccount
 from app.api import docs, health, openapi
 from app.assets.router import router as assets_router
 from app.infra import logs
+from app.infra.ports import check_free
 from app.infra.queue import RedisBell, open_redis
 from app.jobs.api.callback_router import router as callbacks_router
 from app.jobs.api.router import router as jobs_router
@@ -128,8 +129,9 @@ def serve(settings: Settings) -> None:
     """Run an API process until it is stopped by a signal.
 
     Raises:
-        SettingsError: the configuration names something that does not exist.
+        SettingsError: the configuration names something that does not exist, or the port is taken.
     """
+    check_free("api.port", settings.api.host, settings.api.port)
     logs.setup(settings, process="api")
     warn_unused_credentials(settings)
     asyncio.run(_check_resources(settings))

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from app.backoff import exponential
 from app.infra import logs
+from app.infra.ports import check_free
 from app.infra.queue import QUEUE_NAME, RING, Lane, deserialize, open_redis, serialize
 from app.resources import Resources, freeze_gc, warn_unused_credentials
 from app.settings import Settings
@@ -146,8 +147,10 @@ def serve(settings: Settings) -> None:
     """Run a worker process; returns when it was told to stop.
 
     Raises:
-        SettingsError: the configuration names something that does not exist, or the spool cannot be used.
+        SettingsError: the configuration names something that does not exist, the port is taken, or the spool cannot
+            be used.
     """
+    check_free("worker.port", settings.worker.host, settings.worker.port)
     logs.setup(settings, process="worker")
     warn_unused_credentials(settings)
     log.info("worker starting", name=settings.worker.name or f"{socket.gethostname()}-{os.getpid()}")

@@ -51,6 +51,23 @@ async def test_missing_settings_are_named_one_per_line(tmp_path: Path, command: 
     assert [line.split(":")[0] for line in ended.err.splitlines()] == ["secret_key", "database.url", "redis.url"]
 
 
+@pytest.mark.parametrize("command", ["api", "worker"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", ""])
+async def test_a_port_in_use_names_the_setting(
+    tmp_path: Path, environment: dict[str, str], command: str, host: str
+) -> None:
+    with socket.create_server(
+        (host or "127.0.0.1", 0), family=socket.AF_INET6 if host == "::1" else socket.AF_INET
+    ) as taken:
+        port = taken.getsockname()[1]
+        own = {f"FILMGATE_{command.upper()}_HOST": host, f"FILMGATE_{command.upper()}_PORT": str(port)}
+        ended = await filmgate(command, directory=tmp_path, environment={**environment, **own})
+    assert ended.code == 2
+    assert ended.err.startswith(f"{command}.port: cannot listen on ")
+    assert f"FILMGATE_{command.upper()}_PORT" in ended.err
+    assert len(ended.err.splitlines()) == 1
+
+
 async def test_a_development_secret_is_refused_in_production(tmp_path: Path, environment: dict[str, str]) -> None:
     ended = await filmgate(
         "api", directory=tmp_path, environment={**environment, "FILMGATE_SECRET_KEY": f"dev-{SECRET}"}

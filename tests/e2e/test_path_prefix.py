@@ -59,6 +59,7 @@ async def test_only_a_trusted_proxy_names_the_prefix(settings: Settings, sandbox
 
 
 async def test_the_docs_come_from_the_gateway_alone(gateway: Gateway) -> None:
+    assert [(await gateway.client.head(path)).status_code for path in ("/", "/docs")] == [307, 200]
     page = await gateway.client.get("/docs")
     named = set(re.findall(r"(?:src|href|url)[=:]\s*[\"']([^\"']+)[\"']", page.text))
     assert len(named) == 4
