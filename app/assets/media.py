@@ -1,8 +1,7 @@
 """Probes a video and checks that it plays. The only module that uses PyAV (FFmpeg).
 
-The file is untrusted, so FFmpeg's options are fixed. The container is detected from the first bytes and must be one of
-four; FFmpeg's own detection, which accepts playlists and scripts that refer to other files, is not used. FFmpeg gets an
-open file and may use no protocol and open nothing else. Pixels, seconds and packets are bounded.
+The file is untrusted, so FFmpeg's options are fixed. :mod:`app.assets.containers` selects one of two demuxers. FFmpeg
+gets an open file and may use no protocol and open nothing else. Pixels, seconds and packets are bounded.
 
 Everything here blocks, and FFmpeg is large, so it runs in a subprocess (:mod:`app.assets.probe_process`).
 """
@@ -26,6 +25,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
+from app.assets import containers
 from app.assets.errors import NotPlayable, TooBig, of_os_error
 from app.assets.media_info import Container, PosterInfo, VideoInfo
 
@@ -98,7 +98,7 @@ class _Extent:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Container, InputContainer]]:
     with path.open("rb") as file:
-        container = _container(file.read(64))
+        container = containers.detect(file)
         file.seek(0)
         try:
             with av.open(
@@ -115,16 +115,6 @@ def _opened(path: Path) -> Iterator[tuple[Container, InputContainer]]:
             raise NotPlayable("it is damaged, or not of the format that it claims", repr(error)) from error
         except OSError as error:
             raise of_os_error(error) from error
-
-
-def _container(head: bytes) -> Container:
-    if head[4:8] == b"ftyp":
-        return Container.QUICKTIME if head[8:12] == b"qt  " else Container.MP4
-    if head[4:8] in {b"moov", b"mdat", b"wide", b"free", b"skip"}:
-        return Container.QUICKTIME
-    if head.startswith(b"\x1a\x45\xdf\xa3"):
-        return Container.WEBM if b"webm" in head else Container.MATROSKA
-    raise NotPlayable("it is not an MP4, QuickTime, WebM or Matroska file")
 
 
 def _video(source: InputContainer) -> VideoStream:

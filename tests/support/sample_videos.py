@@ -60,6 +60,21 @@ def video(
 
 
 @cache
+def fragmented() -> bytes:
+    """A fragmented MP4 of two seconds, as it is streamed: its boxes refer to nothing by a position in the file."""
+    file = BytesIO()
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    with av.open(file, "w", format="mp4", options=options) as target:
+        video = target.add_stream("libx264", rate=12)
+        assert isinstance(video, VideoStream)
+        video.width, video.height, video.pix_fmt, video.gop_size = 160, 96, "yuv420p", 6
+        for number in range(24):
+            target.mux(video.encode(_picture(160, 96, number, 12)))
+        target.mux(video.encode())
+    return file.getvalue()
+
+
+@cache
 def sound_only() -> bytes:
     """An MP4 without a picture."""
     file = BytesIO()
