@@ -147,6 +147,7 @@ class AssetSettings(Group):
     url_ttl: Seconds = Field(default=3600, description="seconds a signed URL is valid")
     fetch_timeout: Seconds = Field(default=1800, description="seconds within which one video must be received")
     fetch_tries: int = Field(default=8, ge=1)
+    probe_cpu_seconds: Seconds = Field(default=10, description="CPU seconds that one probe of a video may take")
 
 
 class WebhookSettings(Group):

@@ -9,6 +9,7 @@ AssetError
     ├── Truncated            fewer or more bytes than announced                    retryable
     ├── TookTooLong          not received within ``fetch_timeout``                 retryable
     └── NotPlayable          not a video, or a damaged one                         retryable
+        └── ProbeExhausted   probing it took more CPU or wall time than allowed    retryable once
 
 A damaged video is retryable because the copy may be at fault; the caller counts and limits the tries.
 """
@@ -66,6 +67,10 @@ class NotPlayable(VideoRejected):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"The video cannot be played: {reason}.", detail)
         self.reason = reason
+
+
+class ProbeExhausted(NotPlayable):
+    """Probing cost more than one video may cost. Another copy would cost as much: it is worth one more try."""
 
 
 def of_os_error(error: OSError) -> StorageError:

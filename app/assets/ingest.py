@@ -35,7 +35,7 @@ class Ingest:
         self._storage = storage
         self._settings = settings
         self._spool = Spool(settings.spool, settings.min_free_bytes)
-        self._probe_pool = ProbePool()
+        self._probe_pool = ProbePool(cpu_seconds=settings.probe_cpu_seconds)
 
     def prepare(self) -> None:
         """Prepare the spool and remove files left by killed processes. Blocks.
@@ -74,7 +74,7 @@ class Ingest:
                     "The video did not arrive whole.", f"{spooled.size} of {incoming.expected_bytes} bytes received"
                 )
             await failpoint(Failpoint.STORE_SPOOLED)
-            video, poster = await self._probe_pool.examine(spooled.path)
+            video, poster = await self._probe_pool.examine(spooled.path, retried=incoming.retried)
             return await self._keep(incoming, spooled, video, poster)
 
     async def _receive(self, chunks: AsyncIterator[bytes], spooled: Spooled) -> None:

@@ -1,7 +1,8 @@
 """Probes a video and checks that it plays. The only module that uses PyAV (FFmpeg).
 
 The file is untrusted, so FFmpeg's options are fixed. :mod:`app.assets.containers` selects one of two demuxers. FFmpeg
-gets an open file and may use no protocol and open nothing else. Pixels, seconds and packets are bounded.
+gets an open file and may use no protocol and open nothing else. Pixels, seconds and packets are bounded, and so is what
+is decoded (:mod:`app.assets.decode_budget`): a video that exhausts its budget is accepted on what was decoded of it.
 
 Everything here blocks, and FFmpeg is large, so it runs in a subprocess (:mod:`app.assets.probe_process`).
 """
@@ -26,6 +27,7 @@ from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from app.assets import containers
+from app.assets.decode_budget import FIRST_PACKETS, DecodeBudget
 from app.assets.errors import NotPlayable, TooBig, of_os_error
 from app.assets.media_info import Container, PosterInfo, VideoInfo
 
@@ -37,6 +39,8 @@ OPEN_SECONDS = 30
 # The most packets decoded to reach one frame: half a minute of video.
 DECODE_PACKETS = 900
 MAX_BLANK_SECONDS = 1
+#: The part of the budget that the check of the end may use; the rest is for the poster.
+CHECK_PART = 0.5
 READ_BYTES = 256 * 1024
 UNKNOWN_PROTOCOL = "none"
 
@@ -49,17 +53,18 @@ _DEMUXERS = {
 }
 
 
-def probe(path: Path) -> VideoInfo:
-    """The properties of a video. Reads every packet; decodes the first frame and one near the end.
+def probe(path: Path, budget: DecodeBudget | None = None) -> VideoInfo:
+    """The properties of a video. Reads every packet; decodes the first frame and, within the budget, one near the end.
 
     Raises:
         NotPlayable: not an accepted format, truncated, without a video stream, or not decodable.
         TooBig: beyond the limits above.
     """
+    budget = budget or DecodeBudget()
     with _opened(path) as (container, source):
         video = _video(source)
-        extent = _measure(source, video)
-        _check_late_frame(source, video, extent)
+        extent = _measure(source, video, budget)
+        _check_late_frame(source, video, extent, budget)
         rate = video.average_rate
         return VideoInfo(
             container=container,
@@ -72,16 +77,19 @@ def probe(path: Path) -> VideoInfo:
         )
 
 
-def poster(path: Path) -> PosterInfo:
+def poster(path: Path, budget: DecodeBudget | None = None) -> PosterInfo:
     """A JPEG of the frame a third into the video, its longest side at most 1,280 pixels.
+
+    It is an earlier frame if the budget does not reach that far.
 
     Raises:
         NotPlayable: no frame can be decoded.
     """
+    budget = budget or DecodeBudget()
     try:
-        return _poster_at(path, 1 / 3)
+        return _poster_at(path, 1 / 3, budget)
     except NotPlayable:
-        return _poster_at(path, 0)
+        return _poster_at(path, 0, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +153,19 @@ class _TimeSpan:
         self.end = max(self.end, begin + length)
 
 
-def _measure(source: InputContainer, video: VideoStream) -> _Extent:
+def _measure(source: InputContainer, video: VideoStream, budget: DecodeBudget) -> _Extent:
     """Read every packet; decode up to the first frame."""
     spans: defaultdict[int, _TimeSpan] = defaultdict(_TimeSpan)
     first: VideoFrame | None = None
     frames = last = last_key = 0
     for packet in _packets(source):
-        if packet.stream_index == video.index and first is None and frames < DECODE_PACKETS:
-            first = next(iter(_decoded(video, packet)), None)
+        if (
+            packet.stream_index == video.index
+            and first is None
+            and frames < DECODE_PACKETS
+            and (frames < FIRST_PACKETS or not budget.exhausted())
+        ):
+            first = next(iter(_decoded(video, packet, budget)), None)
         if packet.pts is None:
             continue
         spans[packet.stream_index].add(packet.pts * packet.time_base, (packet.duration or 0) * packet.time_base)
@@ -190,20 +203,20 @@ def _check_duration(source: InputContainer, spans: Collection[_TimeSpan]) -> Non
         raise NotPlayable("it is truncated", f"{found:.1f} of {claimed:.1f} seconds found")
 
 
-def _check_late_frame(source: InputContainer, video: VideoStream, extent: _Extent) -> None:
-    """Decode from the last key frame to half way between it and the last frame."""
+def _check_late_frame(source: InputContainer, video: VideoStream, extent: _Extent, budget: DecodeBudget) -> None:
+    """Decode from the last key frame to half way between it and the last frame, or until the budget is spent."""
     goal = (extent.last_key + extent.last) // 2
     source.seek(extent.last_key, stream=video)
     decoded = 0
-    for frame in _frames(source, video):
+    for frame in _frames(source, video, budget, CHECK_PART):
         decoded += 1
         if frame.pts is None or frame.pts >= goal:
             return
-    if not decoded or extent.frames <= DECODE_PACKETS:
+    if not decoded or not (budget.exhausted(CHECK_PART) or extent.frames > DECODE_PACKETS):
         raise NotPlayable("its end cannot be decoded")
 
 
-def _poster_at(path: Path, part: float) -> PosterInfo:
+def _poster_at(path: Path, part: float, budget: DecodeBudget) -> PosterInfo:
     """The poster from the frame at that fraction of the video, or the nearest decodable one before it."""
     with _opened(path) as (_, source):
         video = _video(source)
@@ -211,7 +224,7 @@ def _poster_at(path: Path, part: float) -> PosterInfo:
         if part:
             source.seek(int(goal * av.time_base))
         frame = None
-        for frame in _frames(source, video):
+        for frame in _frames(source, video, budget):
             if not part or frame.pts is None or frame.time >= goal:
                 break
         if frame is None:
@@ -219,18 +232,26 @@ def _poster_at(path: Path, part: float) -> PosterInfo:
         return _jpeg(frame)
 
 
-def _frames(source: InputContainer, video: VideoStream) -> Iterator[VideoFrame]:
-    """The decodable frames from the current position on."""
-    for packet in islice(source.demux(video), DECODE_PACKETS):
-        yield from _decoded(video, packet)
+def _frames(source: InputContainer, video: VideoStream, budget: DecodeBudget, part: float = 1) -> Iterator[VideoFrame]:
+    """The decodable frames from the current position on, until that part of the budget is spent."""
+    found = False
+    for number, packet in enumerate(islice(source.demux(video), DECODE_PACKETS)):
+        if (found or number >= FIRST_PACKETS) and budget.exhausted(part):
+            return
+        for frame in _decoded(video, packet, budget):
+            found = True
+            yield frame
 
 
-def _decoded(video: VideoStream, packet: Packet[Any]) -> Sequence[VideoFrame]:
+def _decoded(video: VideoStream, packet: Packet[Any], budget: DecodeBudget) -> Sequence[VideoFrame]:
     """The frames that a packet completes; none for a corrupt packet, which players skip too."""
     try:
-        return video.decode(packet)
+        frames = video.decode(packet)
     except av.InvalidDataError:
-        return ()
+        frames = []
+    # After decoding: the stream itself states the size of its pictures, and may change it.
+    budget.spend(video.width * video.height * max(1, len(frames)))
+    return frames
 
 
 def _jpeg(frame: VideoFrame) -> PosterInfo:

@@ -1,31 +1,36 @@
 """Probes media in subprocesses, so a file that hangs or crashes the decoder cannot take the worker down.
 
-A subprocess is reused for the next video and killed after ``IDLE_SECONDS`` without one. See docs/decisions/009.
+A subprocess is reused for the next video and killed after ``IDLE_SECONDS`` without one. CPU time and wall time of each
+video are limited, and videos that are probed again never take all slots. See docs/decisions/009.
 """
 
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import weakref
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from app.assets.errors import AssetError, NotPlayable, StorageFull, StorageUnavailable, TooBig
+from app.assets.decode_budget import CPU_SECONDS
+from app.assets.errors import AssetError, NotPlayable, ProbeExhausted, StorageFull, StorageUnavailable, TooBig
 from app.assets.media_info import Container, PosterInfo, VideoInfo
 
-#: Time limit for one video. Probing an hour of video takes seconds.
-PROBE_SECONDS = 300.0
+#: Wall time limit for one video. Probing an hour of video takes seconds; the CPU time has a smaller limit.
+PROBE_SECONDS = 120.0
 #: An idle subprocess is killed after this time.
 IDLE_SECONDS = 60.0
 #: Videos probed concurrently.
 PROCESSES = 2
+#: Of these, videos whose first probe failed: they leave a slot for fresh ones.
+RETRIES = PROCESSES - 1
 MAX_METADATA_BYTES = 64 * 1024
 MAX_POSTER_BYTES = 16 * 1024 * 1024
 MODULE = "app.assets.probe_process"
@@ -43,27 +48,36 @@ log = structlog.get_logger()
 class ProbePool:
     """The probe subprocesses of one worker. The first one starts with the first video."""
 
-    def __init__(self, *, look_seconds: float = PROBE_SECONDS, idle_seconds: float = IDLE_SECONDS) -> None:
+    def __init__(
+        self,
+        *,
+        look_seconds: float = PROBE_SECONDS,
+        cpu_seconds: float = CPU_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
         self._look_seconds = look_seconds
+        self._cpu_seconds = cpu_seconds
         self._idle_seconds = idle_seconds
         self._slots = asyncio.Semaphore(PROCESSES)
+        self._retry_slots = asyncio.Semaphore(RETRIES)
         self._idle: list[_Process] = []
 
     def warm(self) -> None:
         """Start a subprocess ahead of a video that is still being received."""
         if not self._idle:
             with suppress(OSError):  # ``examine`` reports it
-                self._release(_Process())
+                self._release(_Process(self._cpu_seconds))
 
-    async def examine(self, path: Path) -> tuple[VideoInfo, PosterInfo]:
-        """Probe a video and make its poster.
+    async def examine(self, path: Path, *, retried: bool = False) -> tuple[VideoInfo, PosterInfo]:
+        """Probe a video and make its poster. ``retried``: not the first try; fresh videos come first.
 
         Raises:
-            NotPlayable: also when probing timed out or the subprocess died.
+            ProbeExhausted: it took more CPU time or wall time than one video may take.
+            NotPlayable: also when the subprocess died.
             TooBig: beyond the limits of :mod:`app.assets.media`.
             StorageError: the file or a subprocess is not available; the video is not at fault.
         """
-        async with self._slots:
+        async with self._retry_slots if retried else nullcontext(), self._slots:
             process = self._acquire()
             try:
                 async with asyncio.timeout(self._look_seconds):
@@ -71,9 +85,12 @@ class ProbePool:
                 found = _parsed(metadata, jpeg)
             except TimeoutError:
                 process.end()
-                raise NotPlayable("probing it timed out", f"over {self._look_seconds:g} s") from None
+                raise ProbeExhausted("probing it timed out", f"over {self._look_seconds:g} s") from None
             except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
                 process.end()
+                if process.out_of_cpu_time:
+                    detail = f"over {self._cpu_seconds:g} s of CPU"
+                    raise ProbeExhausted("decoding it takes too much time", detail) from error
                 raise NotPlayable("probing it failed", repr(error)) from error
             except BaseException:
                 process.end()
@@ -90,7 +107,7 @@ class ProbePool:
 
     def _acquire(self) -> "_Process":
         try:
-            return self._idle.pop() if self._idle else _Process()
+            return self._idle.pop() if self._idle else _Process(self._cpu_seconds)
         except OSError as error:
             raise StorageUnavailable(f"probe process not started: {error}") from error
 
@@ -108,13 +125,13 @@ class ProbePool:
 class _Process:
     """A probe subprocess and its socket. It dies with this process, even by SIGKILL; ``used`` counts videos."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpu_seconds: float) -> None:
         self._socket, theirs = socket.socketpair()
         self.used = 0
         with theirs:
             try:
                 self._process = subprocess.Popen(  # noqa: S603  # a fixed command
-                    [sys.executable, "-I", "-m", MODULE, str(os.getpid())],
+                    [sys.executable, "-I", "-m", MODULE, str(os.getpid()), str(cpu_seconds)],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -150,6 +167,11 @@ class _Process:
                 raise EOFError(f"the probe process exited with {self._process.poll()}")
             data += more
         return bytes(data)
+
+    @property
+    def out_of_cpu_time(self) -> bool:
+        """Whether the timer of its CPU time has ended it. Known after :meth:`end`."""
+        return self._process.returncode == -signal.SIGPROF
 
     def end(self) -> None:
         """Kill it. May be called twice."""

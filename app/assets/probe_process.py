@@ -1,8 +1,8 @@
 """The probe subprocess: runs FFmpeg on one file at a time, with limited memory and without secrets.
 
-Run as a module by :mod:`app.assets.probe_pool`, with the parent's pid as its argument and a socket as its standard
-input. It receives paths and sends the result of probing each; it exits when the socket closes. Only what FFmpeg needs
-is imported.
+Run as a module by :mod:`app.assets.probe_pool`, with the parent's pid and the CPU seconds that one video may take as
+its arguments, and a socket as its standard input. It receives paths and sends the result of probing each; it exits when
+the socket closes. Only what FFmpeg needs is imported.
 """
 
 import ctypes
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from app.assets import media
+from app.assets.decode_budget import DecodeBudget
 from app.assets.errors import AssetError, NotPlayable, of_os_error
 from app.assets.media_info import PosterInfo, VideoInfo
 
@@ -30,10 +31,11 @@ REQUEST = struct.Struct("!I")
 RESPONSE = struct.Struct("!II")
 
 
-def probe(path: Path) -> tuple[dict[str, Any], bytes]:
+def probe(path: Path, cpu_seconds: float) -> tuple[dict[str, Any], bytes]:
     """The metadata of a video and its poster, or the reason why it is rejected and no bytes."""
+    budget = DecodeBudget(cpu_seconds=cpu_seconds)
     try:
-        video, poster = media.probe(path), media.poster(path)
+        video, poster = media.probe(path, budget), media.poster(path, budget)
     except AssetError as error:
         return _rejected(error), b""
     except OSError as error:
@@ -52,17 +54,24 @@ def _rejected(error: AssetError) -> dict[str, Any]:
     return {"error": type(error).__name__, "reason": reason, "detail": error.detail}
 
 
-def serve(connection: socket.socket) -> None:
-    """Handle requests until the parent closes the socket."""
+def serve(connection: socket.socket, cpu_seconds: float) -> None:
+    """Handle requests until the parent closes the socket.
+
+    The budget ends decoding between two packets; one packet, or the demuxer, may still take minutes. The timer of CPU
+    time then kills this process with SIGPROF. (RLIMIT_CPU would count the videos before this one, in whole seconds.)
+    """
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     with connection, connection.makefile("rb") as requests:
         while head := requests.read(REQUEST.size):
             path = Path(os.fsdecode(requests.read(*REQUEST.unpack(head))))
-            metadata, jpeg = probe(path)
+            signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
+            metadata, jpeg = probe(path, cpu_seconds)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             text = json.dumps(metadata).encode()
             connection.sendall(RESPONSE.pack(len(text), len(jpeg)) + text + jpeg)
 
 
-def main(parent: int) -> None:
+def main(parent: int, cpu_seconds: float) -> None:
     """Limit this process, then serve requests."""
     # A signal to the worker may reach this process too: the current probe finishes, and the worker then kills it.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,8 +83,8 @@ def main(parent: int) -> None:
     for limit, most in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
         with suppress(ValueError, OSError):  # a lower limit is set, or the system has no such limit
             resource.setrlimit(limit, (most, most))
-    serve(socket.socket(fileno=os.dup(0)))
+    serve(socket.socket(fileno=os.dup(0)), cpu_seconds)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), float(sys.argv[2]))

@@ -25,7 +25,7 @@ class Incoming:
     """A video to ingest, with the length and size that the job requested.
 
     ``chunks`` is read once. ``expected_bytes`` is the announced total after decompression; None if not announced.
-    ``width`` and ``height`` are in pixels.
+    ``width`` and ``height`` are in pixels. ``retried``: an earlier try to ingest this video failed.
     """
 
     job_id: UUID
@@ -35,6 +35,7 @@ class Incoming:
     seconds: int
     width: int
     height: int
+    retried: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,11 @@ from pathlib import Path
 import av
 import pytest
 
+from app.assets.decode_budget import DecodeBudget
 from app.assets.errors import NotPlayable, TooBig
 from app.assets.media import poster, probe
 from app.assets.media_info import Container, VideoInfo
-from tests.support.sample_videos import cut, sound_only, video, with_hole
+from tests.support.sample_videos import cut, sound_only, still, video, with_hole
 
 
 def on_disk(directory: Path, content: bytes) -> Path:
@@ -156,3 +157,46 @@ def test_a_poster_comes_from_a_third_into_the_video(tmp_path: Path) -> None:
 def test_a_video_that_breaks_off_before_its_third_still_has_a_poster(tmp_path: Path) -> None:
     content = with_hole(video(seconds=6, key_every=6), 0.25, 1.0)
     assert poster(on_disk(tmp_path, content)).width == 160
+
+
+# What decoding may cost ----------------------------------------------------------------------------------------------
+
+SIDE, FRAMES = 512, 400
+PICTURE = SIDE * SIDE
+
+
+def test_a_video_that_is_small_to_store_and_expensive_to_decode_is_kept_at_a_bounded_cost(tmp_path: Path) -> None:
+    path = on_disk(tmp_path, still(SIDE, FRAMES))
+    assert path.stat().st_size < 50_000
+    budget = DecodeBudget(pixels=40 * PICTURE)
+
+    found, made = probe(path, budget), poster(path, budget)
+
+    assert (found.width, found.height) == (SIDE, SIDE)
+    assert found.seconds == pytest.approx(FRAMES / 24, abs=0.05)
+    assert (made.width, made.height) == (SIDE, SIDE)
+    assert 30 * PICTURE < budget.spent_pixels <= 42 * PICTURE
+
+
+def test_a_video_within_the_budget_is_decoded_up_to_the_goals(tmp_path: Path) -> None:
+    path, budget = on_disk(tmp_path, still(SIDE, FRAMES)), DecodeBudget()
+    probe(path, budget)
+    assert budget.spent_pixels > FRAMES // 2 * PICTURE
+
+
+def test_the_size_that_the_container_claims_does_not_make_pictures_cheaper(tmp_path: Path) -> None:
+    content = still(SIDE, FRAMES)
+    entry = content.index(b"avc1", content.index(b"stsd")) + 28
+    assert content[entry : entry + 4] == SIDE.to_bytes(2, "big") * 2
+    path = on_disk(tmp_path, content[:entry] + (16).to_bytes(2, "big") * 2 + content[entry + 4 :])
+    budget = DecodeBudget(pixels=40 * PICTURE)
+    probe(path, budget)
+    poster(path, budget)
+    assert budget.spent_pixels <= 42 * PICTURE
+
+
+def test_without_cpu_time_the_beginning_and_the_end_are_still_looked_at(tmp_path: Path) -> None:
+    path, budget = on_disk(tmp_path, still(SIDE, FRAMES)), DecodeBudget(cpu_seconds=0)
+    probe(path, budget)
+    poster(path, budget)
+    assert 0 < budget.spent_pixels < 60 * PICTURE

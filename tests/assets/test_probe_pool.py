@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from app.assets import media
-from app.assets.errors import NotPlayable, StorageUnavailable, TooBig
+from app.assets.errors import NotPlayable, ProbeExhausted, StorageUnavailable, TooBig
 from app.assets.media import MAX_SIDE
-from app.assets.probe_pool import ProbePool
+from app.assets.probe_pool import RETRIES, ProbePool
 from app.assets.probe_process import MEMORY_BYTES
-from tests.support.sample_videos import cut, video
+from tests.support.sample_videos import cut, noise, video
 
 pytestmark = pytest.mark.servers
 
@@ -100,13 +100,44 @@ async def test_a_video_that_is_looked_at_for_too_long_does_not_play(good: Path, 
     (pid,) = pids(examiner)
     endless = tmp_path / "endless.mp4"
     os.mkfifo(endless)
-    with pytest.raises(NotPlayable, match="timed out"):
+    with pytest.raises(ProbeExhausted, match="timed out"):
         await examiner.examine(endless)
     await asyncio.to_thread(gone, pid)
     assert pids(examiner) == []
     again = ProbePool()
     await again.examine(good)
     again.close()
+
+
+@linux
+async def test_a_video_that_takes_too_much_cpu_time_costs_its_process_only(good: Path, tmp_path: Path) -> None:
+    examiner = ProbePool(cpu_seconds=0.1)
+    examiner.warm()
+    (pid,) = pids(examiner)
+    heavy = tmp_path / "heavy.mp4"
+    heavy.write_bytes(noise(3072))
+    with pytest.raises(ProbeExhausted, match="too much time"):
+        await examiner.examine(heavy)
+    await asyncio.to_thread(gone, pid)
+    for _ in range(3):
+        await examiner.examine(good)
+    assert len(pids(examiner)) == 1
+    examiner.close()
+
+
+@linux
+async def test_videos_that_are_tried_again_leave_room_for_fresh_ones(
+    examiner: ProbePool, good: Path, tmp_path: Path
+) -> None:
+    endless = [tmp_path / f"{number}.mp4" for number in range(RETRIES + 1)]
+    for path in endless:
+        os.mkfifo(path)
+    again = [asyncio.create_task(examiner.examine(path, retried=True)) for path in endless]
+    with await asyncio.to_thread(endless[0].open, "wb"):  # returns once a process reads
+        await examiner.examine(good)
+        for task in again:
+            task.cancel()
+        await asyncio.gather(*again, return_exceptions=True)
 
 
 async def test_a_process_that_dies_costs_one_video(examiner: ProbePool, good: Path) -> None:

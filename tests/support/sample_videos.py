@@ -1,5 +1,6 @@
 """Small real videos for tests, made once each, and what passes for one."""
 
+import random
 import tempfile
 from fractions import Fraction
 from functools import cache
@@ -70,6 +71,44 @@ def fragmented() -> bytes:
         video.width, video.height, video.pix_fmt, video.gop_size = 160, 96, "yuv420p", 6
         for number in range(24):
             target.mux(video.encode(_picture(160, 96, number, 12)))
+        target.mux(video.encode())
+    return file.getvalue()
+
+
+@cache
+def still(side: int, frames: int) -> bytes:
+    """A video with one key frame whose picture never changes: hundreds of large pictures in a few kilobytes."""
+    file = BytesIO()
+    with av.open(file, "w", format="mp4") as target:
+        video = target.add_stream("libx264", rate=24)
+        assert isinstance(video, VideoStream)
+        video.width, video.height, video.pix_fmt, video.gop_size = side, side, "yuv420p", frames
+        video.codec_context.options = {"preset": "ultrafast"}
+        picture = VideoFrame(side, side, "yuv420p")
+        for plane in picture.planes:
+            plane.update(bytes(plane.buffer_size))
+        for number in range(frames):
+            picture.pts, picture.time_base = number, Fraction(1, 24)
+            target.mux(video.encode(picture))
+        target.mux(video.encode())
+    return file.getvalue()
+
+
+@cache
+def noise(side: int) -> bytes:
+    """A video of one picture that is expensive to decode: no two pixels are alike."""
+    file = BytesIO()
+    source = random.Random(0)
+    with av.open(file, "w", format="mp4") as target:
+        video = target.add_stream("mpeg4", rate=4)
+        assert isinstance(video, VideoStream)
+        video.width, video.height, video.pix_fmt = side, side, "yuv420p"
+        video.codec_context.options = {"qmin": "1", "qmax": "1"}
+        picture = VideoFrame(side, side, "yuv420p")
+        for plane in picture.planes:
+            plane.update(source.randbytes(plane.buffer_size))
+        picture.pts, picture.time_base = 0, Fraction(1, 4)
+        target.mux(video.encode(picture))
         target.mux(video.encode())
     return file.getvalue()
 

@@ -126,7 +126,7 @@ class Studio:
     """``answers`` are for the next creates, then ``refusal`` for all, or acceptance.
 
     A closed ``gate`` holds creates up. ``says`` is of every render, but for those of the upstream models in
-    ``by_model``.
+    ``by_model``. ``content`` is served in place of the video that was ordered.
     """
 
     url: str = ""
@@ -139,6 +139,8 @@ class Studio:
     orders: list[Mapping[str, Any]] = field(default_factory=list)
     most_live: int = 0
     cancels: int = 0
+    content: bytes | None = None
+    downloads: int = 0
     gate: asyncio.Event = field(default_factory=opened)
     _arriving: int = 0
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -212,7 +214,9 @@ class Studio:
     async def show(self, request: web.Request) -> web.Response:
         width, height = map(int, request.match_info["size"].split("x"))
         seconds = int(request.match_info["seconds"])
-        return web.Response(body=video(seconds=seconds, width=width, height=height), content_type="video/mp4")
+        self.downloads += 1
+        body = self.content or video(seconds=seconds, width=width, height=height)
+        return web.Response(body=body, content_type="video/mp4")
 
 
 @asynccontextmanager

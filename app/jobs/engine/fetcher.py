@@ -1,5 +1,6 @@
 """Fetches a finished video from its provider into the gateway's storage."""
 
+from app.assets.errors import ProbeExhausted
 from app.assets.records import Incoming, Stored
 from app.assets.service import AssetService
 from app.jobs.engine.context import EngineContext
@@ -68,8 +69,19 @@ class Fetcher:
                 seconds=spec.seconds,
                 width=spec.width,
                 height=spec.height,
+                retried=submission.fetches > 0,
             )
         )
+
+
+def tries_after(submission: Submission, error: Exception, most: int) -> int:
+    """The tries that are used up after an attempt has failed, of ``most``.
+
+    A probe that exhausted its budget leaves one: two videos that are expensive to decode could otherwise occupy the
+    probes of a worker with every try.
+    """
+    tries = submission.fetches + 1
+    return max(tries, most - 1) if isinstance(error, ProbeExhausted) else tries
 
 
 async def _fresh_results(provider: Provider, remote_id: str) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from app.jobs import billing
 from app.jobs.db import reconciliations, repository, submissions
 from app.jobs.db.reconciliations import Reconciliation
 from app.jobs.engine.context import EngineContext, persist
-from app.jobs.engine.fetcher import Fetcher, ResultUnavailable
+from app.jobs.engine.fetcher import Fetcher, ResultUnavailable, tries_after
 from app.jobs.engine.finder import Finder, shows_another_request
 from app.jobs.engine.resolver import LOOKUPS_NEEDED
 from app.jobs.engine.submit_results import SubmitResults
@@ -232,7 +232,7 @@ class Reconciler(Step[Reconciliation]):
             # An unexpected error counts as a try, as in the storer.
             if not isinstance(error, AssetError | TransportError | ResultUnavailable):
                 log.exception("unexpected error while storing a late video", job=encode(Prefix.JOB, job.id))
-            tries = submission.fetches + 1
+            tries = tries_after(submission, error, self._fetch_tries)
             log.warning("storing the late video failed", job=encode(Prefix.JOB, job.id), tries=tries, error=str(error))
             if tries >= self._fetch_tries:
                 return await self._close(claim, job, submission)

@@ -13,7 +13,7 @@ from app.infra.queue import Lane
 from app.jobs import errors
 from app.jobs.db import repository, schedule, submissions
 from app.jobs.engine.context import EngineContext, ScheduledStep, persist
-from app.jobs.engine.fetcher import Fetcher, ResultUnavailable
+from app.jobs.engine.fetcher import Fetcher, ResultUnavailable, tries_after
 from app.jobs.engine.render_results import RenderResults
 from app.jobs.engine.submit_results import DETAIL_CHARACTERS
 from app.jobs.records import Claim, Job, Submission, SubmissionChange
@@ -100,7 +100,7 @@ class Storer(ScheduledStep):
 
     async def _fetch_failed(self, claim: Claim, job: Job, submission: Submission, error: Exception) -> None:
         """A fault of the provider or of the video: retry, fail, or submit again where that is free."""
-        tries = submission.fetches + 1
+        tries = tries_after(submission, error, self._fetch_tries)
         unavailable = error if isinstance(error, ResultUnavailable) else None
         final = tries >= self._fetch_tries or (isinstance(error, AssetError) and not error.retryable)
         async with self._context.transitions.begin() as changes:

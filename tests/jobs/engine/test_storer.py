@@ -1,0 +1,21 @@
+"""Storing finished videos: what a provider sends in place of an ordinary video, and what becomes of it."""
+
+import pytest
+
+from tests.support.lane_driver import LaneDriver
+from tests.support.sample_videos import noise
+from tests.support.scripted_runway import MAIN, Studio
+from tests.support.submit_fixtures import Office, shop
+
+pytestmark = pytest.mark.servers
+
+
+async def test_a_video_that_is_too_expensive_to_decode_is_tried_twice_in_all(office: Office, first: Studio) -> None:
+    first.content = noise(3072)
+    async with shop(office.changed("assets", fetch_tries=8, probe_cpu_seconds=0.1)) as desk:
+        job = await desk.gateway.create(model=MAIN)
+        await desk.gateway.reached(job["id"], "job.waiting", saying="fetching it failed")
+        await LaneDriver(desk.gateway.resources).pass_time(600)
+        ended = await desk.gateway.ended(job["id"])
+    assert (ended["status"], ended["error"]["code"]) == ("failed", "asset_unavailable")
+    assert first.downloads == 2
