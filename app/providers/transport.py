@@ -27,6 +27,7 @@ import aiohttp
 from yarl import URL
 
 from app.infra.addresses import is_metadata, permitted
+from app.providers.locations import url_of
 from app.providers.scrubbing import NOTHING, Scrubber
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
@@ -202,7 +203,7 @@ class Transport:
                 if response.status not in (301, 302, 303, 307, 308) or location is None:
                     return response
                 response.close()
-                url = url.join(URL(location, encoded=True))
+                url = url_of(location, url)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._classified(error, connected=trace.connected) from error
         raise NoReply(f"more than {MAX_REDIRECTS} redirects")
@@ -234,8 +235,7 @@ class Transport:
 
     def _url(self, call: Call) -> URL:
         absolute = call.path.startswith(("http://", "https://"))
-        # A signed URL must be sent byte for byte.
-        url = URL(call.path if absolute else self._base_url + call.path, encoded=absolute)
+        url = url_of(call.path) if absolute else URL(self._base_url + call.path)
         return url.update_query(call.query) if call.query else url
 
     def _client_for(self, url: URL, *, fresh: bool) -> aiohttp.ClientSession:
