@@ -17,6 +17,7 @@ from uuid import UUID
 
 from app import ids
 from app.providers.access import Access, BadAccess
+from app.providers.download import Download
 from app.providers.outcomes import (
     Absent,
     Accepted,
@@ -50,7 +51,7 @@ from app.providers.paging import Enough, Unlisted, read_list, skew
 from app.providers.reading import obj, text
 from app.providers.search import evaluate_listing, older_than_search, reaches_back
 from app.providers.traits import BillsOn, Lookup, Traits
-from app.providers.transport import Call, Clients, Download, NoReply, NotSent, Reply, Transport
+from app.providers.transport import Call, Clients, NoReply, NotSent, Reply, Transport
 
 # Re-exported, so that an adapter needs one import.
 __all__ = [

@@ -27,6 +27,8 @@ import aiohttp
 from yarl import URL
 
 from app.infra.addresses import is_metadata, permitted
+from app.providers.decoding import Undecodable, coding_of, decoded
+from app.providers.download import Download
 from app.providers.locations import url_of
 from app.providers.scrubbing import NOTHING, Scrubber
 
@@ -170,7 +172,7 @@ class Transport:
         return await self._exchange(self._clients.paid, call, deadline)
 
     @asynccontextmanager
-    async def stream(self, call: Call, *, fresh: bool = False) -> AsyncIterator["Download"]:
+    async def stream(self, call: Call, *, fresh: bool = False) -> AsyncIterator[Download]:
         """Stream a large reply. Redirects are followed; credentials and address rules are applied to each origin anew.
 
         ``fresh`` uses a new connection for requests to the connection's origin.
@@ -180,7 +182,8 @@ class Transport:
         """
         response = await self._open(call, fresh=fresh)
         try:
-            yield Download(response.status, _lower(response.headers), response)
+            headers = _lower(response.headers)
+            yield Download(response.status, headers, _body(response, coding_of(headers)))
         finally:
             response.close()
 
@@ -249,27 +252,6 @@ class Transport:
         return {**self._headers, **call.headers} if own else dict(call.headers)
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A streamed reply: status and headers are available, the body is still arriving."""
-
-    status: int
-    headers: Mapping[str, str]
-    _response: aiohttp.ClientResponse = field(repr=False)
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body, in chunks as they arrive.
-
-        Raises:
-            NoReply: the stream broke off or timed out.
-        """
-        try:
-            async for chunk in self._response.content.iter_any():
-                yield chunk
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _classified(_described(error), connected=True) from error
-
-
 class Clients:
     """The HTTP clients of a process. Create once inside the running loop, share, close at shutdown."""
 
@@ -281,7 +263,8 @@ class Clients:
             "trace_configs": [trace],
             "timeout": aiohttp.ClientTimeout(total=None),
             "cookie_jar": aiohttp.DummyCookieJar(),
-            # No compression: no decompression bombs, and Content-Length is the length of the video.
+            # No compression: Content-Length is the length of the video. A download that is compressed nevertheless is
+            # decoded in bounded pieces.
             "headers": {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             "auto_decompress": False,
         }
@@ -328,6 +311,15 @@ def _described(error: BaseException) -> str:
 def _classified(text: str, *, connected: bool) -> TransportError:
     # Decided by the connection, not by the class of the exception: ReadError was observed with and without a charge.
     return NoReply(text) if connected else NotSent(text)
+
+
+async def _body(response: aiohttp.ClientResponse, coding: str | None) -> AsyncIterator[bytes]:
+    received = response.content.iter_any()
+    try:
+        async for chunk in received if coding is None else decoded(received, coding):
+            yield chunk
+    except (aiohttp.ClientError, TimeoutError, OSError, Undecodable) as error:
+        raise _classified(_described(error), connected=True) from error
 
 
 async def _read_capped(response: aiohttp.ClientResponse) -> bytes:

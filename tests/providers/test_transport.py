@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from app.providers.download import Download
 from app.providers.transport import (
     MAX_REPLY_BYTES,
     Call,
     Clients,
-    Download,
     NoReply,
     NotSent,
     Reply,

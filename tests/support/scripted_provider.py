@@ -46,8 +46,9 @@ from app.providers.base import (
     Unreadable,
     Unsent,
 )
+from app.providers.download import Download
 from app.providers.errors import Billed, Failure, Fault
-from app.providers.transport import Call, Clients, Download, Reply, Transport, json_body
+from app.providers.transport import Call, Clients, Reply, Transport, json_body
 from tests.support.sample_videos import video
 
 PRICE = Decimal("0.10")
@@ -245,7 +246,7 @@ class ScriptedProvider(Provider):
     async def open_result(self, result: str, *, fresh: bool = False) -> AsyncIterator[Download]:
         del fresh
         there = self._books.video_is_there and not self._books.records[result].forgotten
-        yield Copy(200 if there else 404, {}, None)  # type: ignore[arg-type]  # there is no response behind it
+        yield Download(200 if there else 404, {}, _copy())
 
     def read_callback(self, headers: Mapping[str, str], body: bytes) -> Callback | None:
         del headers
@@ -267,11 +268,9 @@ class ScriptedProvider(Provider):
         raise NotImplementedError
 
 
-class Copy(Download):
+async def _copy() -> AsyncIterator[bytes]:
     """A video out of memory."""
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        yield video(seconds=1, width=128, height=96)
+    yield video(seconds=1, width=128, height=96)
 
 
 def as_connections() -> dict[str, Any]:

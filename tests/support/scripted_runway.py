@@ -126,7 +126,7 @@ class Studio:
     """``answers`` are for the next creates, then ``refusal`` for all, or acceptance.
 
     A closed ``gate`` holds creates up. ``says`` is of every render, but for those of the upstream models in
-    ``by_model``. ``content`` is served in place of the video that was ordered.
+    ``by_model``. ``content`` is served in place of the video that was ordered, with those ``headers``.
     """
 
     url: str = ""
@@ -140,6 +140,7 @@ class Studio:
     most_live: int = 0
     cancels: int = 0
     content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     downloads: int = 0
     gate: asyncio.Event = field(default_factory=opened)
     _arriving: int = 0
@@ -216,7 +217,7 @@ class Studio:
         seconds = int(request.match_info["seconds"])
         self.downloads += 1
         body = self.content or video(seconds=seconds, width=width, height=height)
-        return web.Response(body=body, content_type="video/mp4")
+        return web.Response(body=body, content_type="video/mp4", headers=self.headers)
 
 
 @asynccontextmanager

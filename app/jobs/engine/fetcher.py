@@ -6,7 +6,7 @@ from app.assets.service import AssetService
 from app.jobs.engine.context import EngineContext
 from app.jobs.records import Job, Submission
 from app.providers.base import Finished, Missing, PollOutcome, Provider
-from app.providers.transport import Download
+from app.providers.download import Download
 
 NOT_FOUND = 404
 
@@ -58,14 +58,12 @@ class Fetcher:
         if download.status != 200:
             raise ResultUnavailable(f"HTTP {download.status} instead of the video")
         spec = job.spec_for(submission.model)
-        compressed = "content-encoding" in download.headers
-        length = "" if compressed else download.headers.get("content-length", "")
         return await self._assets.take_in(
             Incoming(
                 job_id=job.id,
                 account_id=job.account_id,
                 chunks=download.chunks(),
-                expected_bytes=int(length) if length.isdigit() else None,
+                expected_bytes=download.length,
                 seconds=spec.seconds,
                 width=spec.width,
                 height=spec.height,
