@@ -1,4 +1,4 @@
-"""Probes a video and checks that it plays. The only module that uses PyAV (FFmpeg).
+"""Probes a video and checks that it plays, with PyAV (FFmpeg).
 
 The file is untrusted, so FFmpeg's options are fixed. :mod:`app.assets.containers` selects one of two demuxers. FFmpeg
 gets an open file and may use no protocol and open nothing else. Pixels, seconds and packets are bounded, and so is what
@@ -23,18 +23,17 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange
 from av.video.stream import VideoStream
 
 from app.assets import containers
 from app.assets.decode_budget import FIRST_PACKETS, DecodeBudget
 from app.assets.errors import NotPlayable, TooBig, of_os_error
 from app.assets.media_info import Container, PosterInfo, VideoInfo
+from app.assets.pictures import displayed, jpeg_of
 
 MAX_SIDE = 8192
 MAX_SECONDS = 3600
 MAX_PACKETS = 2_000_000
-POSTER_SIDE = 1280
 OPEN_SECONDS = 30
 # The most packets decoded to reach one frame: half a minute of video.
 DECODE_PACKETS = 900
@@ -66,11 +65,12 @@ def probe(path: Path, budget: DecodeBudget | None = None) -> VideoInfo:
         extent = _measure(source, video, budget)
         _check_late_frame(source, video, extent, budget)
         rate = video.average_rate
+        width, height = displayed(extent.first, video.sample_aspect_ratio)
         return VideoInfo(
             container=container,
             codec=video.codec_context.codec.canonical_name,
-            width=extent.first.width,
-            height=extent.first.height,
+            width=width,
+            height=height,
             seconds=round(extent.seconds, 3),
             frame_rate=round(float(rate) if rate else extent.frames / extent.seconds, 3),
             has_audio=bool(source.streams.audio),
@@ -229,7 +229,7 @@ def _poster_at(path: Path, part: float, budget: DecodeBudget) -> PosterInfo:
                 break
         if frame is None:
             raise NotPlayable("no frame of it can be decoded")
-        return _jpeg(frame)
+        return jpeg_of(frame, video.sample_aspect_ratio)
 
 
 def _frames(source: InputContainer, video: VideoStream, budget: DecodeBudget, part: float = 1) -> Iterator[VideoFrame]:
@@ -252,16 +252,3 @@ def _decoded(video: VideoStream, packet: Packet[Any], budget: DecodeBudget) -> S
     # After decoding: the stream itself states the size of its pictures, and may change it.
     budget.spend(video.width * video.height * max(1, len(frames)))
     return frames
-
-
-def _jpeg(frame: VideoFrame) -> PosterInfo:
-    scale = min(1.0, POSTER_SIDE / max(frame.width, frame.height))
-    width, height = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-    still = frame.reformat(width, height, format="yuv420p", dst_color_range=ColorRange.JPEG)
-    still.pts, still.time_base = 0, Fraction(1)
-    encoder = av.CodecContext.create("mjpeg", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-    encoder.time_base, encoder.color_range = Fraction(1), ColorRange.JPEG
-    encoder.options = {"qmin": "2", "qmax": "4"}
-    jpeg = b"".join(bytes(packet) for packet in [*encoder.encode(still), *encoder.encode()])
-    return PosterInfo(jpeg=jpeg, width=width, height=height)

@@ -33,8 +33,8 @@ class Asset(BaseModel):
     content_type: str = Field(description="Detected from the content of the file.", examples=["video/mp4"])
     size_bytes: int
     sha256: str = Field(description="SHA-256 of the file, in hexadecimal; also its ETag.", pattern="^[0-9a-f]{64}$")
-    width: int = Field(description="Pixels.")
-    height: int = Field(description="Pixels.")
+    width: int = Field(description="Pixels, as displayed: after rotation, and with square pixels.")
+    height: int = Field(description="Pixels, as displayed.")
     codec: str = Field(examples=["h264"])
     seconds: float | None = Field(description="The length in seconds; null for a poster.")
     frame_rate: float | None = Field(description="Frames per second; null for a poster.")

@@ -92,6 +92,12 @@ async def test_a_video_that_is_not_what_was_ordered_is_kept_and_says_so(
     assert (await local(tmp_path).take_in(incoming(video(), **ordered))).deviations == deviations
 
 
+async def test_a_video_that_is_recorded_lying_and_shown_upright_is_what_was_ordered(tmp_path: Path) -> None:
+    stored = await local(tmp_path).take_in(incoming(video(rotation=90), width=96, height=160))
+    assert stored.deviations == []
+    assert (stored.video.width, stored.video.height) == (stored.poster.width, stored.poster.height) == (96, 160)
+
+
 @pytest.mark.parametrize(("seconds", "differs"), [(2.5, False), (2.6, True), (10, False)])
 async def test_small_differences_of_length_are_none(tmp_path: Path, seconds: float, differs: bool) -> None:
     ordered = 11 if seconds == 10 else 2

@@ -37,8 +37,13 @@ def video(
     key_every: int = 250,
     index_first: bool = True,
     title: str = "",
+    rotation: int = 0,
+    pixel_shape: Fraction | None = None,
 ) -> bytes:
-    """A video whose picture brightens from left to right and moves. ``index_first``: the moov is before the data."""
+    """A video whose picture brightens from left to right and moves. ``index_first``: the moov is before the data.
+
+    ``rotation`` is what players turn the stored picture by, in degrees, counter-clockwise.
+    """
     video_codec, audio_codec = CODECS[container]
     options = {"movflags": "faststart"} if index_first and container in {"mp4", "mov"} else {}
     with (
@@ -48,6 +53,10 @@ def video(
         video = target.add_stream(video_codec, rate=rate)
         assert isinstance(video, VideoStream)
         video.width, video.height, video.pix_fmt, video.gop_size = width, height, "yuv420p", key_every
+        if rotation:
+            video.set_display_rotation(rotation)
+        if pixel_shape is not None:
+            video.codec_context.sample_aspect_ratio = pixel_shape
         sound = _sound(target, audio_codec) if audio else None
         if title:
             target.metadata["title"] = title
