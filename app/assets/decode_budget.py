@@ -12,6 +12,8 @@ DECODED_PIXELS = 2_000_000_000
 CPU_SECONDS = 10.0
 #: The part of the CPU time after which no further packet is decoded.
 DECODING_PART = 0.6
+#: A rejected video that took more than this part of the CPU time may not be tried as often as a cheap one.
+CHEAP_PART = 0.25
 #: Packets that a step may decode in any case until it has a frame: a decoder returns frames in another order.
 FIRST_PACKETS = 16
 
@@ -21,7 +23,8 @@ class DecodeBudget:
 
     def __init__(self, pixels: int = DECODED_PIXELS, cpu_seconds: float = CPU_SECONDS) -> None:
         self._pixels = pixels
-        self._until = time.process_time() + cpu_seconds * DECODING_PART
+        self._began = time.process_time()
+        self._cpu_seconds = cpu_seconds
         self.spent_pixels = 0
 
     def spend(self, pixels: int) -> None:
@@ -30,4 +33,12 @@ class DecodeBudget:
 
     def exhausted(self, part: float = 1) -> bool:
         """Whether that part of the pixels, or all of the CPU time, is spent."""
-        return self.spent_pixels >= self._pixels * part or time.process_time() >= self._until
+        return self.spent_pixels >= self._pixels * part or self._took(DECODING_PART)
+
+    @property
+    def costly(self) -> bool:
+        """Whether probing took so long that it should not be repeated often."""
+        return self._took(CHEAP_PART)
+
+    def _took(self, part: float) -> bool:
+        return time.process_time() - self._began >= self._cpu_seconds * part

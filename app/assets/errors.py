@@ -9,7 +9,7 @@ AssetError
     ├── Truncated            fewer or more bytes than announced                    retryable
     ├── TookTooLong          not received within ``fetch_timeout``                 retryable
     └── NotPlayable          not a video, or a damaged one                         retryable
-        └── ProbeExhausted   probing it took more CPU or wall time than allowed    retryable once
+        └── ProbeExhausted   probing it took much CPU time, or timed out           retryable once
 
 A damaged video is retryable because the copy may be at fault; the caller counts and limits the tries.
 """
@@ -70,7 +70,7 @@ class NotPlayable(VideoRejected):
 
 
 class ProbeExhausted(NotPlayable):
-    """Probing cost more than one video may cost. Another copy would cost as much: it is worth one more try."""
+    """Probing was expensive and failed. Another copy would cost as much: it is worth one more try."""
 
 
 def of_os_error(error: OSError) -> StorageError:

@@ -36,7 +36,11 @@ MAX_POSTER_BYTES = 16 * 1024 * 1024
 MODULE = "app.assets.probe_process"
 #: The environment variables passed to the subprocess; none of them holds a secret.
 VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
-REJECTIONS: Mapping[str, type[NotPlayable | TooBig]] = {"NotPlayable": NotPlayable, "TooBig": TooBig}
+REJECTIONS: Mapping[str, type[NotPlayable | TooBig]] = {
+    "NotPlayable": NotPlayable,
+    "ProbeExhausted": ProbeExhausted,
+    "TooBig": TooBig,
+}
 STORAGE_ERRORS: Mapping[str, type[StorageFull | StorageUnavailable]] = {
     "StorageFull": StorageFull,
     "StorageUnavailable": StorageUnavailable,
@@ -72,7 +76,7 @@ class ProbePool:
         """Probe a video and make its poster. ``retried``: not the first try; fresh videos come first.
 
         Raises:
-            ProbeExhausted: it took more CPU time or wall time than one video may take.
+            ProbeExhausted: it took more CPU time or wall time than one video may take, or much of it to find a fault.
             NotPlayable: also when the subprocess died.
             TooBig: beyond the limits of :mod:`app.assets.media`.
             StorageError: the file or a subprocess is not available; the video is not at fault.

@@ -20,7 +20,7 @@ from typing import Any
 
 from app.assets import media
 from app.assets.decode_budget import DecodeBudget
-from app.assets.errors import AssetError, NotPlayable, of_os_error
+from app.assets.errors import AssetError, NotPlayable, ProbeExhausted, of_os_error
 from app.assets.media_info import PosterInfo, VideoInfo
 
 #: A frame of 8192x8192 takes 100 MB, and a decoder holds several.
@@ -36,6 +36,8 @@ def probe(path: Path, cpu_seconds: float) -> tuple[dict[str, Any], bytes]:
     budget = DecodeBudget(cpu_seconds=cpu_seconds)
     try:
         video, poster = media.probe(path, budget), media.poster(path, budget)
+    except NotPlayable as error:
+        return _rejected(ProbeExhausted(error.reason, error.detail) if budget.costly else error), b""
     except AssetError as error:
         return _rejected(error), b""
     except OSError as error:

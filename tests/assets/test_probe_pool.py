@@ -14,8 +14,8 @@ import pytest
 from app.assets import media
 from app.assets.errors import NotPlayable, ProbeExhausted, StorageUnavailable, TooBig
 from app.assets.media import MAX_SIDE
-from app.assets.probe_pool import RETRIES, ProbePool
-from app.assets.probe_process import MEMORY_BYTES
+from app.assets.probe_pool import RETRIES, ProbePool, _parsed
+from app.assets.probe_process import MEMORY_BYTES, probe
 from tests.support.sample_videos import cut, noise, video
 
 pytestmark = pytest.mark.servers
@@ -123,6 +123,15 @@ async def test_a_video_that_takes_too_much_cpu_time_costs_its_process_only(good:
         await examiner.examine(good)
     assert len(pids(examiner)) == 1
     examiner.close()
+
+
+@pytest.mark.parametrize(("cpu_seconds", "kind"), [(1e-9, ProbeExhausted), (60, NotPlayable)])
+def test_a_damaged_video_that_was_expensive_to_probe_is_tried_less_often(
+    tmp_path: Path, cpu_seconds: float, kind: type[NotPlayable]
+) -> None:
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(cut(video(), 0.8))
+    assert type(_parsed(*probe(damaged, cpu_seconds))) is kind
 
 
 @linux
