@@ -1,12 +1,14 @@
-"""Decodes downloads that were compressed although ``identity`` was asked for.
+"""Decodes downloads that were encoded although ``identity`` was asked for.
 
-Only gzip and deflate are decoded. Other names in ``Content-Encoding`` are no compression (``aws-chunked``, ``utf-8``),
-or one that cannot be decoded here: such a body is passed on as it is, and the probe tells whether it is a video.
+gzip, deflate and aws-chunked are decoded. Other names in ``Content-Encoding`` are no encoding (``utf-8``), or one that
+cannot be decoded here: such a body is passed on as it is, and the probe tells whether it is a video.
 """
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+from app.providers.aws_chunked import Misframed, unframed
 
 #: A highly compressed body is returned in pieces of this size, so that its receiver can stop at its limit.
 PIECE_BYTES = 1024 * 1024
@@ -14,6 +16,7 @@ PIECE_BYTES = 1024 * 1024
 MOST_OVERHEAD_PART = 0.1
 MOST_OVERHEAD_BYTES = 1024 * 1024
 HEAD_BYTES = 8
+AWS_CHUNKED = "aws-chunked"
 GZIP_MAGIC = b"\x1f\x8b"
 EBML = b"\x1a\x45\xdf\xa3"
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
@@ -23,22 +26,33 @@ class Undecodable(ValueError):
     """The body is damaged, incomplete, or expands to less than it must."""
 
 
-def coding_of(headers: Mapping[str, str]) -> str | None:
-    """The compression that ``content-encoding`` names, if it can be decoded: ``gzip``, ``deflate`` or None."""
+def codings_of(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """What ``content-encoding`` names and can be decoded, in the order of decoding."""
     named = [name.strip().lower().removeprefix("x-") for name in headers.get("content-encoding", "").split(",")]
-    codings = [name for name in named if name in {"gzip", "deflate"}]
-    # Of several, one could multiply what the other one has multiplied.
-    return codings[0] if len(codings) == 1 else None
+    framing = (AWS_CHUNKED,) if AWS_CHUNKED in named else ()
+    compressions = tuple(name for name in named if name in _DETECT)
+    # Of several compressions, one could multiply what the other one has multiplied.
+    return framing + (compressions if len(compressions) == 1 else ())
 
 
-async def decoded(body: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
+async def decoded(body: AsyncIterator[bytes], codings: Iterable[str]) -> AsyncIterator[bytes]:
     """The decoded body, in pieces of at most 1 MiB and constant memory.
 
-    A body that is not compressed, despite its header, is passed on as it is.
+    A body that is not encoded, despite its header, is passed on as it is.
 
     Raises:
         Undecodable
     """
+    for coding in codings:
+        body = unframed(body) if coding == AWS_CHUNKED else _inflated(body, coding)
+    try:
+        async for piece in body:
+            yield piece
+    except Misframed as error:
+        raise Undecodable(str(error)) from error
+
+
+async def _inflated(body: AsyncIterator[bytes], coding: str) -> AsyncIterator[bytes]:
     head = b""
     async for chunk in body:
         head += chunk

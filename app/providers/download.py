@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from app.providers.decoding import coding_of
+from app.providers.decoding import codings_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,15 +16,15 @@ class Download:
 
     @property
     def length(self) -> int | None:
-        """The announced length of what :meth:`chunks` returns; None if there is none, or if the body is compressed."""
+        """The announced length of what :meth:`chunks` returns; None if there is none, or if the body is encoded."""
         announced = self.headers.get("content-length", "")
-        known = announced.isascii() and announced.isdigit() and coding_of(self.headers) is None
+        known = announced.isascii() and announced.isdigit() and not codings_of(self.headers)
         return int(announced) if known else None
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body, decompressed, in chunks as they arrive. Can be read once.
+        """The body, decoded, in chunks as they arrive. Can be read once.
 
         Raises:
-            NoReply: the stream broke off, timed out, or cannot be decompressed.
+            NoReply: the stream broke off, timed out, or cannot be decoded.
         """
         return self._body

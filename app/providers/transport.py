@@ -27,7 +27,7 @@ import aiohttp
 from yarl import URL
 
 from app.infra.addresses import is_metadata, permitted
-from app.providers.decoding import Undecodable, coding_of, decoded
+from app.providers.decoding import Undecodable, codings_of, decoded
 from app.providers.download import Download
 from app.providers.locations import url_of
 from app.providers.scrubbing import NOTHING, Scrubber
@@ -183,7 +183,7 @@ class Transport:
         response = await self._open(call, fresh=fresh)
         try:
             headers = _lower(response.headers)
-            yield Download(response.status, headers, _body(response, coding_of(headers)))
+            yield Download(response.status, headers, _body(response, codings_of(headers)))
         finally:
             response.close()
 
@@ -263,7 +263,7 @@ class Clients:
             "trace_configs": [trace],
             "timeout": aiohttp.ClientTimeout(total=None),
             "cookie_jar": aiohttp.DummyCookieJar(),
-            # No compression: Content-Length is the length of the video. A download that is compressed nevertheless is
+            # No compression: Content-Length is the length of the video. A download that is encoded nevertheless is
             # decoded in bounded pieces.
             "headers": {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
             "auto_decompress": False,
@@ -313,10 +313,9 @@ def _classified(text: str, *, connected: bool) -> TransportError:
     return NoReply(text) if connected else NotSent(text)
 
 
-async def _body(response: aiohttp.ClientResponse, coding: str | None) -> AsyncIterator[bytes]:
-    received = response.content.iter_any()
+async def _body(response: aiohttp.ClientResponse, codings: Iterable[str]) -> AsyncIterator[bytes]:
     try:
-        async for chunk in received if coding is None else decoded(received, coding):
+        async for chunk in decoded(response.content.iter_any(), codings):
             yield chunk
     except (aiohttp.ClientError, TimeoutError, OSError, Undecodable) as error:
         raise _classified(_described(error), connected=True) from error
