@@ -170,7 +170,8 @@ class Office:
         self, connections: Mapping[str, Mapping[str, Any]], *, workers: int = 0, **jobs: float
     ) -> AsyncIterator[Desk]:
         """``connections`` and ``jobs`` as in :func:`~tests.support.scripted_runway.served_by_studios`."""
-        pauses = {"break_after": 3, "break_pause": 100, "longest_break": 300}
+        # submit_timeout: a loaded machine may take seconds between a claim and its request
+        pauses = {"break_after": 3, "break_pause": 100, "longest_break": 300, "submit_timeout": 10}
         settings = served_by_studios(self._settings, connections, **{**pauses, **jobs})
         async with running_gateway(settings, self._sandbox_url, workers=workers) as gateway:
             key = await KeyService(gateway.resources.database).create("tests", "desk")
