@@ -3,11 +3,42 @@
 import re
 from decimal import Decimal
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 Seconds = Annotated[float, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,62}[a-z0-9])?$")]
+
+
+#: In place of the URL of a proxy: none, also where all other connections have one.
+DIRECT = "direct"
+
+
+def _check_proxy(url: SecretStr) -> SecretStr:
+    """The value may hold a password: the message does not repeat it."""
+    text = url.get_secret_value()
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme == "http" and parts.hostname and parts.port is not None and parts.path in {"", "/"}
+    except ValueError:
+        known = False
+    if text != DIRECT and not known:
+        raise ValueError("must be the http:// URL of a proxy with its port, such as http://proxy.internal:3128")
+    return url
+
+
+#: The URL of an HTTP proxy, perhaps with a user and a password, or ``direct``.
+ProxyUrl = Annotated[SecretStr, AfterValidator(_check_proxy)]
 
 
 class Group(BaseModel):
@@ -51,6 +82,9 @@ class ConnectionSettings(Group):
     )
     private_results: bool = Field(
         default=False, description="allow video URLs at private addresses, such as a private object store"
+    )
+    proxy: ProxyUrl | None = Field(
+        default=None, description="a proxy of its own, or `direct`; `egress.proxy` by default"
     )
 
 

@@ -37,8 +37,8 @@ from app.jobs.engine.storer import Storer
 from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.engine.submitter import Submitter
 from app.jobs.transitions import Transitions
+from app.providers.http_clients import Clients
 from app.providers.registry import Registry
-from app.providers.transport import Clients
 from app.retention import Retention
 from app.settings import Settings
 from app.webhooks.delivery import Deliverer
@@ -117,9 +117,10 @@ class Resources:
             stack.push_async_callback(database.close)
             redis = open_redis(settings.redis)
             stack.push_async_callback(redis.aclose)
-            clients = Clients(connections=settings.worker.polls + settings.worker.stores)
+            proxy = settings.egress.proxy_url
+            clients = Clients(connections=settings.worker.polls + settings.worker.stores, proxy=proxy)
             stack.push_async_callback(clients.close)
-            guarded = GuardedClient(settings.webhooks)
+            guarded = GuardedClient(settings.webhooks, proxy=proxy)
             stack.push_async_callback(guarded.close)
             resources = cls._build(settings, bell, database=database, redis=redis, clients=clients, guarded=guarded)
             stack.callback(resources.assets.close)

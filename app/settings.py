@@ -17,7 +17,16 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.connection_settings import ConnectionSettings, Group, ModelSettings, Name, Seconds, credential_variable
+from app.connection_settings import (
+    DIRECT,
+    ConnectionSettings,
+    Group,
+    ModelSettings,
+    Name,
+    ProxyUrl,
+    Seconds,
+    credential_variable,
+)
 
 MINIMUM_SECRET_LENGTH = 32
 MINIMUM_DISTINCT = 10
@@ -164,6 +173,18 @@ class WebhookSettings(Group):
     )
 
 
+class EgressSettings(Group):
+    """The way out, to providers and webhook receivers. ``HTTPS_PROXY`` and the like are not read."""
+
+    proxy: ProxyUrl | None = Field(default=None, description="URL of the HTTP proxy that leads out")
+
+    @property
+    def proxy_url(self) -> str | None:
+        """The proxy's URL; None for the direct way."""
+        text = self.proxy.get_secret_value() if self.proxy else DIRECT
+        return None if text == DIRECT else text
+
+
 class RetentionSettings(Group):
     """Retention periods. See also ``assets.retention_days`` and ``jobs.idempotency_days``."""
 
@@ -222,6 +243,7 @@ class Settings(BaseSettings):
     jobs: JobSettings = JobSettings()
     assets: AssetSettings = AssetSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    egress: EgressSettings = EgressSettings()
     retention: RetentionSettings = RetentionSettings()
     connections: dict[Name, ConnectionSettings] = Field(default_factory=dict)
     models: dict[str, ModelSettings] = Field(default_factory=dict)

@@ -75,6 +75,19 @@ class GuardedReply:
     body_excerpt: bytes = field(repr=False)
 
 
+def through(proxy: str | None) -> dict[str, Any]:
+    """The HTTP client's options for requests through the proxy of that URL; none without one.
+
+    Its user and password are options of their own: the client quotes the URL in its errors.
+    """
+    if proxy is None:
+        return {}
+    url = URL(proxy)
+    # aiohttp sends this to the proxy alone, as Proxy-Authorization.
+    login = {"Authorization": aiohttp.encode_basic_auth(url.user or "", url.password or "")} if url.user else None
+    return {"proxy": url.with_user(None), "proxy_headers": login}
+
+
 def check_url(url: str, settings: WebhookSettings) -> None:
     """Validate the text of a URL when it is submitted. DNS is checked when it is called.
 
@@ -128,10 +141,17 @@ def _check_host(host: str, settings: WebhookSettings) -> None:
 
 
 class GuardedClient:
-    """Sends POST requests to customers' URLs. Open one per process inside the running loop; close it at the end."""
+    """Sends POST requests to customers' URLs. Open one per process inside the running loop; close it at the end.
 
-    def __init__(self, settings: WebhookSettings, *, resolver: AbstractResolver | None = None) -> None:
+    With a ``proxy`` (its URL), the socket leads there. The host's addresses are then looked up and checked before the
+    proxy is asked; it resolves the name once more, and must itself refuse what is inside.
+    """
+
+    def __init__(
+        self, settings: WebhookSettings, *, resolver: AbstractResolver | None = None, proxy: str | None = None
+    ) -> None:
         self._settings = settings
+        self._proxy = through(proxy)
         self._resolver = resolver or _ThreadedResolver()
         self._keeping = self._session(keepalive_timeout=KEEP_SECONDS)
         self._once = self._session(force_close=True)
@@ -142,7 +162,7 @@ class GuardedClient:
                 limit=0,
                 use_dns_cache=False,
                 resolver=self._resolver,
-                socket_factory=self._open_socket,
+                socket_factory=None if self._proxy else self._open_socket,
                 **connections,
             ),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
@@ -167,6 +187,8 @@ class GuardedClient:
         target = _parse(url, self._settings)
         try:
             async with asyncio.timeout(self._settings.timeout):
+                if self._proxy:
+                    await self._check_addresses(target)
                 use = _Use()
                 try:
                     return await self._post(self._keeping, target, headers, body, use)
@@ -183,7 +205,7 @@ class GuardedClient:
         self, session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], body: bytes, use: "_Use"
     ) -> GuardedReply:
         async with session.post(
-            url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=use
+            url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=use, **self._proxy
         ) as response:
             use.kept = False  # a response has started: a later failure is not due to the reuse of the connection
             excerpt = await _beginning(response, self._settings.max_reply_bytes)
@@ -194,10 +216,20 @@ class GuardedClient:
         await self._once.close()
         await self._resolver.close()
 
+    async def _check_addresses(self, target: URL) -> None:
+        """All of them: the proxy may take any."""
+        host = target.raw_host or ""
+        if literal(host) is None:
+            for found in await self._resolver.resolve(host, target.port or 0, socket.AF_UNSPEC):
+                self._check_address(found["host"])
+
+    def _check_address(self, address: str) -> None:
+        if not permitted(ip_address(address), self._settings.allowed_networks):
+            raise _AddressForbidden
+
     def _open_socket(self, target: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, address = target
-        if not permitted(ip_address(address[0]), self._settings.allowed_networks):
-            raise _AddressForbidden
+        self._check_address(str(address[0]))
         return socket.socket(family, kind, protocol)
 
 
@@ -259,10 +291,15 @@ async def _beginning(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def _explained(error: Exception) -> GuardError:
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, _AddressForbidden):
+        return ForbiddenAddress("the host does not lead to the public internet")
     if isinstance(error, aiohttp.ClientConnectorError):
-        if isinstance(error.os_error, _AddressForbidden):
-            return ForbiddenAddress("the host does not lead to the public internet")
         return Unreachable(_why_unreachable(error))
+    if isinstance(error, socket.gaierror):
+        return Unreachable("the host name could not be resolved")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return Unreachable(f"the way out is closed: the proxy responded with HTTP {error.status}")
     if isinstance(error, ValueError):
         return InvalidUrl("must be a valid URL")
     return NoReply("the connection broke before the response was complete")

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.providers.transport import Clients, Transport
+from app.providers.http_clients import Clients
+from app.providers.transport import Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +13,8 @@ class Access:
 
     ``callback_secret`` verifies the provider's callbacks. ``private_results``: videos may come from private addresses
     other than ``base_url``, such as a private object store. ``exclusive_account``: only this gateway submits to the
-    account. ``create_encoding`` and ``seconds_type`` override the profile of an OpenAI-compatible server.
+    account. ``create_encoding`` and ``seconds_type`` override the profile of an OpenAI-compatible server. ``proxy`` is
+    the URL of the connection's own, or "direct".
     """
 
     base_url: str | None = None
@@ -24,6 +26,7 @@ class Access:
     exclusive_account: bool = False
     create_encoding: str | None = None
     seconds_type: str | None = None
+    proxy: str | None = field(default=None, repr=False)
 
     def transport(self, clients: Clients, base_url: str, headers: Mapping[str, str]) -> Transport:
         """A transport to the connection. ``headers`` are sent with every authorised request."""
@@ -34,6 +37,7 @@ class Access:
             timeout=self.timeout,
             private_results=self.private_results,
             secrets=[secret for secret in (self.credential, self.callback_secret) if secret],
+            proxy=self.proxy,
         )
 
     def refuse_dialect_settings(self, provider: str) -> None:

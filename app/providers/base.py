@@ -18,6 +18,7 @@ from uuid import UUID
 from app import ids
 from app.providers.access import Access, BadAccess
 from app.providers.download import Download
+from app.providers.http_clients import Clients
 from app.providers.outcomes import (
     Absent,
     Accepted,
@@ -51,7 +52,7 @@ from app.providers.paging import Enough, Unlisted, read_list, skew
 from app.providers.reading import obj, text
 from app.providers.search import evaluate_listing, older_than_search, reaches_back
 from app.providers.traits import BillsOn, Lookup, Traits
-from app.providers.transport import Call, Clients, NoReply, NotSent, Reply, Transport
+from app.providers.transport import Call, NoReply, NotSent, Reply, Transport
 
 # Re-exported, so that an adapter needs one import.
 __all__ = [

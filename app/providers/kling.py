@@ -57,8 +57,9 @@ from app.providers.base import (
     Unreadable,
 )
 from app.providers.errors import Billed, Failure, Fault
+from app.providers.http_clients import Clients
 from app.providers.reading import moment, number, obj, remote_id, retry_after, text, urls
-from app.providers.transport import Call, Clients, Reply, Transport, json_body
+from app.providers.transport import Call, Reply, Transport, json_body
 
 # Status words; `succeed` is the older generation's spelling.
 PENDING = {"submitted", "processing"}

@@ -35,11 +35,12 @@ from app.providers.base import (
     Unreadable,
 )
 from app.providers.errors import Billed, Failure, Fault
+from app.providers.http_clients import Clients
 from app.providers.openai_errors import ErrorWords, fault_of_render, read_error, refusal_of, words_of
 from app.providers.openai_profiles import ENCODINGS, PROFILES, SECONDS_TYPES, Profile, matches
 from app.providers.reading import moment, obj, percent, remote_id, requested_delay, retry_after, text, urls, wait
 from app.providers.search import folded, is_another_prompt
-from app.providers.transport import Call, Clients, Reply, Transport, json_body, multipart_body
+from app.providers.transport import Call, Reply, Transport, json_body, multipart_body
 
 # Status words, in lower case. In addition to OpenAI's: `deleted` is SGLang's, `expired` OpenAI's batch output; the
 # others were observed at look-alikes. An unknown word is recorded as an oddity, and the job stays pending.

@@ -8,10 +8,10 @@ from app.clock import Clock, utc_now
 from app.connection_settings import ConnectionSettings, credential_variable
 from app.providers.base import Access, BadAccess, Provider, Traits
 from app.providers.catalog import Catalog, Model, suggest
+from app.providers.http_clients import Clients
 from app.providers.kling import Kling
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.runway import Runway
-from app.providers.transport import Clients
 from app.settings import Settings, SettingsError
 
 #: All adapters, by the name used in the settings.
@@ -167,6 +167,7 @@ def _open(name: str, configured: ConnectionSettings, clients: Clients) -> Connec
         exclusive_account=configured.exclusive_account,
         create_encoding=configured.create_encoding,
         seconds_type=configured.seconds_type,
+        proxy=configured.proxy.get_secret_value() if configured.proxy else None,
     )
     try:
         provider = ADAPTERS[configured.provider].open(access, clients)

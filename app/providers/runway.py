@@ -41,8 +41,9 @@ from app.providers.base import (
     Unreadable,
 )
 from app.providers.errors import Billed, Failure, Fault
+from app.providers.http_clients import Clients
 from app.providers.reading import number, obj, percent, remote_id, retry_after, text, urls
-from app.providers.transport import Call, Clients, Reply, json_body
+from app.providers.transport import Call, Reply, json_body
 
 # Status words.
 PENDING = {"PENDING", "THROTTLED", "RUNNING"}

@@ -11,14 +11,11 @@ are on the connection's own origin or the operator allows them.
 """
 
 import asyncio
-import errno
 import json
 import math
-import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from types import SimpleNamespace
 from typing import Any, NoReturn
 from uuid import UUID
@@ -26,16 +23,17 @@ from uuid import UUID
 import aiohttp
 from yarl import URL
 
-from app.infra.addresses import is_metadata, permitted
+from app.connection_settings import DIRECT
+from app.infra.egress import through
 from app.providers.decoding import Undecodable, codings_of, decoded
 from app.providers.download import Download
+from app.providers.http_clients import Clients, check_host
 from app.providers.locations import url_of
 from app.providers.scrubbing import NOTHING, Scrubber
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 READ_BYTES = 64 * 1024
 MAX_REDIRECTS = 5
-USER_AGENT = "filmgate"
 
 
 class TransportError(Exception):
@@ -131,17 +129,21 @@ def multipart_body(fields: Mapping[str, str], boundary: UUID) -> tuple[bytes, st
 
 
 class Transport:
-    """Requests to one connection, with its base URL, credential headers and timeouts."""
+    """Requests to one connection, with its base URL, credential headers and timeouts.
+
+    ``proxy`` is the URL of the connection's own, or DIRECT; by default it is that of the clients.
+    """
 
     def __init__(
         self,
-        clients: "Clients",
+        clients: Clients,
         base_url: str,
         headers: Mapping[str, str] | None = None,
         *,
         timeout: float = 30,
         private_results: bool = False,
         secrets: Iterable[str] = (),
+        proxy: str | None = None,
     ) -> None:
         self._clients = clients
         self._base_url = base_url.rstrip("/")
@@ -149,6 +151,8 @@ class Transport:
         self._headers = dict(headers or {})
         self._timeout = timeout
         self._private_results = private_results
+        chosen = clients.proxy if proxy is None else proxy
+        self._proxy = through(None if chosen == DIRECT else chosen)
         self._scrubber = Scrubber(secrets)
 
     async def send(self, call: Call, *, fresh: bool = False) -> Reply:
@@ -192,12 +196,14 @@ class Transport:
         try:
             url = self._url(call)
             for _ in range(1 + MAX_REDIRECTS):
-                response = await self._client_for(url, fresh=fresh).request(
+                client = await self._client_for(url, fresh=fresh)
+                response = await client.request(
                     call.method,
                     url,
                     headers=self._headers_for(call, url),
                     allow_redirects=False,
                     trace_request_ctx=trace,
+                    **self._proxy,
                     timeout=aiohttp.ClientTimeout(
                         connect=self._timeout, sock_connect=self._timeout, sock_read=self._timeout
                     ),
@@ -224,6 +230,7 @@ class Transport:
                     data=call.body or None,
                     allow_redirects=False,
                     trace_request_ctx=trace,
+                    **self._proxy,
                 ) as response,
             ):
                 body = await _read_capped(response)
@@ -241,67 +248,18 @@ class Transport:
         url = url_of(call.path) if absolute else URL(self._base_url + call.path)
         return url.update_query(call.query) if call.query else url
 
-    def _client_for(self, url: URL, *, fresh: bool) -> aiohttp.ClientSession:
-        own = url.origin() == self._origin
-        if not own:
-            return self._clients.private if self._private_results else self._clients.guarded
-        return self._clients.paid if fresh else self._clients.shared
+    async def _client_for(self, url: URL, *, fresh: bool) -> aiohttp.ClientSession:
+        if url.origin() == self._origin:
+            return self._clients.paid if fresh else self._clients.shared
+        if self._proxy:
+            # The socket leads to the proxy: only the address of the result's host can be checked.
+            await check_host(url, private=self._private_results)
+            return self._clients.shared
+        return self._clients.private if self._private_results else self._clients.guarded
 
     def _headers_for(self, call: Call, url: URL) -> dict[str, str]:
         own = call.authorized and url.origin() == self._origin
         return {**self._headers, **call.headers} if own else dict(call.headers)
-
-
-class Clients:
-    """The HTTP clients of a process. Create once inside the running loop, share, close at shutdown."""
-
-    def __init__(self, *, connections: int = 200) -> None:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(_mark_connected)
-        trace.on_connection_reuseconn.append(_mark_connected)
-        common: dict[str, Any] = {
-            "trace_configs": [trace],
-            "timeout": aiohttp.ClientTimeout(total=None),
-            "cookie_jar": aiohttp.DummyCookieJar(),
-            # No compression: Content-Length is the length of the video. A download that is encoded nevertheless is
-            # decoded in bounded pieces.
-            "headers": {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
-            "auto_decompress": False,
-        }
-        self.shared = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections), **common)
-        self.guarded = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, socket_factory=_open_public), **common
-        )
-        self.private = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, socket_factory=_open_private), **common
-        )
-        # No keep-alive: if a reused connection closes during the write, it is unknown what the server received.
-        self.paid = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), **common)
-
-    async def close(self) -> None:
-        await asyncio.gather(*(one.close() for one in (self.shared, self.guarded, self.private, self.paid)))
-
-
-# These check the resolved address, which alternative spellings, redirects and DNS rebinding cannot bypass.
-
-
-def _open_public(target: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, address = target
-    if not permitted(ip_address(address[0])):
-        # With an errno: aiohttp shows the text of no other error.
-        raise OSError(errno.EACCES, "the address is not on the public internet; private_results would allow it")
-    return socket.socket(family, kind, protocol)
-
-
-def _open_private(target: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, address = target
-    if is_metadata(ip_address(address[0])):
-        raise OSError(errno.EACCES, "the address is a cloud's metadata service, which no result may name")
-    return socket.socket(family, kind, protocol)
-
-
-async def _mark_connected(_session: aiohttp.ClientSession, context: Any, _parameters: Any) -> None:
-    context.trace_request_ctx.connected = True
 
 
 def _described(error: BaseException) -> str:

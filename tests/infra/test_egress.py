@@ -5,7 +5,7 @@ import gzip
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Network, ip_address
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -35,6 +35,7 @@ from app.infra.egress import (
     check_url,
 )
 from app.settings import WebhookSettings
+from tests.support.names import Names
 from tests.support.receiver import LOOPBACK, Answer, Body, Receiver, loopback_settings, running_receiver
 
 FORBIDDEN = [
@@ -104,26 +105,6 @@ SPELLINGS = [
     *("http://0251.0376.0251.0376/", "http://169.254.43518/", "http://[::ffff:a9fe:a9fe]/", "http://168.63.129.16/"),
     *("http://100.100.100.200/", "http://192.0.0.192/", "http://224.0.0.1/", "http://255.255.255.255/"),
 ]
-
-
-class Names(AbstractResolver):
-    """A name server in the customer's hand: each look-up takes the next answer, the last one stays."""
-
-    def __init__(self, *answers: Sequence[str]) -> None:
-        self._answers = list(answers)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        addresses = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        if not addresses:
-            raise socket.gaierror(socket.EAI_NONAME, "no such name")
-        return [
-            ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
-            for address in addresses
-        ]
-
-    async def close(self) -> None: ...
 
 
 class Tripwire:

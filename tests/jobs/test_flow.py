@@ -15,7 +15,8 @@ from sqlalchemy import text
 from standardwebhooks import Webhook
 
 from app.infra.queue import QUEUE_NAME
-from app.settings import Settings
+from app.settings import EgressSettings, Settings
+from tests.support.forward_proxy import running_forward_proxy
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.receiver import running_receiver
 
@@ -136,3 +137,14 @@ async def test_a_ring_that_comes_late_is_no_error(
             await asyncio.sleep(0.01)
     await gateway.ended((await gateway.create())["id"])
     assert [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR or line.exc_info] == []
+
+
+async def test_a_job_runs_where_a_proxy_is_the_only_way_out(settings: Settings, sandbox_url: str) -> None:
+    async with running_forward_proxy() as proxy, running_receiver() as receiver:
+        egress = EgressSettings.model_validate({"proxy": proxy.url})
+        async with running_gateway(settings.model_copy(update={"egress": egress}), sandbox_url) as gateway:
+            job = await gateway.ended((await gateway.create(webhook_url=receiver.url))["id"])
+            assert job["status"] == "succeeded", job
+            await receiver.wait_for(1)
+        asked = {(line.split()[0], line.split()[1].rpartition("/")[2]) for line in proxy.asked}
+        assert {("POST", "videos"), ("POST", "hook")} <= asked

@@ -20,7 +20,7 @@ from app.providers.base import (
     Provider,
     Unknown,
 )
-from app.providers.transport import Clients
+from app.providers.http_clients import Clients
 from tests.providers.conftest import CALLBACK_SECRET, Upstream
 from tests.providers.contract import FOREIGN_HEADERS, ProviderContract, owning, soon
 from tests.sandbox.server import KEY

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from app.providers.transport import Clients
+from app.providers.http_clients import Clients
 from app.sandbox.settings import SandboxSettings
 from tests.sandbox.server import serving
 

@@ -38,7 +38,7 @@ from app.providers.base import (
     Unsent,
 )
 from app.providers.errors import Billed, Fault
-from app.providers.transport import Clients
+from app.providers.http_clients import Clients
 from tests.providers.conftest import Upstream
 from tests.sandbox.server import KEY
 from tests.support.raw_server import reply, running_raw_server

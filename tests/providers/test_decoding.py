@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from app.providers.decoding import PIECE_BYTES, Undecodable, decoded
-from app.providers.transport import Call, Clients, NoReply, Transport
+from app.providers.http_clients import Clients
+from app.providers.transport import Call, NoReply, Transport
 from tests.support.raw_server import reply, running_raw_server
 from tests.support.sample_videos import video
 

@@ -29,8 +29,9 @@ from app.providers.base import (
 )
 from app.providers.catalog import Catalog
 from app.providers.errors import Billed, Failure, Fault
+from app.providers.http_clients import Clients
 from app.providers.kling import Kling
-from app.providers.transport import Clients, Reply
+from app.providers.transport import Reply
 from tests.providers.capabilities import CallbackContract, ReferenceContract
 from tests.providers.conftest import Upstream
 from tests.providers.contract import soon

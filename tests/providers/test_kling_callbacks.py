@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from app.providers.base import Access, Callback
+from app.providers.http_clients import Clients
 from app.providers.kling import Kling
-from app.providers.transport import Clients
 
 # The test vector that Kling publishes.
 SECRET = "whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="

@@ -3,8 +3,9 @@
 import pytest
 from yarl import URL
 
+from app.providers.http_clients import Clients
 from app.providers.locations import url_of
-from app.providers.transport import Call, Clients, NoReply, NotSent, Transport
+from app.providers.transport import Call, NoReply, NotSent, Transport
 from tests.support.raw_server import Say, Then, reply, running_raw_server
 
 

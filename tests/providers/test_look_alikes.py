@@ -22,10 +22,11 @@ from app.providers.base import (
     Unreadable,
 )
 from app.providers.errors import Fault
+from app.providers.http_clients import Clients
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.openai_profiles import PROFILES
 from app.providers.scrubbing import Scrubber
-from app.providers.transport import Clients, Reply
+from app.providers.transport import Reply
 from tests.providers.contract import soon
 from tests.support.raw_server import reply, running_raw_server
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from app.providers import reading
 from app.providers.base import Accepted, Access, Callback, Finished, Found, Provider, ProviderRequest
+from app.providers.http_clients import Clients
 from app.providers.kling import Kling
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.runway import Runway
-from app.providers.transport import Clients, Reply
+from app.providers.transport import Reply
 
 WORDS = (
     st.sampled_from(

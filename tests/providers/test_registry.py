@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from app.providers.http_clients import Clients
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.registry import Registry, Route, UnknownConnection
 from app.providers.runway import Runway
-from app.providers.transport import Clients
 from app.settings import Settings, SettingsError
 from app.settings_loader import load
 

@@ -26,8 +26,9 @@ from app.providers.base import (
     Unreadable,
 )
 from app.providers.errors import Billed, Failure, Fault
+from app.providers.http_clients import Clients
 from app.providers.runway import Runway
-from app.providers.transport import Clients, Reply
+from app.providers.transport import Reply
 from tests.providers.conftest import Upstream
 from tests.providers.contract import ProviderContract, soon
 from tests.support.raw_server import reply, running_raw_server

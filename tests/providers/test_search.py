@@ -21,8 +21,8 @@ from app.providers.base import (
     Search,
     Unlisted,
 )
+from app.providers.http_clients import Clients
 from app.providers.openai_compatible import OpenAICompatible
-from app.providers.transport import Clients
 from tests.providers.contract import Books
 from tests.support.raw_server import RawServer, Say, reply, running_raw_server
 

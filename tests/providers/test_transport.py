@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from app.providers.download import Download
+from app.providers.http_clients import Clients
 from app.providers.transport import (
     MAX_REPLY_BYTES,
     Call,
-    Clients,
     NoReply,
     NotSent,
     Reply,

@@ -48,7 +48,8 @@ from app.providers.base import (
 )
 from app.providers.download import Download
 from app.providers.errors import Billed, Failure, Fault
-from app.providers.transport import Call, Clients, Reply, Transport, json_body
+from app.providers.http_clients import Clients
+from app.providers.transport import Call, Reply, Transport, json_body
 from tests.support.sample_videos import video
 
 PRICE = Decimal("0.10")

@@ -11,8 +11,9 @@ from app.connection_settings import ModelSettings
 from app.infra.queue import Lane
 from app.providers import registry
 from app.providers.base import SUBMISSION_HEADER, Access, Lookup
+from app.providers.http_clients import Clients
 from app.providers.kling import Kling
-from app.providers.transport import Call, Clients
+from app.providers.transport import Call
 from app.settings import Settings
 from tests.support.callback_fixtures import BUY, CALLBACKS, KLING, LOOK_UP, NO_TASKS, Bought, bought, opened
 from tests.support.gateway import PROMPT, Gateway
