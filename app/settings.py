@@ -14,8 +14,6 @@ from urllib.parse import urlsplit
 
 from pydantic import AnyHttpUrl, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from app.connection_settings import (
     DIRECT,
@@ -27,6 +25,7 @@ from app.connection_settings import (
     Seconds,
     credential_variable,
 )
+from app.database_settings import DatabaseSettings
 
 MINIMUM_SECRET_LENGTH = 32
 MINIMUM_DISTINCT = 10
@@ -37,29 +36,6 @@ PRIVATE_NAMES = re.compile(
 STOP_MARGIN = 2
 DEV_SECRET_PREFIX = "dev-"
 GENERATE_SECRET = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
-
-
-class DatabaseSettings(Group):
-    url: SecretStr
-    pool_size: int = Field(default=16, ge=2)
-    pool_timeout: Seconds = 5
-    connect_timeout: Seconds = 5
-    command_timeout: Seconds = Field(default=10, description="seconds until a statement is aborted")
-
-    @field_validator("url")
-    @classmethod
-    def _is_postgres(cls, url: SecretStr) -> SecretStr:
-        if not re.match(r"^postgres(ql)?(\+asyncpg)?://", url.get_secret_value()):
-            raise ValueError("must be a postgresql:// URL")
-        try:
-            make_url(url.get_secret_value())
-        except (ValueError, ArgumentError):
-            raise ValueError("must be a URL such as postgresql://user:password@host:5432/database") from None
-        return url
-
-    @property
-    def sqlalchemy_url(self) -> str:
-        return re.sub(r"^postgres(ql)?(\+asyncpg)?://", "postgresql+asyncpg://", self.url.get_secret_value())
 
 
 class RedisSettings(Group):

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 
+from app.database_settings import DatabaseSettings
 from app.embedded.servers import Postgres, Valkey
 from app.infra import migrate
 from app.infra.db import Database
-from app.settings import DatabaseSettings
 from tests.support.database import add_account, empty, kept_pools, running_postgres
 from tests.support.loopback_only import stay_on_loopback
 from tests.support.redis import running_valkey

@@ -48,7 +48,7 @@ def refusal(load_from: Load, toml: str | bytes = "", /, **environment: str | Non
 def test_three_variables_are_enough(load_from: Load) -> None:
     settings = load_from()
     assert settings.mode == "production"
-    assert settings.database.sqlalchemy_url == "postgresql+asyncpg://filmgate:hunter2hunter2@db/filmgate"
+    assert settings.database.url.get_secret_value() == MINIMUM["FILMGATE_DATABASE_URL"]
     assert settings.api.max_body_bytes == 262_144
 
 

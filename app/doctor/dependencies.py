@@ -9,11 +9,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.assets.spool import Spool
+from app.database_settings import DatabaseSettings
 from app.doctor.findings import Finding, one_line, problem
 from app.infra import migrate
 from app.readiness import Check, readiness_of
 from app.resources import Resources
-from app.settings import AssetSettings, DatabaseSettings
+from app.settings import AssetSettings
 
 ADVICE = {
     "postgres": "Check database.url and that the server accepts connections: without it the gateway does no work.",

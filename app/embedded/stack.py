@@ -10,12 +10,12 @@ from typing import Any, NoReturn, TypeVar
 from app.accounts.service import KeyService
 from app.client import Client
 from app.connection_settings import credential_variable
+from app.database_settings import DatabaseSettings
 from app.embedded.processes import LOCALHOST, Process
 from app.embedded.servers import Postgres, Valkey
 from app.embedded.workspace import Ports, Workspace
 from app.infra import migrate
 from app.infra.db import Database
-from app.settings import DatabaseSettings
 from app.settings_loader import CONFIG_VARIABLE
 from app.terminal import CommandError
 

@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.settings import DatabaseSettings
+from app.database_settings import DatabaseSettings, DatabaseUrl
+from app.infra import driver
 
 metadata = MetaData(
     naming_convention={
@@ -21,6 +22,9 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+#: What SQLAlchemy is told of the URL. The rest goes to ``driver.connect``, which knows libpq's parameters.
+DRIVER = "postgresql+asyncpg://"
 
 #: Storage parameters of growing tables: vacuum at 2 % dead rows instead of the default 20 %.
 VACUUMED_IN_TIME = {"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_analyze_scale_factor": 0.02}
@@ -58,7 +62,7 @@ class Database:
         how many seconds a statement waits for a lock; 0 means no limit.
         """
         engine = create_async_engine(
-            settings.sqlalchemy_url,
+            DRIVER,
             pool_size=settings.pool_size,
             max_overflow=0,
             pool_timeout=settings.pool_timeout,
@@ -66,8 +70,10 @@ class Database:
             pool_use_lifo=True,
             hide_parameters=True,  # they hold prompts, and errors are logged
             connect_args={
+                "async_creator_fn": driver.connect,
+                "url": DatabaseUrl.read(settings.url.get_secret_value()),
+                "timeout": settings.connect_seconds,
                 "command_timeout": settings.command_timeout,
-                "timeout": settings.connect_timeout,
                 "server_settings": {
                     "application_name": application,
                     "jit": "off",
@@ -129,4 +135,6 @@ def is_outage(error: BaseException) -> bool:
     # SQLAlchemy's asyncpg dialect wraps the driver's error as the cause.
     if error.__cause__ is not None and is_outage(error.__cause__):
         return True
-    return isinstance(error, OSError | PoolTimeoutError | asyncpg.InterfaceError)
+    return isinstance(
+        error, OSError | PoolTimeoutError | asyncpg.InterfaceError | asyncpg.TargetServerAttributeNotMatched
+    )

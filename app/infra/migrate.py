@@ -18,8 +18,8 @@ from alembic.util import CommandError as AlembicError
 from sqlalchemy import Connection, MetaData, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from app.infra import db
-from app.settings import DatabaseSettings
+from app.database_settings import DatabaseUrl
+from app.infra import db, driver
 from app.terminal import CommandError
 
 APP = Path(__file__).parents[1]
@@ -28,6 +28,7 @@ MIGRATIONS = APP.parent / "migrations"
 #: A migration waits this long for a lock: meanwhile, all queries on the table wait behind it.
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "60s"
+CONNECT_SECONDS = 60.0
 
 
 class MigrationFailed(CommandError):
@@ -70,15 +71,19 @@ async def check(database_url: str) -> list[str]:
 @asynccontextmanager
 async def connect(database_url: str) -> AsyncIterator[AsyncConnection]:
     """A connection with the timeouts of a migration."""
+    url = DatabaseUrl.read(database_url)
     engine = create_async_engine(
-        DatabaseSettings.model_validate({"url": database_url}).sqlalchemy_url,
+        db.DRIVER,
         poolclass=NullPool,
         connect_args={
+            "async_creator_fn": driver.connect,
+            "url": url,
+            "timeout": url.connect_timeout or CONNECT_SECONDS,
             "server_settings": {
                 "application_name": "filmgate migrate",
                 "lock_timeout": LOCK_TIMEOUT,
                 "statement_timeout": STATEMENT_TIMEOUT,
-            }
+            },
         },
     )
     try:

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.cli.doctor import NoBell
+from app.database_settings import DatabaseSettings
 from app.doctor.checks import Report, examine
 from app.doctor.findings import Finding
 from app.ids import Prefix, decode
@@ -17,7 +18,7 @@ from app.infra.db import Database
 from app.jobs.engine.admission import AdmittedSubmission
 from app.jobs.engine.submit_results import SubmitResults
 from app.resources import Resources
-from app.settings import DatabaseSettings, Settings
+from app.settings import Settings
 from tests.support.gateway import Gateway
 
 RUNWAY = {"model": "runway/gen4.5", "seconds": 2, "size": "1280x720"}

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import TextClause, text
 
+from app.database_settings import DatabaseSettings
 from app.embedded.servers import Postgres
 from app.ids import earliest
 from app.infra import migrate
 from app.infra.db import Database
 from app.jobs.db import audit
-from app.settings import DatabaseSettings
 from app.webhooks import audit as webhooks
 from tests.support.database import add_account
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from app.accounts.scopes import Scope
 from app.accounts.service import KeyService
+from app.database_settings import DatabaseSettings
 from app.embedded.processes import LOCALHOST, free_port
 from app.embedded.servers import Postgres, Valkey
 from app.infra import migrate
 from app.infra.db import Database
 from app.sandbox.settings import SandboxSettings
-from app.settings import DatabaseSettings, Settings
+from app.settings import Settings
 from tests.faults import child, fast_settings
 from tests.faults.child import Program, Trap
 from tests.faults.processes import Child

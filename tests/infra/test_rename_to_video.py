@@ -12,11 +12,11 @@ from sqlalchemy import text
 
 from app.assets import repository
 from app.assets.records import Kind, NewAsset
+from app.database_settings import DatabaseSettings
 from app.embedded.servers import Postgres
 from app.ids import new_id
 from app.infra import migrate
 from app.infra.db import Database
-from app.settings import DatabaseSettings
 from tests.support.database import add_account
 
 BEFORE, BOTH_WORDS = "202611281100", "202611281500"

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.database_settings import DatabaseSettings
 from app.embedded.servers import DATABASE, Postgres
 from app.infra import migrate
 from app.infra.db import Database
-from app.settings import DatabaseSettings
 from tests.plans.auto_explain import explain_everything
 from tests.plans.history import live_through
 from tests.support.database import running_postgres

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from app.database_settings import DatabaseSettings
 from app.embedded.servers import DATABASE, Postgres
 from app.infra import migrate
 from app.infra.db import Database
 from app.sandbox.settings import SandboxSettings
-from app.settings import DatabaseSettings
 from tests.plans import workload
 from tests.plans.auto_explain import Explained, Node, ServerLog, explain_everything
 from tests.plans.history import live_through

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from app.database_settings import DatabaseSettings
 from app.embedded.servers import DATABASE, Postgres
 from app.infra.db import Database
-from app.settings import DatabaseSettings
 from tests.plans import workload
 from tests.plans.auto_explain import ServerLog, explain_everything
 from tests.plans.plan_rules import faults_of, indexes_of

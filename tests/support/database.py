@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import ids
 from app.accounts.tables import accounts
+from app.database_settings import DatabaseSettings
 from app.embedded.servers import Postgres
 from app.infra import migrate
 from app.infra.db import Database
-from app.settings import DatabaseSettings
 
 
 @asynccontextmanager

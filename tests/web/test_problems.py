@@ -15,8 +15,9 @@ from starlette.exceptions import HTTPException
 from structlog.testing import capture_logs
 
 from app import errors
+from app.database_settings import DatabaseSettings
 from app.infra.db import Database
-from app.settings import ApiSettings, DatabaseSettings
+from app.settings import ApiSettings
 from app.web import middleware, problems
 from tests.support.database import running_postgres
 

@@ -3,10 +3,10 @@
 import asyncio
 import sys
 
+from app.database_settings import DatabaseSettings
 from app.infra.db import Database
 from app.infra.egress import GuardedClient
 from app.infra.encryption import Encryptor
-from app.settings import DatabaseSettings
 from app.webhooks.delivery import Deliverer
 from app.webhooks.service import WebhookService
 from tests.support.receiver import loopback_settings

@@ -15,11 +15,12 @@ from sqlalchemy.exc import DBAPIError
 from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
+from app.database_settings import DatabaseSettings
 from app.ids import Prefix, encode
 from app.infra.db import Database
 from app.infra.egress import GuardedClient
 from app.infra.encryption import Encryptor
-from app.settings import DatabaseSettings, WebhookSettings
+from app.settings import WebhookSettings
 from app.webhooks import claims, schemas
 from app.webhooks.attempts import AttemptWriter
 from app.webhooks.concurrency import HOST_SHARE, Shares
