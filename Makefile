@@ -20,7 +20,7 @@ export PROMPT DURATION SIZE
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo dev test test-fast test-loaded check fmt format lint types contracts deadcode openapi lock faults plans bench bench-rivals bench-compare soak clients sdks peers clean
+.PHONY: demo dev test test-fast test-loaded check fmt format lint types contracts deadcode openapi lock faults plans bench bench-rivals bench-compare soak clients sdks peers pooler clean
 
 demo: $(READY)
 	@$(BIN)/filmgate demo --prompt="$$PROMPT" --seconds="$$DURATION" --size="$$SIZE"
@@ -101,6 +101,13 @@ clients: .clients/.ready
 sdks: .sdks/.ready
 	@.sdks/bin/python -c "import fal_client, google.genai, openai, replicate, runwayml; print(runwayml.__name__, runwayml.__version__)"
 
+# The gateway behind Debian's PgBouncer, which gives out connections for one transaction
+pooler: $(READY) .pooler/.ready
+	$(BIN)/pytest tests/pooler/transaction_mode.py $(ARGS)
+
+.pooler/.ready: scripts/pooler
+	@scripts/pooler
+
 # Gateways to measure beside
 peers: .peers/.ready
 	@.peers/bin/litellm --version
@@ -123,4 +130,4 @@ $(READY): pyproject.toml requirements/dev.txt requirements/bootstrap.txt scripts
 	@PYTHON="$(PYTHON)" scripts/setup && touch $@
 
 clean:
-	rm -rf .venv .clients .sdks .peers .filmgate .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv .clients .sdks .peers .pooler .filmgate .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

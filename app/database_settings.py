@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from app.connection_settings import Group, Seconds
 
@@ -151,16 +152,37 @@ def _check(parameters: Mapping[str, str]) -> None:
 
 class DatabaseSettings(Group):
     url: SecretStr
+    pooler: Literal["none", "transaction"] = Field(
+        default="none", description="`transaction` behind a pooler that gives out connections for one transaction"
+    )
+    direct_url: SecretStr | None = Field(
+        default=None, description="URL of Postgres itself, for `filmgate migrate` behind a pooler"
+    )
     pool_size: int = Field(default=16, ge=2)
     pool_timeout: Seconds = 5
     connect_timeout: Seconds = Field(default=5, description="seconds to connect to one host")
     command_timeout: Seconds = Field(default=10, description="seconds until a statement is aborted")
 
-    @field_validator("url")
+    @field_validator("url", "direct_url")
     @classmethod
-    def _is_postgres(cls, url: SecretStr) -> SecretStr:
-        DatabaseUrl.read(url.get_secret_value())
+    def _is_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            DatabaseUrl.read(url.get_secret_value())
         return url
+
+    @model_validator(mode="after")
+    def _pooler_accepts_the_parameters(self) -> Self:
+        if self.pooled and "options" in DatabaseUrl.read(self.url.get_secret_value()).server_settings:
+            raise ValueError(
+                "a pooler refuses the parameter options of the URL; remove it, and set what it sets for the role: "
+                "ALTER ROLE … SET …"
+            )
+        return self
+
+    @property
+    def pooled(self) -> bool:
+        """Whether two transactions of one connection may run in different sessions of Postgres."""
+        return self.pooler == "transaction"
 
     @property
     def connect_seconds(self) -> float:

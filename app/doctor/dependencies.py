@@ -44,7 +44,7 @@ async def examine(resources: Resources) -> tuple[list[Finding], bool]:
 async def _differences(settings: DatabaseSettings) -> list[str]:
     try:
         async with asyncio.timeout(settings.command_timeout):
-            return await migrate.check(settings.url.get_secret_value())
+            return await migrate.check(settings)
     except (OSError, SQLAlchemyError, asyncpg.PostgresError) as error:
         # The readiness check reports why the database is unusable.
         log.warning("schema check failed", error=repr(error))

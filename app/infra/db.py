@@ -1,16 +1,16 @@
 """Postgres: the metadata object, the engine, transactions and autocommit connections."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import MetaData, func
+from sqlalchemy import Connection, MetaData, event, func
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.database_settings import DatabaseSettings, DatabaseUrl
+from app.database_settings import DatabaseSettings
 from app.infra import driver
 
 metadata = MetaData(
@@ -50,17 +50,24 @@ def interval(seconds: float) -> Any:
 class Database:
     """A pool of connections. Repositories get a connection; they never open or commit one."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, pooled: bool = False) -> None:
+        """``pooled``: behind a pooler every statement runs in a transaction, which has what a session cannot keep."""
         self.engine = engine
-        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._pooled = pooled
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @classmethod
     def open(cls, settings: DatabaseSettings, *, application: str, lock_timeout: float = 0) -> "Database":
         """Connects lazily, with the first statement.
 
-        ``command_timeout`` ends a statement on a frozen server: pool_pre_ping alone would hang too. ``lock_timeout`` is
-        how many seconds a statement waits for a lock; 0 means no limit.
+        ``command_timeout`` ends a statement on a frozen server. ``lock_timeout`` is how many seconds a statement waits
+        for a lock; 0 means no limit.
         """
+        session = {
+            "jit": "off",
+            "idle_in_transaction_session_timeout": "60s",
+            "lock_timeout": f"{lock_timeout * 1000:.0f}ms",
+        }
         engine = create_async_engine(
             DRIVER,
             pool_size=settings.pool_size,
@@ -69,20 +76,13 @@ class Database:
             pool_pre_ping=False,
             pool_use_lifo=True,
             hide_parameters=True,  # they hold prompts, and errors are logged
-            connect_args={
-                "async_creator_fn": driver.connect,
-                "url": DatabaseUrl.read(settings.url.get_secret_value()),
-                "timeout": settings.connect_seconds,
-                "command_timeout": settings.command_timeout,
-                "server_settings": {
-                    "application_name": application,
-                    "jit": "off",
-                    "idle_in_transaction_session_timeout": "60s",
-                    "lock_timeout": f"{lock_timeout * 1000:.0f}ms",
-                },
-            },
+            connect_args=driver.arguments(
+                settings, application=application, session=session, command_timeout=settings.command_timeout
+            ),
         )
-        return cls(engine)
+        if settings.pooled:
+            _set_in_each_transaction(engine, session)
+        return cls(engine, pooled=settings.pooled)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -90,16 +90,30 @@ class Database:
         async with self.engine.begin() as conn:
             yield conn
 
-    def single(self) -> AsyncConnection:
-        """A connection in autocommit mode, for single statements: one round trip instead of three."""
-        return self._single.connect()
+    def single(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection in autocommit mode, for single statements: one round trip instead of three.
 
-    def read(self) -> AsyncConnection:
+        Behind a pooler it is one transaction.
+        """
+        return self.engine.begin() if self._pooled else self._autocommit.connect()
+
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """The same, for SELECTs."""
         return self.single()
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def _set_in_each_transaction(engine: AsyncEngine, settings: Mapping[str, str]) -> None:
+    """Behind a pooler a transaction sets what otherwise a session does, for itself."""
+    functions = (f"set_config('{name}', '{value}', true)" for name, value in settings.items())
+    statement = f"SELECT {', '.join(functions)}"
+
+    def apply(conn: Connection) -> None:
+        conn.exec_driver_sql(statement)
+
+    event.listen(engine.sync_engine, "begin", apply)
 
 
 # SQLSTATE classes of transient errors: connection, transaction rollback (deadlock), resources, operator intervention

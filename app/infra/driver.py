@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from app.database_settings import DatabaseUrl
+from app.database_settings import DatabaseSettings, DatabaseUrl
 
 #: Seconds without traffic until the kernel asks the other side for a sign of its existence, and between two tries. A
 #: NAT gateway or balancer keeps a connection that is used so often, and a dead one ends after about a minute.
@@ -48,3 +48,25 @@ async def connect(
         except (OSError, asyncpg.CannotConnectNowError, asyncpg.TargetServerAttributeNotMatched):
             continue
     return await asyncpg.connect(url.dsn, host=last[0], port=last[1], **options)
+
+
+def arguments(
+    settings: DatabaseSettings, *, application: str, session: Mapping[str, str], command_timeout: float | None
+) -> dict[str, Any]:
+    """SQLAlchemy's ``connect_args``. ``session`` are settings of the server; behind a pooler they are left out.
+
+    A pooler refuses most settings at the start of a connection, and one made later would stay in a session that other
+    clients use. A statement prepared in one transaction is unknown in the next, or another client's: there, statements
+    have no name and are prepared each time.
+    """
+    common = {
+        "async_creator_fn": connect,
+        "url": DatabaseUrl.read(settings.url.get_secret_value()),
+        "timeout": settings.connect_seconds,
+        "command_timeout": command_timeout,
+        "server_settings": {"application_name": application, **({} if settings.pooled else session)},
+    }
+    if not settings.pooled:
+        return common
+    unnamed = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str, "statement_cache_size": 0}
+    return common | unnamed

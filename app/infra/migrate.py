@@ -18,7 +18,7 @@ from alembic.util import CommandError as AlembicError
 from sqlalchemy import Connection, MetaData, NullPool
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from app.database_settings import DatabaseUrl
+from app.database_settings import DatabaseSettings, DatabaseUrl
 from app.infra import db, driver
 from app.terminal import CommandError
 
@@ -28,7 +28,7 @@ MIGRATIONS = APP.parent / "migrations"
 #: A migration waits this long for a lock: meanwhile, all queries on the table wait behind it.
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "60s"
-CONNECT_SECONDS = 60.0
+CONNECT_SECONDS = 60
 
 
 class MigrationFailed(CommandError):
@@ -62,29 +62,28 @@ async def upgrade(database_url: str, to: str = "head") -> str:
             raise MigrationFailed(f"the database was made by another version of filmgate: {error}") from error
 
 
-async def check(database_url: str) -> list[str]:
+async def check(database: str | DatabaseSettings) -> list[str]:
     """Differences between the database and the schema that the code expects; empty if there are none."""
-    async with connect(database_url) as conn:
+    async with connect(database) as conn:
         return await conn.run_sync(_differences)
 
 
 @asynccontextmanager
-async def connect(database_url: str) -> AsyncIterator[AsyncConnection]:
-    """A connection with the timeouts of a migration."""
-    url = DatabaseUrl.read(database_url)
+async def connect(database: str | DatabaseSettings) -> AsyncIterator[AsyncConnection]:
+    """A connection with the timeouts of a migration, to a URL of Postgres itself or with the gateway's settings."""
+    settings = database
+    if isinstance(settings, str):
+        seconds = DatabaseUrl.read(settings).connect_timeout or CONNECT_SECONDS
+        settings = DatabaseSettings.model_validate({"url": settings, "connect_timeout": seconds})
     engine = create_async_engine(
         db.DRIVER,
         poolclass=NullPool,
-        connect_args={
-            "async_creator_fn": driver.connect,
-            "url": url,
-            "timeout": url.connect_timeout or CONNECT_SECONDS,
-            "server_settings": {
-                "application_name": "filmgate migrate",
-                "lock_timeout": LOCK_TIMEOUT,
-                "statement_timeout": STATEMENT_TIMEOUT,
-            },
-        },
+        connect_args=driver.arguments(
+            settings,
+            application="filmgate migrate",
+            session={"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT},
+            command_timeout=None,
+        ),
     )
     try:
         async with engine.connect() as conn:

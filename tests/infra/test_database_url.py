@@ -105,7 +105,9 @@ async def test_of_several_hosts_the_writable_one_is_used(postgres: Postgres) -> 
         url = f"postgresql://either:hunter2@127.0.0.1:{standby.port},127.0.0.1:{postgres.port}/filmgate"
         assert await shown(url, "port") == str(postgres.port)
         assert await shown(f"{url}?target_session_attrs=any", "port") == str(standby.port)
-        nothing = opened(f"postgresql://either:hunter2@127.0.0.1:{standby.port}/filmgate?target_session_attrs=read-write")
+        nothing = opened(
+            f"postgresql://either:hunter2@127.0.0.1:{standby.port}/filmgate?target_session_attrs=read-write"
+        )
         with pytest.raises(DBAPIError) as caught:
             async with nothing.read():
                 pass

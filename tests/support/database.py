@@ -55,7 +55,8 @@ async def kept_pools(url: str) -> AsyncIterator[None]:
             return open_new(settings, application=application, **options)
         key = repr((settings, application, options))
         if key not in kept:
-            kept[key] = Kept(open_new(settings, application=application, **options).engine)
+            opened = open_new(settings, application=application, **options)
+            kept[key] = Kept(opened.engine, pooled=settings.pooled)
         return kept[key]
 
     with pytest.MonkeyPatch.context() as patch:
