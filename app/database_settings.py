@@ -160,6 +160,10 @@ class DatabaseSettings(Group):
     )
     pool_size: int = Field(default=16, ge=2)
     pool_timeout: Seconds = 5
+    pool_recycle: Seconds = Field(default=1800, description="seconds after which a connection is replaced by a new one")
+    pool_check_idle: Seconds = Field(
+        default=30, description="seconds without use after which a connection is checked before its next use"
+    )
     connect_timeout: Seconds = Field(default=5, description="seconds to connect to one host")
     command_timeout: Seconds = Field(default=10, description="seconds until a statement is aborted")
 

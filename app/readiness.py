@@ -8,6 +8,7 @@ import structlog
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 
+from app.errors import Unavailable
 from app.infra import metrics
 from app.infra.db import lacks_tables
 from app.infra.metrics import Levels
@@ -16,6 +17,8 @@ from app.resources import Resources
 
 CHECK_SECONDS = 3
 CACHE_SECONDS = 1.0
+
+READ_ONLY = text("SELECT current_setting('transaction_read_only')::boolean, (SELECT 1 FROM schedule LIMIT 1)")
 
 log = structlog.get_logger()
 
@@ -67,7 +70,10 @@ async def readiness_of(resources: Resources) -> Readiness:
 
     async def postgres() -> None:
         async with resources.database.read() as conn:
-            await conn.execute(text("SELECT 1 FROM schedule LIMIT 1"))
+            read_only = await conn.scalar(READ_ONLY)
+            if read_only:
+                await conn.invalidate()  # after a failover a new session may be writable
+                raise Unavailable("the database is read-only")
 
     async def redis() -> None:
         await resources.redis.ping()

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.database_settings import DatabaseSettings
 from app.infra import driver
+from app.infra.pool import PoolGuard
 
 metadata = MetaData(
     naming_convention={
@@ -73,13 +74,15 @@ class Database:
             pool_size=settings.pool_size,
             max_overflow=0,
             pool_timeout=settings.pool_timeout,
-            pool_pre_ping=False,
+            pool_recycle=settings.pool_recycle,
+            pool_pre_ping=False,  # PoolGuard checks those that were idle
             pool_use_lifo=True,
             hide_parameters=True,  # they hold prompts, and errors are logged
             connect_args=driver.arguments(
                 settings, application=application, session=session, command_timeout=settings.command_timeout
             ),
         )
+        PoolGuard(check_idle=settings.pool_check_idle, check_timeout=settings.connect_seconds).attach(engine)
         if settings.pooled:
             _set_in_each_transaction(engine, session)
         return cls(engine, pooled=settings.pooled)
@@ -116,9 +119,9 @@ def _set_in_each_transaction(engine: AsyncEngine, settings: Mapping[str, str]) -
     event.listen(engine.sync_engine, "begin", apply)
 
 
-# SQLSTATE classes of transient errors: connection, transaction rollback (deadlock), resources, operator intervention
-# (shutdown, timeout), lock not available.
-_TRANSIENT = ("08", "40", "53", "57", "55P03")
+# SQLSTATE classes of transient errors: connection, read-only session (failover), transaction rollback (deadlock),
+# resources, operator intervention (shutdown, timeout), lock not available.
+_TRANSIENT = ("08", "25006", "40", "53", "57", "55P03")
 
 # Data exception, constraint violation, lock not available.
 _REJECTED = ("22", "23", "55P03")
