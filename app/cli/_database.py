@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.errors import InvalidRequest
-from app.infra.db import lacks_tables
+from app.infra.db import lacks_tables, pooler_advice
 from app.terminal import CommandError, UsageError
 
 
@@ -27,6 +27,8 @@ def database_errors() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if lacks_tables(error):
         return "the database has no tables; run: filmgate migrate"
+    if advice := pooler_advice(error):
+        return advice
     if isinstance(error, DBAPIError) and error.orig is not None:
         # SQLAlchemy wraps asyncpg's exception twice.
         error = error.orig.__cause__ if isinstance(error.orig.__cause__, Exception) else error.orig

@@ -10,6 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.assets.spool import Spool
 from app.database_settings import DatabaseSettings
+from app.doctor import pooler
 from app.doctor.findings import Finding, one_line, problem
 from app.infra import migrate
 from app.readiness import Check, readiness_of
@@ -31,11 +32,12 @@ async def examine(resources: Resources) -> tuple[list[Finding], bool]:
     """The findings, and whether the database is usable for further checks."""
     checks = (await readiness_of(resources)).checks
     differences = await _differences(resources.settings.database)
-    findings = []
+    findings = await pooler.examine(resources.settings.database)
     if differences:
         findings.append(_not_migrated(differences))
+    explained = {"postgres"} if findings else set()
     for name, check in checks.items():
-        if not check.ok and not (differences and name == "postgres"):
+        if not check.ok and name not in explained:
             findings.append(_unusable(name, check))
     findings += await asyncio.to_thread(_spool, resources.settings.assets)
     return findings, checks["postgres"].ok

@@ -126,10 +126,20 @@ _TRANSIENT = ("08", "25006", "40", "53", "57", "55P03")
 # Data exception, constraint violation, lock not available.
 _REJECTED = ("22", "23", "55P03")
 
+#: A prepared statement that is unknown, or exists already: it was made in another session, or by another client.
+_FOREIGN_STATEMENT = {"26000", "42P05"}
+
 
 def lacks_tables(error: BaseException) -> bool:
     """Whether a statement failed because the database was never migrated."""
     return _sqlstate(error) == "42P01"
+
+
+def pooler_advice(error: BaseException) -> str | None:
+    """What to do about an error that a pooler causes which ``database.pooler`` does not declare; None for others."""
+    if _sqlstate(error) in _FOREIGN_STATEMENT or "unsupported startup parameter" in str(error):
+        return 'a pooler before the database refuses what the gateway sends; set database.pooler = "transaction"'
+    return None
 
 
 def left_nothing(error: BaseException) -> bool:

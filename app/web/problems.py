@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from app import errors
 from app.errors import FieldError, FilmgateError
-from app.infra.db import is_outage
+from app.infra.db import is_outage, pooler_advice
 from app.web.field_errors import explain
 
 log = structlog.get_logger()
@@ -189,10 +189,11 @@ def respond(scope: Mapping[str, Any], error: Exception) -> Response:
     problem = problem_of(error, scope.get("route"))
     if problem.code == _METHOD_NOT_ALLOWED.code:
         problem = replace(problem, headers={"Allow": ", ".join(_allowed(scope))})
+    advice = {"advice": text} if (text := pooler_advice(error)) else {}
     if problem.code == FilmgateError.code:
-        log.error("request failed", exc_info=error)
+        log.error("request failed", exc_info=error, **advice)
     elif isinstance(error, OSError | SQLAlchemyError):
-        log.warning("dependency unavailable", error=f"{type(error).__name__}: {error}".partition("\n")[0])
+        log.warning("dependency unavailable", error=f"{type(error).__name__}: {error}".partition("\n")[0], **advice)
     return render(problem, request_id(scope))
 
 

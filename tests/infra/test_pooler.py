@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from app.database_settings import DatabaseSettings
 from app.embedded.servers import Postgres
-from app.infra.db import Database
+from app.infra.db import Database, pooler_advice
+from app.web.problems import respond
 from tests.support.command_runner import filmgate
 
 SETTINGS = ("jit", "idle_in_transaction_session_timeout", "lock_timeout")
@@ -82,3 +85,25 @@ async def test_migrations_go_to_postgres_itself(tmp_path: Path, postgres: Postgr
     assert (ended.code, ended.out) == (0, "the database is up to date\n")
     ended = await filmgate("migrate", "--check", directory=tmp_path, environment=environment)
     assert (ended.code, ended.out) == (0, "the database is up to date\n")
+
+
+async def test_an_error_that_only_a_pooler_causes_comes_with_advice(postgres_url: str) -> None:
+    database = Database.open(
+        DatabaseSettings.model_validate({"url": postgres_url, "pool_size": 2}), application="tests of advice"
+    )
+    async with database.read() as conn:
+        await conn.execute(text("SELECT 1"))
+        raw = await conn.get_raw_connection()
+        assert raw.driver_connection is not None
+        await raw.driver_connection.execute("DEALLOCATE ALL")  # as if the next transaction had another session
+        with pytest.raises(DBAPIError) as caught:
+            await conn.execute(text("SELECT 1"))
+        assert "database.pooler" in (pooler_advice(caught.value) or "")
+        with capture_logs() as logs:
+            assert respond({}, caught.value).status_code == 500
+        assert [line["advice"] for line in logs] == [pooler_advice(caught.value)]
+        await conn.invalidate()
+    with pytest.raises(DBAPIError) as caught:
+        async with database.read() as conn:
+            await conn.execute(text("SELECT 1 / 0"))
+    assert pooler_advice(caught.value) is None

@@ -13,6 +13,7 @@ from app.embedded.servers import Postgres
 from app.infra.db import Database
 from app.retention import Retention
 from app.settings import Settings
+from tests.doctor.broken_gateway import examined
 from tests.pooler.pgbouncer import running_pgbouncer
 from tests.support.command_runner import filmgate
 from tests.support.gateway import running_gateway
@@ -81,3 +82,35 @@ async def test_migrations_take_the_direct_url(postgres: Postgres, pooler_url: st
     for arguments in ((), ("--check",)):
         ended = await filmgate("migrate", *arguments, directory=tmp_path, environment=environment)
         assert (ended.code, ended.out, ended.err) == (0, "the database is up to date\n", "")
+
+
+async def test_the_doctor_names_a_pooler_that_is_not_declared(
+    settings: Settings, postgres: Postgres, pooler_url: str
+) -> None:
+    """Whether it lets the gateway in, or refuses its parameters; and not when it is declared, or harmless."""
+    assert list(await examined(behind(settings, pooler_url))) == ["pooler_not_declared"]
+    async with running_pgbouncer(postgres, ignored=f"{PARAMETERS},statement_timeout") as url:
+        found = await examined(behind(settings, url))
+        assert "pooler_not_declared" in found
+        assert 'database.pooler = "transaction"' in found["pooler_not_declared"].advice
+    assert list(await examined(behind(settings, pooler_url, pooler="transaction"))) == []
+    async with running_pgbouncer(postgres, mode="session", ignored=f"{PARAMETERS},statement_timeout") as url:
+        assert list(await examined(behind(settings, url))) == []
+    async with running_pgbouncer(postgres, mode="session") as url:
+        (finding,) = (await examined(behind(settings, url))).values()
+        assert finding.code == "database_unusable"
+        assert 'set database.pooler = "transaction"' in finding.message
+
+
+async def test_commands_say_what_to_set(pooler_url: str, tmp_path: Path) -> None:
+    environment = {
+        "FILMGATE_DATABASE_URL": pooler_url,
+        "FILMGATE_REDIS_URL": "redis://127.0.0.1:1",
+        "FILMGATE_SECRET_KEY": "a-secret-of-more-than-32-characters-for-tests",
+    }
+    for command in (("migrate",), ("migrate", "--check"), ("keys", "list")):
+        ended = await filmgate(*command, directory=tmp_path, environment=environment)
+        assert (ended.code, ended.err) == (
+            1,
+            'a pooler before the database refuses what the gateway sends; set database.pooler = "transaction"\n',
+        )
