@@ -21,6 +21,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from app.assets.aws_profile import SUPPORTED, with_profile
 from app.assets.errors import FULL, StorageError, StorageFull, StorageUnavailable
 from app.assets.spool import require_room
 from app.settings import AssetSettings, SettingsError
@@ -46,6 +47,8 @@ CLIENT_OPTIONS = frozenset({
     "pool_max_idle_per_host", "proxy_ca_certificate", "proxy_excludes", "proxy_url", "read_timeout",
     "root_certificate", "timeout", "user_agent",
 })  # fmt: skip
+#: In the URL at which an instance asks for the keys of its role: the last resort.
+INSTANCE_ROLE = "/latest/api/token"
 _ENDPOINT_VARIABLE = re.compile(r"^(AWS|AZURE|GOOGLE)_(\w+_)?ENDPOINT(_\w+)?$")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
@@ -171,6 +174,8 @@ def _made_directory(settings: AssetSettings) -> Path:
 
 
 def _bucket(url: str, options: Mapping[str, str]) -> ObjectStore:
+    if url.startswith("s3:"):
+        options = with_profile(options)
     client = CLIENT | {name: value for name, value in options.items() if name in CLIENT_OPTIONS}
     if _plain_http(options):
         client.setdefault("allow_http", "true")
@@ -209,7 +214,8 @@ def _translation(error: Exception) -> StorageError:
 
 def _words(error: Exception) -> str:
     """The message on one line, without the debug output that obstore appends."""
-    return " ".join(str(error).partition("\n\nDebug source:")[0].split())[:500]
+    text = " ".join(str(error).partition("\n\nDebug source:")[0].split())[:500]
+    return f"no credentials for the bucket: {SUPPORTED} ({text})" if INSTANCE_ROLE in text else text
 
 
 async def _place(directory: Path, key: str, source: Path) -> None:

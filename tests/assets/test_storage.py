@@ -1,6 +1,7 @@
 """Both kinds of store keep the same promises."""
 
 import asyncio
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -244,6 +245,70 @@ async def test_a_bucket_may_be_reached_by_the_usual_variables(
     }.items():
         monkeypatch.setenv(name, value)
     await Storage.open(settings_for(f"s3://{s3.new_bucket()}", tmp_path)).check()
+
+
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of AWS's files; nothing else in the environment names keys."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    directory = tmp_path / ".aws"
+    directory.mkdir()
+    return directory
+
+
+def keys_of(profile: str) -> str:
+    return f"[{profile}]\naws_access_key_id = {CREDENTIAL}\naws_secret_access_key = {CREDENTIAL}\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "credentials", "config"),
+    [
+        ({}, keys_of("default"), f"[default]\nregion = {REGION}\n"),
+        ({"AWS_PROFILE": "films"}, f"[default]\n{keys_of('films')}", f"[profile films]\nregion = {REGION}\n"),
+        ({"AWS_PROFILE": "films"}, "", f"{keys_of('profile films')}region = {REGION}\n"),
+        ({"AWS_PROFILE": "films", "AWS_REGION": REGION}, keys_of("films"), ""),
+    ],
+)
+async def test_a_bucket_is_reached_with_the_keys_of_a_profile(
+    s3: S3,
+    tmp_path: Path,
+    aws: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    credentials: str,
+    config: str,
+) -> None:
+    bucket = s3.new_bucket()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    (aws / "credentials").write_text(credentials)
+    (aws / "config").write_text(config)
+    options = {"endpoint": s3.endpoint}
+    await Storage.open(settings_for(f"s3://{bucket}", tmp_path, store_options=options)).check()
+
+
+@pytest.mark.parametrize("config", ["", "[profile films]\nsso_session = company\n"])
+def test_a_profile_without_keys_is_refused_with_what_is_supported(
+    tmp_path: Path, aws: Path, monkeypatch: pytest.MonkeyPatch, config: str
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "films")
+    (aws / "config").write_text(config)
+    with pytest.raises(SettingsError, match=r"AWS_PROFILE 'films' has no keys; supported are: .*AWS_ACCESS_KEY_ID"):
+        Storage.open(settings_for("s3://videos", tmp_path))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, CREDENTIAL)
+    Storage.open(settings_for("s3://videos", tmp_path))
+
+
+async def test_missing_keys_are_named_and_not_the_metadata_service(s3: S3, tmp_path: Path, aws: Path) -> None:
+    del aws
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        away = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    options = {"endpoint": s3.endpoint, "region": REGION, "metadata_endpoint": away, "allow_http": "true"}
+    with pytest.raises(StorageUnavailable, match="no credentials for the bucket: supported are"):
+        await Storage.open(settings_for("s3://videos", tmp_path, store_options=options)).check()
 
 
 async def test_a_bucket_that_is_not_there_is_told(s3: S3, tmp_path: Path) -> None:
