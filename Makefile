@@ -117,13 +117,13 @@ peers: .peers/.ready
 
 # The locks name hashes and no hosts.
 lock: $(READY)
-	$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	scripts/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml --extra dev --group test -o requirements/dev.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	scripts/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		pyproject.toml -c requirements/dev.txt -o requirements/runtime.txt
-	for name in clients sdks peers; do $(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
+	for name in clients sdks peers; do scripts/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header requirements/$$name.in -o requirements/$$name.txt; done
-	printf 'uv\nhatchling\n' | $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+	printf 'uv\nhatchling\n' | scripts/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header - -o requirements/bootstrap.txt
 
 $(READY): pyproject.toml requirements/dev.txt requirements/bootstrap.txt scripts/setup
