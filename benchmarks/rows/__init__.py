@@ -11,6 +11,7 @@ from benchmarks.rows import (
     large_files,
     latency,
     renders_in_flight,
+    storm,
     throughput,
     webhooks,
     whole_jobs,
@@ -30,6 +31,7 @@ APART: dict[str, tuple[str, Measure]] = {
     "p8": ("P8: videos of 1 GB", large_files.measure),
     "p9": ("P9 and P10: idle, and start", idle.measure),
     "whole": ("Whole jobs", whole_jobs.measure),
+    "storm": ("R17: a storm of clients", storm.measure),
 }
 FIGURES = tuple(figure for figure in (*TOGETHER, *APART) if figure not in OPTIONAL)
 
