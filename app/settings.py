@@ -195,7 +195,7 @@ def _is_public_http(url: AnyHttpUrl | None) -> bool:
     try:
         return not ip_address(host).is_private
     except ValueError:
-        return PRIVATE_NAMES.fullmatch(host) is None
+        return PRIVATE_NAMES.fullmatch(host.removesuffix(".")) is None
 
 
 class Settings(BaseSettings):

@@ -289,6 +289,7 @@ NAMED = (
     "http://localhost:8000/v1",
     "http://gpu.internal",
     "http://vllm.models.svc.cluster.local",
+    "http://localhost.",
     "https://api.example.com",
 )
 
