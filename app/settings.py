@@ -78,9 +78,14 @@ class ApiSettings(Group):
 
     @field_validator("public_url")
     @classmethod
-    def _without_version(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
-        if url is not None and (url.path or "").rstrip("/").endswith("/v1"):
+    def _leads_to_the_api(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
+        path = (url.path or "").rstrip("/") if url else ""
+        if url and (url.query is not None or url.fragment is not None or url.username or url.password):
+            raise ValueError("must be a scheme, a host and perhaps a path: paths of the API are put behind it")
+        if path.endswith("/v1"):
             raise ValueError("leave out the /v1 at its end: the gateway adds it")
+        if "//" in path or re.match(r"/(v1|docs|healthz|readyz|metrics|openapi\.json)(/|$)", path):
+            raise ValueError("its path cannot be told from a path of the API, or is none; choose another one")
         return url
 
     @property

@@ -278,6 +278,19 @@ def test_secret_keys_do_not_belong_in_the_file(load_from: Load) -> None:
         assert SECRET not in line
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://x/v1", "https://x/a/v1/", "https://x/y?a=b", "https://x/y?", "https://x/#f", "https://x//b"),
+        *("https://user:p4ssw0rd@x/a", "https://x/docs", "https://x/openapi.json"),
+    ],
+)
+def test_a_public_url_that_leads_elsewhere_is_refused(load_from: Load, url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^api\.public_url: ") as raised:
+        load_from("", FILMGATE_API_PUBLIC_URL=url)
+    assert "p4ssw0rd" not in str(raised.value)
+
+
 PUBLIC = (
     "http://api.example.com",
     "http://8.8.8.8/v1",

@@ -7,10 +7,12 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-#: A path of one or more segments: neither ``//host`` nor anything that a browser would read as a URL.
-_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
-#: The first segment of the API's own paths: a prefix of this name could not be told from them.
-OWN: Final = "/v1"
+#: A path of one or more segments: neither ``//host`` nor ``/..`` nor anything that a browser would read as a URL. None
+#: begins like a path of the API, which could not be told from it.
+_PREFIX: Final = re.compile(
+    r"(?!/(?:v1|docs|healthz|readyz|metrics|openapi\.json)(?:/|$))(?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+"
+)
+MAX_PREFIX: Final = 256
 
 
 class Forwarded(ProxyHeadersMiddleware):
@@ -35,4 +37,4 @@ class Forwarded(ProxyHeadersMiddleware):
             return None
         given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-prefix"]
         prefix = given[0].rstrip("/") if len(given) == 1 else ""
-        return prefix if _PREFIX.fullmatch(prefix) and prefix != OWN else None
+        return prefix if len(prefix) <= MAX_PREFIX and _PREFIX.fullmatch(prefix) else None

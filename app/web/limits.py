@@ -26,6 +26,7 @@ MAX_PIPELINED = 16
 
 NOT_HTTP: Final = Malformed("This is not a valid HTTP/1.1 request.")
 HOSTS: Final = Malformed("A request needs exactly one Host header.")
+NO_PROXY: Final = Malformed("This server is not a proxy: CONNECT is not possible.")
 HEAD: Final = HeadersTooLarge(
     f"The head of a request may have at most {MAX_HEAD_BYTES} bytes in {MAX_HEADERS} headers."
 )
@@ -111,8 +112,7 @@ class _Bounded(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(self._refusal)
         except httptools.HttpParserUpgrade as upgrade:
-            if self._leaves():
-                self._stay(data[upgrade.args[0] :])
+            self._stay(data[upgrade.args[0] :])
 
     def _stay(self, rest: bytes) -> None:
         """Begin the request anew as one that asks for no other protocol; ``rest`` is what follows its head."""
@@ -124,18 +124,16 @@ class _Bounded(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         self._parse(line + b"".join(b"%b: %b\r\n" % header for header in kept) + b"\r\n" + rest)
-        self._received += len(rest)
-
-    def _leaves(self) -> bool:
-        """Whether the current message asks for another protocol. CONNECT always does; it has no body."""
-        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def on_message_begin(self) -> None:
+        self._begin_head()
         if len(self.pipeline) >= MAX_PIPELINED:
-            raise _Refused  # within the response to an earlier request: the connection is only closed
+            raise _Refused  # the connection is closed after the responses to the earlier requests
+        super().on_message_begin()
+
+    def _begin_head(self) -> None:
         self._in_head = True
         self._fields = self._head_bytes = self._body_bytes = self._received = 0
-        super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         self._head_bytes += len(url)
@@ -158,12 +156,22 @@ class _Bounded(HttpToolsProtocol):
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self._refusal = HOSTS
             raise _Refused
-        if not self._leaves():
+        if self.parser.get_method() == b"CONNECT":
+            self._refusal = NO_PROXY  # what follows is neither a body nor a request
+            raise _Refused
+        if not self.parser.should_upgrade():
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        if not self._leaves():
+        self._begin_head()
+        if not self.parser.should_upgrade():
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        last = not self.pipeline
+        super().on_response_complete()
+        if self._refused and last:
+            self.transport.close()
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
@@ -181,16 +189,18 @@ class _Bounded(HttpToolsProtocol):
         return self._refused or self.transport.is_closing()
 
     def _refuse(self, error: FilmgateError) -> None:
-        """Respond and close the connection; only close it within a response to an earlier request."""
+        """Respond and close the connection, after the responses to earlier requests: those may have been executed."""
         self._refused = True
         self._end_head()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if self._in_head and not self.pipeline and not cycle.response_started:
-                # It is an earlier request's, which may have been executed: the client gets that response, and no other.
-                cycle.keep_alive = False
+            if self._in_head and not cycle.response_started:
+                cycle.keep_alive = False  # it is the last of the earlier ones
                 return
-            if self.pipeline or cycle.response_started:
+            if self.pipeline:
+                self.pipeline.popleft()  # it waits behind earlier ones, and its body will never be whole
+                return
+            if cycle.response_started:
                 self.transport.close()
                 return
             cycle.disconnected = True  # for the app, the client has gone

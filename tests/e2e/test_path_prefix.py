@@ -50,7 +50,10 @@ async def test_the_path_of_the_public_url_is_the_prefix_of_every_url(
 
 async def test_only_a_trusted_proxy_names_the_prefix(settings: Settings, sandbox_url: str) -> None:
     named: Mapping[str, str] = {"X-Forwarded-Prefix": "/videos/"}
-    odd = ["//evil.example", "/v1", "/a b", "https://evil.example", "/a?b", "/a\\b", "/a, /b", ""]
+    odd = [
+        *("//evil.example", "https://evil.example", "/a b", "/a?b", "/a\\b", "/a, /b", ""),
+        *("/a/../b", "/v1", "/v1/jobs", "/docs", "/x" * 200),
+    ]
     async with running_gateway(settings, sandbox_url, workers=0) as gateway:
         assert await locations(gateway, named, {}) == ["/videos/v1/jobs/", "/v1/jobs/"]
         assert set(await locations(gateway, *({"X-Forwarded-Prefix": prefix} for prefix in odd))) == {"/v1/jobs/"}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.web.limits import bounded
+from app.web.limits import MAX_PIPELINED, bounded
 from tests.support.asgi_server import serving
 
 NEVER = 3600.0
@@ -255,10 +255,11 @@ async def test_the_request_after_such_a_wish_is_read(patient: tuple[str, int], a
     assert app.bodies == [b"hello", b""]
 
 
-async def test_connect_is_a_request_like_any_other(patient: tuple[str, int]) -> None:
-    head = b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-    assert await reply_to(patient, b"CONNECT /x" + head) == (200, b"ok")
-    assert (await reply_to(patient, b"CONNECT x:80" + head))[0] == 400
+@pytest.mark.parametrize("target", [b"/x", b"x:80"])
+async def test_connect_is_refused_with_what_follows(patient: tuple[str, int], app: App, target: bytes) -> None:
+    status, body = await reply_to(patient, b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n" + GET)
+    assert (status, json.loads(body)["code"]) == (400, "malformed_request")
+    assert app.bodies == []
 
 
 async def test_a_refusal_does_not_break_into_a_response(patient: tuple[str, int]) -> None:
@@ -289,8 +290,30 @@ async def test_a_connection_may_not_pipeline_without_end(patient: tuple[str, int
     reader, writer = await asyncio.open_connection(*patient)
     writer.write(GET * 1000)
     await app.entered.wait()
+    app.gate.set()
     reply = await reader.read()
     writer.close()
+    # Those that were accepted may have been executed: they have their responses.
+    assert reply.count(b"HTTP/1.1 200") == len(app.bodies) == 1 + MAX_PIPELINED
+
+
+@pytest.mark.parametrize("size", [100, 14_000, 30_000])
+async def test_wishes_in_one_packet_are_no_abuse(patient: tuple[str, int], app: App, size: int) -> None:
+    wish = b"POST / HTTP/1.1\r\nHost: x\r\n" + H2C + b"Content-Length: %d\r\n\r\n" % size + b"x" * size
+    reader, writer = await asyncio.open_connection(*patient)
+    writer.write(GET + wish * 6 + LAST)
+    reply = await reader.read()
+    writer.close()
+    assert reply.count(b"HTTP/1.1 200") == 8
+    assert app.bodies == [b"", *[b"x" * size] * 6, b""]
+
+
+async def test_a_request_that_is_refused_in_its_body_is_not_executed(patient: tuple[str, int], app: App) -> None:
+    app.gate.clear()
+    reader, writer = await asyncio.open_connection(*patient)
+    writer.write(GET * 3 + POST + b"2\r\nhi\r\nwhat\r\n")
+    await app.entered.wait()
     app.gate.set()
-    assert b"HTTP/1.1 200" not in reply
-    assert len(app.bodies) <= 1
+    reply = await reader.read()
+    writer.close()
+    assert reply.count(b"HTTP/1.1 200") == len(app.bodies) == 3
