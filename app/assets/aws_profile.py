@@ -39,7 +39,8 @@ def with_profile(options: Mapping[str, str]) -> Mapping[str, str]:
     keys = {option: profile[key] for option, key in KEYS.items() if profile.get(key)}
     if "access_key_id" not in keys or "secret_access_key" not in keys:
         if wanted:
-            raise SettingsError(f"assets.store: AWS_PROFILE {wanted!r} has no keys; {SUPPORTED}")
+            problem = "has no keys of its own" if profile else "is in neither of AWS's files"
+            raise SettingsError(f"assets.store: AWS_PROFILE {wanted!r} {problem}; {SUPPORTED}")
         return options
     if profile.get("region") and "region" not in options and not os.environ.get("AWS_REGION"):
         keys["region"] = profile["region"]

@@ -289,13 +289,19 @@ async def test_a_bucket_is_reached_with_the_keys_of_a_profile(
     await Storage.open(settings_for(f"s3://{bucket}", tmp_path, store_options=options)).check()
 
 
-@pytest.mark.parametrize("config", ["", "[profile films]\nsso_session = company\n"])
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ("", "is in neither of AWS's files"),
+        ("[profile films]\nsso_session = company\n", "has no keys of its own"),
+    ],
+)
 def test_a_profile_without_keys_is_refused_with_what_is_supported(
-    tmp_path: Path, aws: Path, monkeypatch: pytest.MonkeyPatch, config: str
+    tmp_path: Path, aws: Path, monkeypatch: pytest.MonkeyPatch, config: str, problem: str
 ) -> None:
     monkeypatch.setenv("AWS_PROFILE", "films")
     (aws / "config").write_text(config)
-    with pytest.raises(SettingsError, match=r"AWS_PROFILE 'films' has no keys; supported are: .*AWS_ACCESS_KEY_ID"):
+    with pytest.raises(SettingsError, match=rf"AWS_PROFILE 'films' {problem}; supported are: .*AWS_ACCESS_KEY_ID"):
         Storage.open(settings_for("s3://videos", tmp_path))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, CREDENTIAL)
