@@ -198,9 +198,10 @@ def respond(scope: Mapping[str, Any], error: Exception) -> Response:
 
 
 def path_of(scope: Mapping[str, Any]) -> str:
-    """The path of a request, without the prefix under which the app is mounted."""
+    """The path of a request without the path prefix, as the router reads it: a prefix ends where a segment ends."""
     path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+    prefix: str = scope.get("root_path", "")
+    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
 
 
 def _allowed(scope: Mapping[str, Any]) -> list[str]:

@@ -57,6 +57,9 @@ async def test_only_a_trusted_proxy_names_the_prefix(settings: Settings, sandbox
     async with running_gateway(settings, sandbox_url, workers=0) as gateway:
         assert await locations(gateway, named, {}) == ["/videos/v1/jobs/", "/v1/jobs/"]
         assert set(await locations(gateway, *({"X-Forwarded-Prefix": prefix} for prefix in odd))) == {"/v1/jobs/"}
+        # A prefix ends where a segment ends: "/v" is none of "/v1/jobs".
+        refused = await gateway.client.put("/v1/jobs", headers={"X-Forwarded-Prefix": "/v"})
+        assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, POST")
     async with running_gateway(with_api(settings, trusted_proxies=()), sandbox_url, workers=0) as gateway:
         assert await locations(gateway, named) == ["/v1/jobs/"]
 
