@@ -16,7 +16,6 @@ from pydantic import AnyHttpUrl, Field, SecretStr, field_validator, model_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.connection_settings import (
-    DIRECT,
     ConnectionSettings,
     Group,
     ModelSettings,
@@ -33,6 +32,8 @@ MINIMUM_DISTINCT = 10
 PRIVATE_NAMES = re.compile(
     r"localhost|[^.]+|.+\.(localhost|local|internal|lan|home\.arpa|svc|cluster\.local)", re.IGNORECASE
 )
+#: What a path of the API begins with. A path prefix that begins so could not be told from it.
+API_PATH = re.compile(r"/(?:v1|docs|healthz|readyz|metrics|openapi\.json)(?:/|$)")
 STOP_MARGIN = 2
 DEV_SECRET_PREFIX = "dev-"
 GENERATE_SECRET = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
@@ -84,7 +85,7 @@ class ApiSettings(Group):
             raise ValueError("must be a scheme, a host and perhaps a path: paths of the API are put behind it")
         if path.endswith("/v1"):
             raise ValueError("leave out the /v1 at its end: the gateway adds it")
-        if "//" in path or re.match(r"/(v1|docs|healthz|readyz|metrics|openapi\.json)(/|$)", path):
+        if "//" in path or API_PATH.match(path):
             raise ValueError("its path cannot be told from a path of the API, or is none; choose another one")
         return url
 
@@ -158,12 +159,6 @@ class EgressSettings(Group):
     """The way out, to providers and webhook receivers. ``HTTPS_PROXY`` and the like are not read."""
 
     proxy: ProxyUrl | None = Field(default=None, description="URL of the HTTP proxy that leads out")
-
-    @property
-    def proxy_url(self) -> str | None:
-        """The proxy's URL; None for the direct way."""
-        text = self.proxy.get_secret_value() if self.proxy else DIRECT
-        return None if text == DIRECT else text
 
 
 class RetentionSettings(Group):

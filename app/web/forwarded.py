@@ -7,11 +7,10 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-#: A path of one or more segments: neither ``//host`` nor ``/..`` nor anything that a browser would read as a URL. None
-#: begins like a path of the API, which could not be told from it.
-_PREFIX: Final = re.compile(
-    r"(?!/(?:v1|docs|healthz|readyz|metrics|openapi\.json)(?:/|$))(?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+"
-)
+from app.settings import API_PATH
+
+#: A path of one or more segments: neither ``//host`` nor ``/..`` nor anything that a browser would read as a URL.
+_PREFIX: Final = re.compile(r"(?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+")
 MAX_PREFIX: Final = 256
 
 
@@ -37,4 +36,5 @@ class Forwarded(ProxyHeadersMiddleware):
             return None
         given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-prefix"]
         prefix = given[0].rstrip("/") if len(given) == 1 else ""
-        return prefix if len(prefix) <= MAX_PREFIX and _PREFIX.fullmatch(prefix) else None
+        valid = len(prefix) <= MAX_PREFIX and _PREFIX.fullmatch(prefix) and not API_PATH.match(prefix)
+        return prefix if valid else None
