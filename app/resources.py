@@ -117,7 +117,7 @@ class Resources:
             stack.push_async_callback(database.close)
             redis = open_redis(settings.redis)
             stack.push_async_callback(redis.aclose)
-            proxy = settings.egress.proxy_url
+            proxy = settings.egress.proxy.get_secret_value() if settings.egress.proxy else None
             clients = Clients(connections=settings.worker.polls + settings.worker.stores, proxy=proxy)
             stack.push_async_callback(clients.close)
             guarded = GuardedClient(settings.webhooks, proxy=proxy)

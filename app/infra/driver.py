@@ -8,7 +8,7 @@ import asyncpg
 
 from app.database_settings import DatabaseSettings, DatabaseUrl
 
-#: Seconds without traffic until the kernel asks the other side for a sign of its existence, and between two tries. A
+#: Seconds without traffic until the kernel probes the peer, and between two probes. A
 #: NAT gateway or balancer keeps a connection that is used so often, and a dead one ends after about a minute.
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 

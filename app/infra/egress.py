@@ -31,6 +31,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from app.infra.addresses import literal, permitted
+from app.infra.proxy import through
 from app.settings import WebhookSettings
 
 MAX_URL_LENGTH = 2048
@@ -73,19 +74,6 @@ class GuardedReply:
     status: int
     headers: Mapping[str, str]
     body_excerpt: bytes = field(repr=False)
-
-
-def through(proxy: str | None) -> dict[str, Any]:
-    """The HTTP client's options for requests through the proxy of that URL; none without one.
-
-    Its user and password are options of their own: the client quotes the URL in its errors.
-    """
-    if proxy is None:
-        return {}
-    url = URL(proxy)
-    # aiohttp sends this to the proxy alone, as Proxy-Authorization.
-    login = {"Authorization": aiohttp.encode_basic_auth(url.user or "", url.password or "")} if url.user else None
-    return {"proxy": url.with_user(None), "proxy_headers": login}
 
 
 def check_url(url: str, settings: WebhookSettings) -> None:

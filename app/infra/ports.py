@@ -21,6 +21,6 @@ def check_free(setting: str, host: str, port: int) -> None:
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         variable = f"FILMGATE_{setting.upper().replace('.', '_')}"
         raise SettingsError(
-            f"{setting}: cannot listen on {place} ({error.strerror}). Processes of one host need ports of their own: "
+            f"{setting}: cannot listen on {place} ({error.strerror}). Each process on a host needs another port: "
             f"set {variable} to another one, or to 0 for any that is free."
         ) from error

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ USER_AGENT: Final = "filmgate"
 class Clients:
     """The HTTP clients of a process. Create once inside the running loop, share, close at shutdown.
 
-    ``proxy`` is the URL of the proxy of all connections that have none of their own.
+    ``proxy`` is the URL of the proxy of all connections without another one.
     """
 
     def __init__(self, *, connections: int = 200, proxy: str | None = None) -> None:
@@ -36,10 +37,10 @@ class Clients:
         }
         self.shared = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections), **common)
         self.guarded = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, socket_factory=_open_public), **common
+            connector=aiohttp.TCPConnector(limit=connections, socket_factory=partial(_open, private=False)), **common
         )
         self.private = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, socket_factory=_open_private), **common
+            connector=aiohttp.TCPConnector(limit=connections, socket_factory=partial(_open, private=True)), **common
         )
         # No keep-alive: if a reused connection closes during the write, it is unknown what the server received.
         self.paid = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), **common)
@@ -51,8 +52,8 @@ class Clients:
 async def check_host(url: URL, *, private: bool) -> None:
     """Check a result's host before a proxy is asked for it; ``private``: private addresses are allowed.
 
-    A name that does not resolve here is left to the proxy: hosts that need one often know the names of their own
-    network only, and the proxy resolves the name once more in any case.
+    A name that does not resolve here is left to the proxy: hosts that need one often know internal names
+    only, and the proxy resolves the name once more in any case.
 
     Raises:
         OSError: it leads to an address that no result may name.
@@ -74,18 +75,10 @@ def _check(address: str, *, private: bool) -> None:
         raise OSError(errno.EACCES, "the address is not on the public internet; private_results would allow it")
 
 
-# These check the resolved address, which alternative spellings, redirects and DNS rebinding cannot bypass.
-
-
-def _open_public(target: aiohttp.AddrInfoType) -> socket.socket:
+# Checks the resolved address, which alternative spellings, redirects and DNS rebinding cannot bypass.
+def _open(target: aiohttp.AddrInfoType, *, private: bool) -> socket.socket:
     family, kind, protocol, _, address = target
-    _check(str(address[0]), private=False)
-    return socket.socket(family, kind, protocol)
-
-
-def _open_private(target: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, address = target
-    _check(str(address[0]), private=True)
+    _check(str(address[0]), private=private)
     return socket.socket(family, kind, protocol)
 
 

@@ -23,8 +23,7 @@ from uuid import UUID
 import aiohttp
 from yarl import URL
 
-from app.connection_settings import DIRECT
-from app.infra.egress import through
+from app.infra.proxy import through
 from app.providers.decoding import Undecodable, codings_of, decoded
 from app.providers.download import Download
 from app.providers.http_clients import Clients, check_host
@@ -151,8 +150,7 @@ class Transport:
         self._headers = dict(headers or {})
         self._timeout = timeout
         self._private_results = private_results
-        chosen = clients.proxy if proxy is None else proxy
-        self._proxy = through(None if chosen == DIRECT else chosen)
+        self._proxy = through(clients.proxy if proxy is None else proxy)
         self._scrubber = Scrubber(secrets)
 
     async def send(self, call: Call, *, fresh: bool = False) -> Reply:
