@@ -1,4 +1,4 @@
-"""The scripts that set a checkout up, where a company's proxy has a certificate of its own."""
+"""Tests of the scripts that set up a checkout, behind a proxy with a private certificate authority."""
 
 import asyncio
 import base64
@@ -18,6 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.support.http_server import serving
 
 pytestmark = pytest.mark.servers
 
@@ -90,11 +92,8 @@ async def index(tmp_path: Path) -> AsyncIterator[tuple[str, Path]]:
     app = web.Application()
     app.router.add_get("/simple/tiny/", listing)
     app.router.add_get(f"/{WHEEL}", file)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
-    yield f"https://127.0.0.1:{runner.addresses[0][1]}/simple", own
-    await runner.cleanup()
+    async with serving(app, ssl_context=context) as url:
+        yield f"{url}/simple", own
 
 
 @pytest.mark.parametrize("variable", ["PIP_CERT", "REQUESTS_CA_BUNDLE", "PIP_CONFIG_FILE", None])

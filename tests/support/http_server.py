@@ -1,5 +1,6 @@
 """Handlers behind a real HTTP server, and answers that a test writes down."""
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,14 +24,18 @@ class Say:
 
 @asynccontextmanager
 async def serving(
-    app: web.Application, host: str = "127.0.0.1", *, handler_cancellation: bool = False
+    app: web.Application,
+    host: str = "127.0.0.1",
+    *,
+    handler_cancellation: bool = False,
+    ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
-    """The URL of the application on a free port of a loopback address."""
+    """The URL of the application on a free port of a loopback address, over TLS with a context for it."""
     runner = web.AppRunner(app, access_log=None, handler_cancellation=handler_cancellation)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, 0).start()
-        yield f"http://{host}:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, host, 0, ssl_context=ssl_context).start()
+        yield f"{'https' if ssl_context else 'http'}://{host}:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
 
