@@ -84,7 +84,7 @@ class ConnectionSettings(Group):
         default=False, description="allow video URLs at private addresses, such as a private object store"
     )
     proxy: ProxyUrl | None = Field(
-        default=None, description="a proxy of its own, or `direct`; `egress.proxy` by default"
+        default=None, description="URL of another proxy, or `direct`; `egress.proxy` by default"
     )
 
 

@@ -20,7 +20,7 @@ ASSETS: Final[Mapping[str, str]] = {
     "swagger-ui.css": "text/css",
     "favicon-32x32.png": "image/png",
 }
-#: The page starts the bundle by a script of its own, and the bundle has pictures in its styles.
+#: The page has an inline script that starts the bundle, and the bundle's styles embed images.
 POLICY: Final = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -29,7 +29,7 @@ def with_profile(options: Mapping[str, str]) -> Mapping[str, str]:
     The profile is ``AWS_PROFILE``, or ``default`` if there is one.
 
     Raises:
-        SettingsError: ``AWS_PROFILE`` is not there, or has no keys of its own.
+        SettingsError: ``AWS_PROFILE`` does not exist, or contains no keys.
     """
     named = any(name.removeprefix("aws_") in {*KEYS, "skip_signature"} for name in options)
     if named or any(os.environ.get(variable) for variable in _BEFORE):
@@ -39,7 +39,7 @@ def with_profile(options: Mapping[str, str]) -> Mapping[str, str]:
     keys = {option: profile[key] for option, key in KEYS.items() if profile.get(key)}
     if "access_key_id" not in keys or "secret_access_key" not in keys:
         if wanted:
-            problem = "has no keys of its own" if profile else "is in neither of AWS's files"
+            problem = "contains no keys" if profile else "does not exist"
             raise SettingsError(f"assets.store: AWS_PROFILE {wanted!r} {problem}; {SUPPORTED}")
         return options
     if profile.get("region") and "region" not in options and not os.environ.get("AWS_REGION"):

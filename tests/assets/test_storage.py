@@ -292,8 +292,8 @@ async def test_a_bucket_is_reached_with_the_keys_of_a_profile(
 @pytest.mark.parametrize(
     ("config", "problem"),
     [
-        ("", "is in neither of AWS's files"),
-        ("[profile films]\nsso_session = company\n", "has no keys of its own"),
+        ("", "does not exist"),
+        ("[profile films]\nsso_session = company\n", "contains no keys"),
     ],
 )
 def test_a_profile_without_keys_is_refused_with_what_is_supported(

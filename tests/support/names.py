@@ -1,4 +1,4 @@
-"""A name server in a test's hand."""
+"""A name server that a test scripts."""
 
 import socket
 from collections.abc import Sequence

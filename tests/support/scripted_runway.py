@@ -1,6 +1,6 @@
 """A provider in Runway's dialect that says what a test wants.
 
-``Upstream`` has one answer for each method; ``Studio`` keeps a book: many renders at once, each with an end of its own.
+``Upstream`` has one answer for each method; ``Studio`` keeps a book: many renders at once, each with a scripted end.
 """
 
 import asyncio
