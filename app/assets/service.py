@@ -19,6 +19,7 @@ from app.errors import Gone, NotFound, Unavailable
 from app.ids import Prefix, decode, encode
 from app.infra.db import Database
 from app.settings import AssetSettings
+from app.web.forwarded import path_prefix
 
 NO_ASSET = "There is no such asset."
 
@@ -132,15 +133,15 @@ class AssetService:
             self._signer.check(identifier, expires, signature)
         return await self._get(identifier, None)
 
-    async def of_jobs(self, conn: AsyncConnection, job_ids: Collection[UUID]) -> dict[UUID, list[schemas.Asset]]:
-        """The public form of each job's assets: the video, then the poster. Does not check ownership."""
+    async def of_jobs(self, conn: AsyncConnection, job_ids: Collection[UUID]) -> dict[UUID, list[StoredAsset]]:
+        """Each job's assets: the video, then the poster. Does not check ownership."""
         found = defaultdict(list)
         for asset in await repository.of_jobs(conn, job_ids):
-            found[asset.job_id].append(self.show(asset))
+            found[asset.job_id].append(asset)
         return dict(found)
 
     def show(self, asset: StoredAsset, *, signed: bool = False) -> schemas.Asset:
-        """The public form of an asset."""
+        """The public form of an asset, with URLs for the client of the request that is worked on."""
         return schemas.Asset.of(asset, self._content_url(asset), self.sign(asset) if signed else None)
 
     def sign(self, asset: StoredAsset) -> str:
@@ -175,7 +176,7 @@ class AssetService:
         return asset
 
     def _content_url(self, asset: StoredAsset) -> str:
-        return f"{self._public_url}/v1/assets/{encode(Prefix.ASSET, asset.id)}/content"
+        return f"{self._public_url or path_prefix.get()}/v1/assets/{encode(Prefix.ASSET, asset.id)}/content"
 
 
 async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

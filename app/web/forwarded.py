@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from contextvars import ContextVar
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -12,6 +13,8 @@ from app.settings import API_PATH
 #: A path of one or more segments: neither ``//host`` nor ``/..`` nor anything that a browser would read as a URL.
 _PREFIX: Final = re.compile(r"(?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+")
 MAX_PREFIX: Final = 256
+#: The prefix under which the client sent the request that is worked on; empty outside of one.
+path_prefix: ContextVar[str] = ContextVar("path_prefix", default="")
 
 
 class Forwarded(ProxyHeadersMiddleware):
@@ -28,6 +31,7 @@ class Forwarded(ProxyHeadersMiddleware):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         if scope["type"] == "http":
             scope["root_path"] = self._forwarded_prefix(scope) or self._prefix
+            path_prefix.set(scope["root_path"])
         await super().__call__(scope, receive, send)  # type: ignore[arg-type]
 
     def _forwarded_prefix(self, scope: Scope) -> str | None:

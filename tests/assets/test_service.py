@@ -102,16 +102,13 @@ async def test_an_asset_is_gone_once_its_retention_is_over(
         await assets.get(account_id, public(stored[0]))
 
 
-async def test_the_assets_of_jobs_are_shown_by_job(
+async def test_the_assets_of_jobs_are_found_by_job(
     database: Database, assets: AssetService, stored: list[StoredAsset], account_id: UUID
 ) -> None:
     others = await keep(database, assets, account_id)
     async with database.read() as conn:
         found = await assets.of_jobs(conn, [stored[0].job_id, others[0].job_id, new_id()])
-    assert found == {
-        stored[0].job_id: [assets.show(asset) for asset in stored],
-        others[0].job_id: [assets.show(asset) for asset in others],
-    }
+    assert found == {stored[0].job_id: stored, others[0].job_id: others}
 
 
 async def test_a_video_that_is_missing_from_the_storage_is_our_fault(

@@ -1,5 +1,6 @@
 """Behind a path prefix, every URL that the gateway names leads back to it."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -62,6 +63,30 @@ async def test_only_a_trusted_proxy_names_the_prefix(settings: Settings, sandbox
         assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, POST")
     async with running_gateway(with_api(settings, trusted_proxies=()), sandbox_url, workers=0) as gateway:
         assert await locations(gateway, named) == ["/v1/jobs/"]
+
+
+async def test_content_urls_have_the_prefix_of_the_request_that_asked(settings: Settings, sandbox_url: str) -> None:
+    async with running_gateway(settings, sandbox_url) as gateway:
+        job_id = (await gateway.client.post("/v1/jobs", json=ORDER)).json()["id"]
+        await gateway.ended(job_id)
+
+        async def urls(prefix: str) -> set[str]:
+            """The first parts of all URLs, in a job, in the list and in an asset, for a client behind this prefix."""
+            behind = {"X-Forwarded-Prefix": prefix} if prefix else {}
+            job, jobs = [
+                (await gateway.client.get(f"{prefix}/v1/jobs{path}", headers=behind)).json()
+                for path in (f"/{job_id}", "?limit=1")
+            ]
+            found = [asset["content_url"] for one in (job, *jobs["data"]) for asset in one["assets"].values()]
+            asset_id = job["assets"]["video"]["id"]
+            signed = await gateway.client.get(f"{prefix}/v1/assets/{asset_id}?signed=1", headers=behind)
+            content = await gateway.client.get(signed.json()["url"], headers=behind)
+            assert (content.status_code, content.headers["content-type"]) == (200, "video/mp4")
+            return {url.partition("/v1/")[0] for url in (*found, signed.json()["content_url"], signed.json()["url"])}
+
+        # Side by side: reads that share a round trip share no prefix.
+        prefixes = ["/videos", "", "/gw/eu"] * 5
+        assert await asyncio.gather(*map(urls, prefixes)) == [{prefix} for prefix in prefixes]
 
 
 async def test_the_docs_come_from_the_gateway_alone(gateway: Gateway) -> None:

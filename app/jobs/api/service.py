@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.assets.schemas import Asset
+from app.assets.records import StoredAsset
 from app.assets.service import AssetService
 from app.batching import Batcher
 from app.claims import ClaimLost
@@ -28,7 +28,7 @@ from app.jobs.api.requests import JobRequest
 from app.jobs.api.schemas import JobView
 from app.jobs.db import listing, repository, schedule, submissions
 from app.jobs.db.schedule import QueuePosition
-from app.jobs.records import AcceptedRequest, Job, Submission
+from app.jobs.records import NO_ESTIMATE, AcceptedRequest, Estimate, Job, Submission
 from app.jobs.states import State, Status, states_of
 from app.jobs.transitions import Changes, Transitions
 from app.providers.base import CancelOutcome
@@ -62,7 +62,7 @@ class JobSnapshot:
     """A job as read for its owner: with its files once it has ended, with its queue position while it waits."""
 
     job: Job
-    assets: Sequence[Asset] = ()
+    assets: Sequence[StoredAsset] = ()
     position: QueuePosition | None = None
 
 
@@ -218,7 +218,7 @@ class JobService:
                 created_before=filters.created_before,
             )
             assets = await self._assets_of(conn, jobs)
-        return paging.page(jobs, lambda job: job.id, lambda job: JobView.of(job, assets.get(job.id, ())))
+        return paging.page(jobs, lambda job: job.id, lambda job: self._shown(job, assets.get(job.id, ())))
 
     async def cancel(self, account_id: UUID, job_id: str) -> JobView:
         """Request the cancellation of a job; `cancel.outcome` of the response is the result so far.
@@ -300,9 +300,13 @@ class JobService:
         ]
 
     async def _view(self, snapshot: JobSnapshot) -> JobView:
-        return JobView.of(snapshot.job, snapshot.assets, await self._forecast.of(snapshot.job, snapshot.position))
+        estimate = await self._forecast.of(snapshot.job, snapshot.position)
+        return self._shown(snapshot.job, snapshot.assets, estimate)
 
-    async def _assets_of(self, conn: AsyncConnection, jobs: Iterable[Job]) -> Mapping[UUID, Sequence[Asset]]:
+    def _shown(self, job: Job, assets: Sequence[StoredAsset], estimate: Estimate = NO_ESTIMATE) -> JobView:
+        return JobView.of(job, [self._assets.show(asset) for asset in assets], estimate)
+
+    async def _assets_of(self, conn: AsyncConnection, jobs: Iterable[Job]) -> Mapping[UUID, Sequence[StoredAsset]]:
         ended = [job.id for job in jobs if job.final]
         return await self._assets.of_jobs(conn, ended) if ended else {}
 
