@@ -12,11 +12,13 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 
+from app.assets import ingest
 from app.database_settings import DatabaseSettings
 from app.embedded.servers import Postgres, Valkey
 from app.infra import migrate
 from app.infra.db import Database
 from tests.support.database import add_account, empty, kept_pools, running_postgres
+from tests.support.kept_probes import KeptProbes
 from tests.support.loopback_only import stay_on_loopback
 from tests.support.redis import running_valkey
 
@@ -101,6 +103,14 @@ def loopback_only() -> Iterator[None]:
     """Sockets to anything but this machine are closed."""
     with pytest.MonkeyPatch.context() as patch:
         stay_on_loopback(patch)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kept_probes() -> Iterator[None]:
+    """Gateways that are opened one after the other use the same probe subprocesses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest, "ProbePool", KeptProbes)
         yield
 
 
