@@ -1,6 +1,7 @@
 """Makes untrusted text safe to print: no control character can move the cursor, recolour, reverse or hide text."""
 
 import re
+from typing import Any
 
 _BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
 # C0, DEL and C1 controls, bidirectional marks, zero-width characters (except the joiners that scripts and emoji need),
@@ -19,3 +20,12 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """The same without tabs and line breaks, so that it cannot forge another line of a log or a table."""
     return printable(_BREAKS.sub(" ", text))
+
+
+def printable_value(value: Any) -> Any:
+    """Decoded JSON with every text in it printable, also the names of its fields."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(name): printable_value(item) for name, item in value.items()}
+    return [printable_value(item) for item in value] if isinstance(value, list) else value

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -12,15 +11,14 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-import structlog
 
 from app.accounts import keys
 from app.accounts.scopes import ALL, Scope
 from app.accounts.service import KeyService
 from app.clock import utc_now
 from app.ids import Prefix, encode, new_id
-from app.infra import logs
 from app.settings import Settings
+from tests.support.captured_log import captured_log
 from tests.support.gateway import PROMPT, Gateway
 from tests.support.receiver import Answer, running_receiver
 
@@ -383,22 +381,8 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture
 def log(settings: Settings) -> Iterator[io.StringIO]:
     """What API and worker write to their logs."""
-    root = logging.getLogger()
-    ours = ("", "uvicorn", "uvicorn.error", "uvicorn.access", "arq", "sqlalchemy", "asyncio")
-    clients = ("httpx2", "httpcore2")
-    before = [(logger, logger.level, logger.propagate) for logger in map(logging.getLogger, (*ours, *clients))]
-    handlers, configuration = root.handlers, structlog.get_config()
-    stream = io.StringIO()
-    logs.setup(settings, "test", stream)
-    for name in clients:
-        logging.getLogger(name).propagate = False  # the test's own side of each request
-    yield stream
-    logging.captureWarnings(capture=False)
-    structlog.configure(**configuration)
-    root.handlers = handlers
-    for logger, level, propagate in before:
-        logger.setLevel(level)
-        logger.propagate = propagate
+    with captured_log(settings) as stream:
+        yield stream
 
 
 async def send_canaries(gateway: Gateway, http: httpx2.AsyncClient, hook: str) -> set[str]:

@@ -15,6 +15,7 @@ from app.infra.db import NOW, interval
 from app.jobs.db.tables import LIVE, jobs, submissions
 from app.jobs.records import Submission, SubmissionChange
 from app.jobs.states import ChargeCertainty, State, SubmissionState
+from app.printable import printable_value
 from app.providers.base import Accepted
 
 # As text, so that a generic plan matches the partial indexes whatever the parameters.
@@ -142,6 +143,8 @@ async def end(
 
 async def _write(conn: AsyncConnection, submission_id: UUID, values: SubmissionChange, **more: Any) -> None:
     plain = {name: getattr(value, "value", value) for name, value in (values | more).items()}
+    if "raw" in plain:
+        plain["raw"] = printable_value(plain["raw"])
     await conn.execute(update(submissions).where(submissions.c.id == submission_id).values(**plain))
 
 

@@ -142,7 +142,7 @@ submissions = Table(
     Column("late", Boolean, nullable=False, server_default=text("false")),  # the result arrived after the job had ended
     Column("failure", JSONB),
     Column("detail", Text),  # for operators: the error text of the provider or the network
-    Column("raw", JSONB(none_as_null=True)),  # the provider's last reply, unchanged
+    Column("raw", JSONB(none_as_null=True)),  # the provider's last reply, without secrets and control characters
     Column("lookups", SmallInteger, nullable=False, server_default="0"),
     Column("missing_since", DateTime(timezone=True)),
     Column("polls", Integer, nullable=False, server_default="0"),  # inconclusive look-ups
