@@ -31,6 +31,8 @@ class Plan:
 
     ``targets`` are requested round-robin. ``body`` and ``headers`` may contain :data:`MARK`. ``seconds`` are measured
     after ``warmup`` seconds; with ``requests``, exactly that many are sent and all of them are measured.
+
+    ``expect`` is the status that every response must have; None is a flood, to which every response is welcome.
     """
 
     port: int
@@ -38,7 +40,7 @@ class Plan:
     method: str = "GET"
     headers: dict[str, str] = field(default_factory=dict)
     body: str | None = None
-    expect: int = 200
+    expect: int | None = 200
     callers: int = 16
     seconds: float = 5.0
     warmup: float = 0.3
@@ -169,6 +171,43 @@ class Caller(asyncio.Protocol):
             self._transport.close()
 
 
+class FloodingCaller(Caller):
+    """One connection of a flood: it takes any status, holds a response without an end open, and comes back when cut."""
+
+    def __init__(self, window: Window) -> None:
+        super().__init__(window)
+        self._holding = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._holding:
+            return
+        if not self._missing:
+            head, ended, _ = (self._buffer + data).partition(b"\r\n\r\n")
+            self._holding = bool(ended) and _content_length(head) is None
+            self._expected = head[9:12]
+        if not self._holding:
+            super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # as in asyncio
+        if not self.done.done():
+            self._buffer, self._missing, self._holding = b"", 0, False
+            self._coming_back = asyncio.create_task(self._come_back())
+
+    def end(self) -> None:
+        """Hang up."""
+        self._end()
+
+    async def _come_back(self) -> None:
+        plan = self._window.plan
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: self, plan.host, plan.port)
+        except OSError as error:
+            self._window.fail(f"cannot connect: {error}")
+            self._end()
+        else:
+            self.send()
+
+
 def prepared(plan: Plan) -> Iterator[bytes]:
     """An endless iterator of the requests of a plan, with marks replaced by numbers."""
     body = (plan.body or "").encode()
@@ -190,9 +229,10 @@ async def run(plan: Plan) -> Count:
     """Run one window."""
     window = Window(plan)
     loop = asyncio.get_running_loop()
+    kind = Caller if plan.expect is not None else FloodingCaller
     try:
         callers = [
-            (await loop.create_connection(lambda: Caller(window), plan.host, plan.port))[1] for _ in range(plan.callers)
+            (await loop.create_connection(lambda: kind(window), plan.host, plan.port))[1] for _ in range(plan.callers)
         ]
     except OSError as error:
         window.fail(f"cannot connect: {error}")
@@ -205,6 +245,8 @@ async def run(plan: Plan) -> Count:
         window.until = 0.0 if window.failure else window.measured_from + plan.seconds
     for caller in callers:
         caller.send()
+        if isinstance(caller, FloodingCaller):
+            loop.call_at(loop.time() + plan.warmup + plan.seconds, caller.end)
     await asyncio.gather(*(caller.done for caller in callers))
     ended, used = time.perf_counter(), cpu() - before
     gc.enable()

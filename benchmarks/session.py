@@ -91,9 +91,10 @@ class Client:
 
     @classmethod
     @asynccontextmanager
-    async def of(cls, site: Site) -> AsyncIterator["Client"]:
+    async def of(cls, site: Site, key: str | None = None) -> AsyncIterator["Client"]:
         url = f"http://127.0.0.1:{site.api.port}"
-        async with aiohttp.ClientSession(url, headers=site.headers) as session:
+        headers = {"Authorization": f"Bearer {key}"} if key else site.headers
+        async with aiohttp.ClientSession(url, headers=headers) as session:
             yield cls(session, f"{site.code.root}, {site.name}")
 
     async def create(self, **fields: Any) -> dict[str, Any]:

@@ -132,13 +132,17 @@ class Site:
         (self._home / "spool").mkdir()
         (self._home / "filmgate.toml").write_text(Template(TEMPLATE.read_text()).substitute(values))
         await self.command("migrate")
+        self.key = await self.another_key("bench")
+
+    async def another_key(self, account: str) -> str:
+        """A key of this account, with the scopes that a client needs."""
         scopes = [
             option
             for scope in ("jobs:read", "jobs:write", "assets:read", "metrics:read")
             for option in ("--scope", scope)
         ]
-        output = await self.command("keys", "create", "--account", "bench", "--name", "bench", *scopes)
-        self.key = output.split("key:", 1)[1].split()[0]
+        output = await self.command("keys", "create", "--account", account, "--name", "bench", *scopes)
+        return output.split("key:", 1)[1].split()[0]
 
     async def command(self, *arguments: str) -> str:
         """Run ``filmgate …`` of this site; returns its output."""

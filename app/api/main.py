@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Scope
 
+from app.accounts.auth import Authenticator
 from app.accounts.limits import PerAccount
 from app.api import docs, health, openapi
 from app.assets.router import router as assets_router
@@ -60,8 +62,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.streams = PerAccount(settings.api.streams_per_account, "event streams")
     app.state.waits = PerAccount(settings.api.waits_per_account, "waiting requests")
-    middleware.install(app, settings.api)
+    middleware.install(app, settings.api, _caller_of)
     return app
+
+
+def _caller_of(scope: Scope) -> str:
+    """The account of a key that is known, else the client's address: made-up keys make no further callers."""
+    auth: Authenticator = scope["app"].state.auth
+    account_id = auth.known(Headers(scope=scope).get("authorization", ""))
+    return str(account_id or (scope["client"] or [""])[0])
 
 
 @asynccontextmanager

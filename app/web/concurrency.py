@@ -3,26 +3,36 @@
 Without it, every request of a burst is begun, all take turns at the database, and all are slow together: clients give
 up and try again, and the process works for clients that have gone. With it, the oldest requests finish.
 
-The line is fair: callers take turns, so the hundredth request of one does not delay the first of another. Health checks
+The line is fair: callers take turns, so the hundredth request of one does not delay the first of another; and while
+other callers are there, none has more than a few slots, so that a request meets little work of others. Health checks
 do not wait.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Coroutine
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.backoff import jittered
 from app.errors import Unavailable
 from app.web import problems
 from app.web.bodies import Buffered
 
-#: Less than most clients wait for a response.
+#: How long a request waits in line, more or less: requests that came together are not refused together, which would
+#: delay others. Less than most clients wait for a response.
 PATIENCE_SECONDS = 2.0
 RETRY_AFTER = 2.0
+#: How long a refusal is held back when the line is full, likewise: a client that tries again at once would else keep
+#: the process busy with refusals.
+REFUSAL_SECONDS = 1.0
+#: The most slots of a caller while another one is there: has sent a request in these seconds.
+SHARE = 4
+PRESENT_SECONDS = 5.0
 BUSY = "The gateway has more requests than it can work on just now; try again."
 Result = TypeVar("Result")
 _OUTSIDE = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -31,17 +41,36 @@ _OUTSIDE = frozenset({"/healthz", "/readyz", "/metrics"})
 class Slot:
     """The right of one request to be worked on, until the response starts or :meth:`release`."""
 
-    __slots__ = ("_line", "_released")
+    __slots__ = ("_caller", "_line", "_released")
 
-    def __init__(self, line: "Line") -> None:
+    def __init__(self, line: "Line", caller: str) -> None:
         self._line = line
+        self._caller = caller
         self._released = False
 
     def release(self) -> None:
         """Let the next request in. Does nothing the second time."""
         if not self._released:
             self._released = True
-            self._line.next()
+            # In the next turn of the event loop: of the requests that await nothing, too, a turn works on few.
+            asyncio.get_running_loop().call_soon(self._line.give_back, self._caller)
+
+
+class _Presence:
+    """Who has sent a request lately."""
+
+    def __init__(self) -> None:
+        self._last = self._other = ("", -PRESENT_SECONDS)  # the last two different callers, and when
+
+    def note(self, caller: str) -> None:
+        now = time.monotonic()
+        if caller != self._last[0]:
+            self._other = self._last
+        self._last = caller, now
+
+    def is_alone(self, caller: str) -> bool:
+        other = self._other if self._last[0] == caller else self._last
+        return time.monotonic() - other[1] > PRESENT_SECONDS
 
 
 class Line:
@@ -51,18 +80,29 @@ class Line:
         self._free = limit
         self._longest = longest
         self._length = 0
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the first caller is next
+        self._taken: Counter[str] = Counter()  # slots by caller
+        self._waiting: dict[str, deque[asyncio.Future[Slot]]] = {}  # the first caller is next
+        self._presence = _Presence()
 
     def __len__(self) -> int:
         """The number of requests that wait."""
         return self._length
 
-    def take(self) -> Slot | None:
-        """A slot, if one is free."""
-        if not self._free:
+    def take(self, caller: str) -> Slot | None:
+        """A slot, if there is one for this caller."""
+        self._presence.note(caller)
+        self._hand_out()  # those who had to wait for others to leave
+        if not self._free or not self._may_take(caller):
             return None
+        return self._slot(caller)
+
+    def _may_take(self, caller: str) -> bool:
+        return self._taken[caller] < SHARE or self._presence.is_alone(caller)
+
+    def _slot(self, caller: str) -> Slot:
         self._free -= 1
-        return Slot(self)
+        self._taken[caller] += 1
+        return Slot(self, caller)
 
     async def wait(self, caller: str, receive: Buffered) -> Slot | None:
         """A slot as soon as it is this caller's turn; None if the client has gone by then.
@@ -71,41 +111,53 @@ class Line:
             Unavailable: the line is full, or its end was not reached in time.
         """
         if self._length >= self._longest and not self._displace(caller):
+            await self._hold_back(receive)
             raise Unavailable(BUSY, retry_after=RETRY_AFTER)
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
         self._length += 1
         gone = asyncio.create_task(receive.disconnect())
         slot = None
         try:
             either: list[asyncio.Future[Any]] = [turn, gone]
-            await asyncio.wait(either, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            if turn.done() and turn.cancelled():
+            await asyncio.wait(either, timeout=jittered(PATIENCE_SECONDS), return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                return None
+            if not turn.done() or turn.cancelled():
                 raise Unavailable(BUSY, retry_after=RETRY_AFTER)
-            if turn.done() and not gone.done():
-                slot = Slot(self)
-            elif not gone.done():
-                raise Unavailable(BUSY, retry_after=RETRY_AFTER)
+            slot = turn.result()
             return slot
         finally:
             gone.cancel()
             if not turn.done():
                 self._leave(caller, turn)
             elif slot is None and not turn.cancelled():
-                self.next()
+                turn.result().release()
 
-    def next(self) -> None:
-        """Give the slot of a request that has ended to the next in line."""
-        if not self._waiting:
-            self._free += 1
-            return
-        caller, turns = next(iter(self._waiting.items()))
-        turn = turns.popleft()
-        del self._waiting[caller]
-        if turns:
-            self._waiting[caller] = turns  # behind the other callers
-        self._length -= 1
-        turn.set_result(None)
+    def give_back(self, caller: str) -> None:
+        """Return a slot of this caller, for those who are next in line."""
+        self._free += 1
+        self._taken[caller] -= 1
+        if not self._taken[caller]:
+            del self._taken[caller]
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._free:
+            caller = next((caller for caller in self._waiting if self._may_take(caller)), None)
+            if caller is None:
+                return
+            turns = self._waiting.pop(caller)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[caller] = turns  # behind the other callers
+            self._length -= 1
+            turn.set_result(self._slot(caller))
+
+    async def _hold_back(self, receive: Buffered) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(jittered(REFUSAL_SECONDS)):
+                await receive.disconnect()
 
     def _displace(self, caller: str) -> bool:
         """Refuse the newest request of the caller with the most in line, if ``caller`` has fewer."""
@@ -119,7 +171,7 @@ class Line:
         turn.cancel()
         return True
 
-    def _leave(self, caller: str, turn: "asyncio.Future[None]") -> None:
+    def _leave(self, caller: str, turn: "asyncio.Future[Slot]") -> None:
         turns = self._waiting[caller]
         turns.remove(turn)
         if not turns:
@@ -130,19 +182,21 @@ class Line:
 class Concurrency:
     """The line in front of an app. Inside ``BoundedBody``: who still sends a body does not occupy a slot."""
 
-    def __init__(self, app: ASGIApp, *, limit: int, line: int) -> None:
+    def __init__(self, app: ASGIApp, *, limit: int, line: int, caller_of: Callable[[Scope], str]) -> None:
         self._app = app
+        self._caller_of = caller_of
         self.line = Line(limit, line)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or problems.path_of(scope) in _OUTSIDE:
             await self._app(scope, receive, send)
             return
-        slot = self.line.take()
+        caller = self._caller_of(scope)
+        slot = self.line.take(caller)
         if slot is None:
             assert isinstance(receive, Buffered)
             try:
-                slot = await self.line.wait(_caller(scope), receive)
+                slot = await self.line.wait(caller, receive)
             except Unavailable as error:
                 await problems.respond(scope, error)(scope, receive, send)
                 return
@@ -190,9 +244,3 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Re
         working.cancel()
         gone.cancel()
         await asyncio.gather(working, gone, return_exceptions=True)
-
-
-def _caller(scope: Scope) -> str:
-    """Whose turn it is. Unauthenticated: it decides about nothing but the order."""
-    client = scope.get("client")
-    return Headers(scope=scope).get("authorization") or (client[0] if client else "")

@@ -6,7 +6,7 @@ turns uncaught exceptions into problems. ``BoundedBody`` reads the body before a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 from uuid import uuid4
@@ -41,9 +41,12 @@ _CORS_REQUEST_HEADERS = ("Authorization", "Idempotency-Key", "Prefer", "Last-Eve
 _CORS_RESPONSE_HEADERS = ("Location", "Idempotency-Replayed", "Retry-After", "X-Request-Id", "Content-Range", "ETag")
 
 
-def install(app: FastAPI, settings: ApiSettings) -> None:
-    """Add all of them to an app, and CORS where it is configured: without credentials, which the API does not use."""
-    app.add_middleware(Concurrency, limit=settings.max_concurrent, line=settings.max_waiting)
+def install(app: FastAPI, settings: ApiSettings, caller_of: Callable[[Scope], str]) -> None:
+    """Add all of them to an app, and CORS where it is configured: without credentials, which the API does not use.
+
+    ``caller_of`` says who takes turns in line; unauthenticated, it decides about nothing but the order.
+    """
+    app.add_middleware(Concurrency, limit=settings.max_concurrent, line=settings.max_waiting, caller_of=caller_of)
     app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     app.add_middleware(Observed)
     if settings.cors_origins:

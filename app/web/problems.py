@@ -189,12 +189,16 @@ def respond(scope: Mapping[str, Any], error: Exception) -> Response:
     problem = problem_of(error, scope.get("route"))
     if problem.code == _METHOD_NOT_ALLOWED.code:
         problem = replace(problem, headers={"Allow": ", ".join(_allowed(scope))})
-    advice = {"advice": text} if (text := pooler_advice(error)) else {}
     if problem.code == FilmgateError.code:
-        log.error("request failed", exc_info=error, **advice)
+        log.error("request failed", exc_info=error, **_advice(error))
     elif isinstance(error, OSError | SQLAlchemyError):
-        log.warning("dependency unavailable", error=f"{type(error).__name__}: {error}".partition("\n")[0], **advice)
+        first_line = f"{type(error).__name__}: {error}".partition("\n")[0]
+        log.warning("dependency unavailable", error=first_line, **_advice(error))
     return render(problem, request_id(scope))
+
+
+def _advice(error: Exception) -> dict[str, str]:
+    return {"advice": advice} if (advice := pooler_advice(error)) else {}
 
 
 def path_of(scope: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from functools import partial
 from benchmarks.report import Section
 from benchmarks.rows import (
     completion_lag,
+    floods,
     growth,
     idle,
     large_files,
@@ -32,6 +33,7 @@ APART: dict[str, tuple[str, Measure]] = {
     "p9": ("P9 and P10: idle, and start", idle.measure),
     "whole": ("Whole jobs", whole_jobs.measure),
     "storm": ("R17: a storm of clients", storm.measure),
+    "floods": ("S9: one account's flood", floods.measure),
 }
 FIGURES = tuple(figure for figure in (*TOGETHER, *APART) if figure not in OPTIONAL)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -205,6 +205,15 @@ async def test_a_key_in_use_is_not_pushed_out_by_guesses(
             with pytest.raises(Unauthenticated):
                 await authenticator.authenticate(f"Bearer {keys.generate()}")
     assert len(statements) == 1 + 10
+
+
+async def test_only_a_key_that_was_valid_a_moment_ago_is_known(authenticator: Authenticator, key: CreatedKey) -> None:
+    headers = [f"Bearer {key.text}", f"Bearer {keys.generate()}", "Bearer", "Basic eDp5", ""]
+    assert {authenticator.known(header) for header in headers} == {None}
+    for header in headers[:2]:
+        with suppress(Unauthenticated):
+            await authenticator.authenticate(header)
+    assert [authenticator.known(header) for header in headers] == [key.account_id, None, None, None, None]
 
 
 def test_a_caller_can_be_a_key_of_a_dictionary() -> None:

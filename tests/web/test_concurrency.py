@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import pytest
+from starlette.datastructures import Headers
 
 from app.web import concurrency
 from app.web.bodies import BoundedBody
@@ -45,6 +47,10 @@ class App:
         async with self.news:
             await self.news.wait_for(lambda: len(self.begun) >= count)
 
+    async def until_ended(self, count: int) -> None:
+        async with self.news:
+            await self.news.wait_for(lambda: len(self.ended) >= count)
+
 
 @pytest.fixture
 def app() -> App:
@@ -53,11 +59,21 @@ def app() -> App:
 
 @pytest.fixture
 def line(app: App) -> Concurrency:
-    return Concurrency(app, limit=1, line=3)
+    return line_before(app, limit=1)
+
+
+def line_before(app: App, limit: int) -> Concurrency:
+    return Concurrency(app, limit=limit, line=3, caller_of=lambda scope: Headers(scope=scope).get("authorization", ""))
 
 
 @pytest.fixture
 async def client(line: Concurrency) -> AsyncIterator[httpx2.AsyncClient]:
+    async with client_of(line) as one:
+        yield one
+
+
+@asynccontextmanager
+async def client_of(line: Concurrency) -> AsyncIterator[httpx2.AsyncClient]:
     async with serving(BoundedBody(line, max_bytes=1000, timeout=60)) as (host, port):
         limits = httpx2.Limits(max_connections=100)
         async with httpx2.AsyncClient(base_url=f"http://{host}:{port}", timeout=60, verify=False, limits=limits) as one:
@@ -116,6 +132,54 @@ async def test_work_for_a_client_that_has_gone_is_dropped(
         app.gate.set()
     assert (await client.get("/3")).status_code == 200
     assert app.begun == ["/1", "/3"]
+
+
+async def test_a_refusal_is_held_back_but_not_for_a_client_that_has_gone(
+    app: App, line: Concurrency, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "PATIENCE_SECONDS", 3600)
+    monkeypatch.setattr(concurrency, "REFUSAL_SECONDS", 3600)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(client.get("/1"))
+        await app.until(1)
+        waiting = [group.create_task(client.get(f"/{number}")) for number in (2, 3, 4)]
+        await in_line(line, 3)
+        refused = group.create_task(client.get("/5"))
+        await client.get("/healthz")
+        assert not refused.done()
+        refused.cancel()
+        app.gate.set()
+    assert [task.result().status_code for task in waiting] == [200] * 3
+    assert "/5" not in app.begun
+
+
+async def test_a_caller_takes_a_share_while_another_is_there_and_all_when_alone(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(concurrency, "PATIENCE_SECONDS", 3600)
+    monkeypatch.setattr(concurrency, "SHARE", 2)
+    monkeypatch.setattr(concurrency, "PRESENT_SECONDS", 3600)
+    many, one = {"Authorization": "Bearer many"}, {"Authorization": "Bearer one"}
+    line = line_before(app, limit=4)
+    async with client_of(line) as client, asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(client.get(f"/alone-{number}", headers=many))
+        await app.until(3)
+        group.create_task(client.get("/of-another", headers=one))
+        await app.until(4)
+        group.create_task(client.get("/in-line", headers=many))
+        await in_line(line, 1)
+        app.gate.set()
+        await app.until_ended(5)
+        app.gate.clear()
+        for number in range(3):
+            group.create_task(client.get(f"/beside-{number}", headers=many))
+        await in_line(line, 1)
+        assert len(app.begun) == 7
+        monkeypatch.setattr(concurrency, "PRESENT_SECONDS", 0)
+        group.create_task(client.get("/again-alone", headers=many))
+        await app.until(9)  # and the one that waited
+        app.gate.set()
 
 
 async def test_callers_take_turns(line: Concurrency, app: App, client: httpx2.AsyncClient) -> None:
