@@ -62,15 +62,14 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.streams = PerAccount(settings.api.streams_per_account, "event streams")
     app.state.waits = PerAccount(settings.api.waits_per_account, "waiting requests")
-    middleware.install(app, settings.api, _caller_of)
+    middleware.install(app, settings.api, _account_of)
     return app
 
 
-def _caller_of(scope: Scope) -> str:
-    """The account of a key that is known, else the client's address: made-up keys make no further callers."""
+def _account_of(scope: Scope) -> str | None:
     auth: Authenticator = scope["app"].state.auth
     account_id = auth.known(Headers(scope=scope).get("authorization", ""))
-    return str(account_id or (scope["client"] or [""])[0])
+    return str(account_id) if account_id else None
 
 
 @asynccontextmanager

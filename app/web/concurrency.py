@@ -30,7 +30,7 @@ RETRY_AFTER = 2.0
 #: How long a refusal is held back when the line is full, likewise: a client that tries again at once would else keep
 #: the process busy with refusals.
 REFUSAL_SECONDS = 1.0
-#: The most slots of a caller while another one is there: has sent a request in these seconds.
+#: The most slots of a caller while another account is there: has sent a request in these seconds.
 SHARE = 4
 PRESENT_SECONDS = 5.0
 BUSY = "The gateway has more requests than it can work on just now; try again."
@@ -57,7 +57,7 @@ class Slot:
 
 
 class _Presence:
-    """Who has sent a request lately."""
+    """Which accounts have sent a request lately."""
 
     def __init__(self) -> None:
         self._last = self._other = ("", -PRESENT_SECONDS)  # the last two different callers, and when
@@ -88,9 +88,10 @@ class Line:
         """The number of requests that wait."""
         return self._length
 
-    def take(self, caller: str) -> Slot | None:
-        """A slot, if there is one for this caller."""
-        self._presence.note(caller)
+    def take(self, caller: str, *, known: bool = True) -> Slot | None:
+        """A slot, if there is one for this caller. ``known``: it is an account, for which others must leave room."""
+        if known:
+            self._presence.note(caller)
         self._hand_out()  # those who had to wait for others to leave
         if not self._free or not self._may_take(caller):
             return None
@@ -182,17 +183,18 @@ class Line:
 class Concurrency:
     """The line in front of an app. Inside ``BoundedBody``: who still sends a body does not occupy a slot."""
 
-    def __init__(self, app: ASGIApp, *, limit: int, line: int, caller_of: Callable[[Scope], str]) -> None:
+    def __init__(self, app: ASGIApp, *, limit: int, line: int, account_of: Callable[[Scope], str | None]) -> None:
         self._app = app
-        self._caller_of = caller_of
+        self._account_of = account_of
         self.line = Line(limit, line)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or problems.path_of(scope) in _OUTSIDE:
             await self._app(scope, receive, send)
             return
-        caller = self._caller_of(scope)
-        slot = self.line.take(caller)
+        account = self._account_of(scope)
+        caller = account or (scope["client"] or [""])[0]
+        slot = self.line.take(caller, known=account is not None)
         if slot is None:
             assert isinstance(receive, Buffered)
             try:

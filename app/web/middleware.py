@@ -41,12 +41,13 @@ _CORS_REQUEST_HEADERS = ("Authorization", "Idempotency-Key", "Prefer", "Last-Eve
 _CORS_RESPONSE_HEADERS = ("Location", "Idempotency-Replayed", "Retry-After", "X-Request-Id", "Content-Range", "ETag")
 
 
-def install(app: FastAPI, settings: ApiSettings, caller_of: Callable[[Scope], str]) -> None:
+def install(app: FastAPI, settings: ApiSettings, account_of: Callable[[Scope], str | None]) -> None:
     """Add all of them to an app, and CORS where it is configured: without credentials, which the API does not use.
 
-    ``caller_of`` says who takes turns in line; unauthenticated, it decides about nothing but the order.
+    ``account_of`` says who takes turns in line: an account, or for None an address. Unauthenticated, it decides about
+    nothing but the order.
     """
-    app.add_middleware(Concurrency, limit=settings.max_concurrent, line=settings.max_waiting, caller_of=caller_of)
+    app.add_middleware(Concurrency, limit=settings.max_concurrent, line=settings.max_waiting, account_of=account_of)
     app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
     app.add_middleware(Observed)
     if settings.cors_origins:

@@ -48,7 +48,7 @@ async def client(database: Database) -> AsyncIterator[httpx2.AsyncClient]:
     app.state.auth = Authenticator(database)
     app.include_router(router, prefix="/v1")
     problems.install(app)
-    middleware.install(app, ApiSettings(), lambda _: "anyone")
+    middleware.install(app, ApiSettings(), lambda _: None)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://gateway") as opened:
         yield opened
 

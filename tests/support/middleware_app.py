@@ -24,7 +24,7 @@ class Gateway:
         self.app.include_router(self._router(), prefix="/v1")
         self.app.add_api_route("/healthz", self._nothing)
         problems.install(self.app)
-        middleware.install(self.app, ApiSettings(max_body_bytes=LARGEST, **settings), lambda _: "anyone")
+        middleware.install(self.app, ApiSettings(max_body_bytes=LARGEST, **settings), lambda _: None)
 
     def _router(self) -> APIRouter:
         router = APIRouter()

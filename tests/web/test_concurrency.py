@@ -63,7 +63,7 @@ def line(app: App) -> Concurrency:
 
 
 def line_before(app: App, limit: int) -> Concurrency:
-    return Concurrency(app, limit=limit, line=3, caller_of=lambda scope: Headers(scope=scope).get("authorization", ""))
+    return Concurrency(app, limit=limit, line=3, account_of=lambda scope: Headers(scope=scope).get("authorization"))
 
 
 @pytest.fixture

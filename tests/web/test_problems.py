@@ -93,7 +93,7 @@ def build(database: Database | None = None) -> FastAPI:
         del event
 
     problems.install(app)
-    middleware.install(app, ApiSettings(), lambda _: "anyone")
+    middleware.install(app, ApiSettings(), lambda _: None)
     return app
 
 
