@@ -3,6 +3,7 @@
 import os
 import re
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from pydantic_settings import SettingsError as UnreadableValue
 from app.connection_settings import callback_variable, credential_variable
 from app.settings import GENERATE_SECRET, Settings, SettingsError
 
-CONFIG_VARIABLE = "FILMGATE_CONFIG"
+PREFIX = "FILMGATE_"
+CONFIG_VARIABLE = f"{PREFIX}CONFIG"
+#: Variables of clients and receivers, which are no settings.
+OF_OTHERS = frozenset({CONFIG_VARIABLE, f"{PREFIX}URL", f"{PREFIX}WEBHOOK_SECRET"})
 DEFAULT_CONFIG = Path("filmgate.toml")
 
 
@@ -35,6 +39,8 @@ def load(path: Path | None = None) -> Settings:
     for name, connection in connections.items() if isinstance(connections, dict) else ():
         if isinstance(connection, dict):
             _add_secrets(name, connection, file)
+    if misspelt := [_misspelt(name) for name in sorted(os.environ) if _correct(name)]:
+        raise SettingsError("\n".join(misspelt))
     try:
         return Settings(**data)
     except ValidationError as error:
@@ -44,6 +50,28 @@ def load(path: Path | None = None) -> Settings:
         field = str(error).partition('"')[2].partition('"')[0]
         variable = f"FILMGATE_{field.upper()}…"
         raise SettingsError(f"{field}: a value in {variable} is not JSON, as lists and tables must be") from None
+
+
+def _misspelt(variable: str) -> str:
+    return f"{variable}: unknown setting; did you mean {_correct(variable)}?"
+
+
+def _correct(variable: str) -> str | None:
+    """The variable that this one is most likely meant to be; None if it is a setting, or like none.
+
+    Without this check, a section with a typing error would be ignored. Others, such as those that Kubernetes makes for
+    a service, are not ours to refuse.
+    """
+    if not variable.startswith(PREFIX) or variable in OF_OTHERS:
+        return None
+    name = variable.removeprefix(PREFIX).lower()
+    names = [*Settings.model_fields, "connection"]
+    first, _, rest = name.partition("_")
+    if name in names or first in names:
+        return None
+    sections = get_close_matches(first, names, n=1, cutoff=0.75) if rest else []
+    close = [f"{section}_{rest}" for section in sections] or get_close_matches(name, names, n=1, cutoff=0.75)
+    return f"{PREFIX}{close[0].upper()}" if close else None
 
 
 def _read(file: Path) -> dict[str, Any]:

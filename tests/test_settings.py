@@ -65,6 +65,33 @@ def test_a_group_that_lacks_its_url_is_told_the_same_way(load_from: Load) -> Non
     assert lines == ["database.url: is not set; set FILMGATE_DATABASE_URL, or add it to filmgate.toml"]
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("FILMGATE_EGRES_PROXY", "FILMGATE_EGRESS_PROXY"),
+        ("FILMGATE_DATABSE_POOL_SIZE", "FILMGATE_DATABASE_POOL_SIZE"),
+        ("FILMGATE_CONECTION_RUNWAY_API_KEY", "FILMGATE_CONNECTION_RUNWAY_API_KEY"),
+        ("FILMGATE_LOGLEVEL", "FILMGATE_LOG_LEVEL"),
+        ("FILMGATE_SECRETKEY", "FILMGATE_SECRET_KEY"),
+    ],
+)
+def test_a_variable_with_a_typing_error_is_not_ignored(load_from: Load, variable: str, meant: str) -> None:
+    assert refusal(load_from, **{variable: "x"}) == [f"{variable}: unknown setting; did you mean {meant}?"]
+
+
+def test_variables_of_others_are_ignored(load_from: Load) -> None:
+    names = (
+        "PORT",
+        "PORT_8000_TCP_ADDR",
+        "SERVICE_HOST",
+        "URL",
+        "WEBHOOK_SECRET",
+        "IMAGE_TAG",
+        "CONNECTION_OLD_API_KEY",
+    )
+    assert load_from(**{f"FILMGATE_{name}": "tcp://10.0.0.1:8000" for name in names}).api.port == 8080
+
+
 def test_the_environment_overrides_the_file_key_by_key(load_from: Load) -> None:
     settings = load_from("[api]\nport = 1000\nmax_body_bytes = 2048", FILMGATE_API_PORT="2000")
     assert (settings.api.port, settings.api.max_body_bytes) == (2000, 2048)
