@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from app.errors import Unavailable
 from app.infra import metrics
-from app.infra.db import lacks_tables, pooler_advice
+from app.infra.db import advice_on, lacks_tables
 from app.infra.metrics import Levels
 from app.jobs.db import repository, schedule
 from app.resources import Resources
@@ -114,7 +114,7 @@ async def _check(probe: Callable[[], Awaitable[None]]) -> Check:
         log.warning("dependency not usable", probe=probe.__name__, error=repr(error))
         if lacks_tables(error):
             return Check(ok=False, reason="the tables do not exist; run filmgate migrate")
-        if advice := pooler_advice(error):
+        if advice := advice_on(error):
             return Check(ok=False, reason=advice)
         # Filmgate's own errors have a public message; the text of a driver may contain addresses.
         return Check(ok=False, reason=getattr(error, "message", None) or type(error).__name__)

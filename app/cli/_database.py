@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from app.errors import InvalidRequest
-from app.infra.db import lacks_tables, pooler_advice
+from app.infra.db import advice_on, lacks_tables
 from app.terminal import CommandError, UsageError
 
 
@@ -27,7 +27,7 @@ def database_errors() -> Iterator[None]:
 def _reason(error: Exception) -> str:
     if lacks_tables(error):
         return "the database has no tables; run: filmgate migrate"
-    if advice := pooler_advice(error):
+    if advice := advice_on(error):
         return advice
     if isinstance(error, DBAPIError) and error.orig is not None:
         # SQLAlchemy wraps asyncpg's exception twice.

@@ -135,10 +135,12 @@ def lacks_tables(error: BaseException) -> bool:
     return _sqlstate(error) == "42P01"
 
 
-def pooler_advice(error: BaseException) -> str | None:
-    """What to do about an error that a pooler causes which ``database.pooler`` does not declare; None for others."""
+def advice_on(error: BaseException) -> str | None:
+    """What to set, for an error that a setting of the database's connection causes; None for others."""
     if _sqlstate(error) in _FOREIGN_STATEMENT or "unsupported startup parameter" in str(error):
         return 'a pooler before the database refuses what the gateway sends; set database.pooler = "transaction"'
+    if isinstance(error, ConnectionError) and "rejected SSL upgrade" in str(error):
+        return "the database has no TLS, which sslmode of database.url requires; switch it on there, or remove sslmode"
     return None
 
 

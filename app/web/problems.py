@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from app import errors
 from app.errors import FieldError, FilmgateError
-from app.infra.db import is_outage, pooler_advice
+from app.infra.db import advice_on, is_outage
 from app.web.field_errors import explain
 
 log = structlog.get_logger()
@@ -198,7 +198,7 @@ def respond(scope: Mapping[str, Any], error: Exception) -> Response:
 
 
 def _advice(error: Exception) -> dict[str, str]:
-    return {"advice": advice} if (advice := pooler_advice(error)) else {}
+    return {"advice": advice} if (advice := advice_on(error)) else {}
 
 
 def path_of(scope: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database_settings import DatabaseSettings
 from app.embedded.servers import Postgres
-from app.infra.db import Database, is_outage
+from app.infra.db import Database, advice_on, is_outage
 from tests.support.fault_proxy import FaultProxy, Link
 
 WRITE = text("INSERT INTO numbers VALUES (1)")
@@ -194,3 +194,13 @@ async def test_a_mistake_in_a_statement_replaces_nothing(url: str) -> None:
                 await conn.execute(text(statement))
     assert set(await all_sessions(database)) == set(before)
     await database.close()
+
+
+async def test_a_database_without_tls_names_the_setting_that_requires_it(url: str) -> None:
+    database = opened(f"{url}?sslmode=require")
+    with pytest.raises(ConnectionError) as caught:
+        async with database.single() as conn:
+            await conn.execute(text("SELECT 1"))
+    await database.close()
+    assert "sslmode of database.url" in (advice_on(caught.value) or "")
+    assert advice_on(ConnectionError("rejected")) is None

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from app.database_settings import DatabaseSettings
 from app.embedded.servers import Postgres
-from app.infra.db import Database, pooler_advice
+from app.infra.db import Database, advice_on
 from app.web.problems import respond
 from tests.support.command_runner import filmgate
 
@@ -98,12 +98,12 @@ async def test_an_error_that_only_a_pooler_causes_comes_with_advice(postgres_url
         await raw.driver_connection.execute("DEALLOCATE ALL")  # as if the next transaction had another session
         with pytest.raises(DBAPIError) as caught:
             await conn.execute(text("SELECT 1"))
-        assert "database.pooler" in (pooler_advice(caught.value) or "")
+        assert "database.pooler" in (advice_on(caught.value) or "")
         with capture_logs() as logs:
             assert respond({}, caught.value).status_code == 500
-        assert [line["advice"] for line in logs] == [pooler_advice(caught.value)]
+        assert [line["advice"] for line in logs] == [advice_on(caught.value)]
         await conn.invalidate()
     with pytest.raises(DBAPIError) as caught:
         async with database.read() as conn:
             await conn.execute(text("SELECT 1 / 0"))
-    assert pooler_advice(caught.value) is None
+    assert advice_on(caught.value) is None
