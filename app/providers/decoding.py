@@ -91,7 +91,14 @@ class _Inflater:
         return self._stream.eof
 
     def step(self, data: bytes) -> tuple[bytes, bytes]:
-        """At most one piece of output, and the input that is left."""
+        """The next piece of output, and the input that is left; neither when this input yields no more."""
+        piece = b""
+        while data and not piece:
+            piece, data = self._inflate(data)
+        return piece, data
+
+    def _inflate(self, data: bytes) -> tuple[bytes, bytes]:
+        """At most one piece of at most one member, and the input that is left."""
         if self._stream.eof:
             if not (self._window == _GZIP and data.startswith(GZIP_MAGIC[:1])):
                 return b"", b""  # padding after the end, which browsers ignore too

@@ -103,9 +103,11 @@ async def test_a_bomb_comes_in_pieces_and_is_not_read_further_than_its_receiver_
 
 
 async def test_a_body_that_expands_to_nothing_ends() -> None:
+    empty = gzip.compress(b"") * 1000
+
     async def endless() -> AsyncIterator[bytes]:
         while True:
-            yield gzip.compress(b"") * 1000
+            yield empty
 
     with pytest.raises(Undecodable, match="almost nothing"):
         assert [piece async for piece in decoded(endless(), ["gzip"])] == []
