@@ -17,12 +17,9 @@ from tests.support.settings import gateway_settings
 
 @pytest.fixture(autouse=True)
 def plain_logs() -> Iterator[None]:
-    """Short tracebacks: the default ones take seconds to draw."""
+    """Nothing below a warning: a gateway has much to say."""
     before = structlog.get_config()
-    structlog.configure(
-        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-    )
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     yield
     structlog.configure(**before)
 
