@@ -1,12 +1,15 @@
 """Limits on what one account may have open at once, in one process."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID
+
+from fastapi import Request
 
 from app.counting import counted
 from app.errors import RateLimited
+from app.web.concurrency import hold_back
 
 RETRY_AFTER = 5.0
 
@@ -19,14 +22,15 @@ class PerAccount:
         self._what = what
         self._open: Counter[UUID] = Counter()
 
-    @contextmanager
-    def one(self, account_id: UUID) -> Iterator[None]:
+    @asynccontextmanager
+    async def one(self, request: Request, account_id: UUID) -> AsyncIterator[None]:
         """Count one as open while the block runs.
 
         Raises:
             RateLimited: the account has as many open as it may.
         """
         if self._open[account_id] >= self._limit:
+            await hold_back(request)
             message = f"This account has {self._limit} {self._what} open already; close some, or try again later."
             raise RateLimited(message, retry_after=RETRY_AFTER)
         with counted(self._open, account_id):

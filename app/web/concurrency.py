@@ -27,7 +27,7 @@ from app.web.bodies import Buffered
 #: delay others. Less than most clients wait for a response.
 PATIENCE_SECONDS = 2.0
 RETRY_AFTER = 2.0
-#: How long a refusal is held back when the line is full, likewise: a client that tries again at once would else keep
+#: How long the refusal of a request too many is held back, likewise: a client that tries again at once would else keep
 #: the process busy with refusals.
 REFUSAL_SECONDS = 1.0
 #: The most slots of a caller while another account is there: has sent a request in these seconds.
@@ -222,6 +222,12 @@ def release(request: Request) -> None:
     slot: Slot | None = request.scope.get("state", {}).get("slot")
     if slot is not None:
         slot.release()
+
+
+async def hold_back(request: Request) -> None:
+    """Wait for a moment without a slot: after the refusal that follows, many clients ask again at once."""
+    release(request)
+    await asyncio.sleep(jittered(REFUSAL_SECONDS))
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

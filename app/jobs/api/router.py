@@ -219,7 +219,7 @@ async def get_job(request: Request, job_id: str, caller: Reader, prefer: Prefer 
     if not wait:
         return await jobs(request).get(caller.account_id, job_id)
     waits: PerAccount = request.app.state.waits
-    with waits.one(caller.account_id):
+    async with waits.one(request, caller.account_id):
         release(request)
         return await unless_gone(request, jobs(request).wait(caller.account_id, job_id, wait))
 
@@ -265,7 +265,7 @@ async def followed(
 ) -> AsyncIterator[Followed]:
     """Validate before the stream starts, so that errors can still be returned as problems."""
     streams: PerAccount = request.app.state.streams
-    with streams.one(caller.account_id):
+    async with streams.one(request, caller.account_id):
         found, ended = await jobs(request).identify(caller.account_id, job_id)
         yield Followed(caller.account_id, found, last_event_id, ended)
 
