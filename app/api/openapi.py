@@ -1,6 +1,10 @@
-"""The OpenAPI document: the routes that FastAPI describes, and the webhooks that the gateway sends."""
+"""The OpenAPI document: the routes that FastAPI describes, and the webhooks that the gateway sends.
+
+It is written for generators of clients: see ``_published`` for what they read differently from FastAPI.
+"""
 
 import json
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -25,6 +29,24 @@ of the job by a signed webhook.
 
 Send `Authorization: Bearer fgk_…`. Times are RFC 3339, money is decimal strings in USD. Errors are RFC 9457 problems.
 """
+
+
+#: Schemas by the names of our classes, and what clients call them.
+NAMES = {
+    "JobRequest": "JobCreate",
+    "JobView": "Job",
+    "Page_JobView_": "JobList",
+    "Status": "JobStatus",
+    "Phase": "JobPhase",
+    "Waiting": "JobQueue",
+    "FallbackView": "Fallback",
+    "SubmissionView": "Submission",
+    "ModelView": "Model",
+    "Kind": "AssetKind",
+    "Attempt": "DeliveryAttempt",
+    "Check": "ReadinessCheck",
+}
+INT32 = 2**31 - 1
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
@@ -91,7 +113,8 @@ def install(app: FastAPI) -> None:
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        return _in_3_1(generate())
+        # FastAPI keeps what it generated and returns it again.
+        return _published(json.loads(json.dumps(generate())))
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
@@ -101,14 +124,54 @@ def _receive(event: JobEvent) -> None:
     del event
 
 
-def _in_3_1(schema: dict[str, Any]) -> dict[str, Any]:
-    """Replace `itemSchema`, an OpenAPI 3.2 keyword that FastAPI uses for event streams in a 3.1 document."""
-    for operations in schema["paths"].values():
-        for operation in operations.values():
-            for response in operation["responses"].values():
-                stream = response.get("content", {}).get("text/event-stream")
-                if stream and stream.pop("itemSchema", None):
-                    stream["schema"] = {"type": "string"}
+def _published(schema: dict[str, Any]) -> dict[str, Any]:
+    """The document as generators need it.
+
+    Top-level webhooks with bodies make openapi-generator write Python that cannot be imported: they are callbacks of
+    the operation whose body names their URL. An integer without a format is 32 bits wide in Go and Java. An operation
+    without ``security`` is open for some generators, and inherits for others.
+    """
+    create = schema["paths"].get("/v1/jobs", {}).get("post")
+    if create and (webhooks := schema.pop("webhooks", None)):
+        create["callbacks"] = {name: {"{$request.body#/webhook_url}": item} for name, item in webhooks.items()}
+    for operation in _operations(schema["paths"]):
+        operation.setdefault("security", [])
+        for response in operation["responses"].values():
+            # `itemSchema` is a keyword of OpenAPI 3.2, which FastAPI uses in a 3.1 document.
+            stream = response.get("content", {}).get("text/event-stream")
+            if stream and stream.pop("itemSchema", None):
+                stream["schema"] = {"type": "string"}
+    for node in _nodes(schema):
+        if node.get("type") == "integer" and "format" not in node:
+            node["format"] = "int32" if node.get("maximum", INT32 + 1) <= INT32 else "int64"
+    return _renamed(schema)
+
+
+def _operations(paths: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in paths.values():
+        yield from item.values()
+
+
+def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+    """Every object in a document."""
+    if isinstance(value, dict):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _nodes(item)
+
+
+def _renamed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same with the names that a client's code should have."""
+    schemas = schema.get("components", {}).get("schemas", {})
+    for node in _nodes(schema):
+        prefix, _, name = str(node.get("$ref", "")).rpartition("/")
+        if name in NAMES:
+            node["$ref"] = f"{prefix}/{NAMES[name]}"
+    renamed = {NAMES.get(name, name): item for name, item in schemas.items()}
+    for name, item in renamed.items():
+        item["title"] = name
+    if schemas:
+        schema["components"]["schemas"] = dict(sorted(renamed.items()))
     return schema
 
 

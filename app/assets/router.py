@@ -20,7 +20,10 @@ SIGNED_OR_KEY = (
     "Needs a key with `assets:read`, or a signed URL: the `url` that `GET /v1/assets/{asset_id}?signed=1` returns."
 )
 BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-FILES: dict[str, Any] = dict.fromkeys([*(container.content_type for container in Container), "image/jpeg"], BINARY)
+#: The first is for generators of clients, some of which return nothing for a type that they do not know.
+FILES: dict[str, Any] = dict.fromkeys(
+    ["application/octet-stream", *(container.content_type for container in Container), "image/jpeg"], BINARY
+)
 CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file", "content": FILES},
     206: {"description": "The requested range", "content": FILES},

@@ -48,7 +48,7 @@ async def test_a_generated_client_orders_and_downloads_a_video(
         return importlib.import_module(f"filmgate_client.api.{module}")
 
     models = importlib.import_module("filmgate_client.models")
-    order = models.JobRequest(prompt=PROMPT, model="sandbox/video", seconds=1, size="128x96")
+    order = models.JobCreate(prompt=PROMPT, model="sandbox/video", seconds=1, size="128x96")
     async with client:
         job = await operation("jobs.create_job").asyncio(client=client, body=order, idempotency_key="generated-1")
         while job.status not in {"succeeded", "failed", "canceled"}:
@@ -56,6 +56,6 @@ async def test_a_generated_client_orders_and_downloads_a_video(
         assert job.status == "succeeded"
         video = await operation("assets.get_asset").asyncio(job.assets.video.id, client=client)
         content = await operation("assets.get_asset_content").asyncio_detailed(video.id, client=client)
-        assert len(content.content) == video.size_bytes
+        assert len(content.parsed.payload.read()) == video.size_bytes
         missing = await operation("jobs.get_job").asyncio("job_nothing", client=client)
         assert (type(missing).__name__, missing.code) == ("Problem", "not_found")
