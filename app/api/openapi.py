@@ -46,6 +46,8 @@ NAMES = {
     "Attempt": "DeliveryAttempt",
     "Check": "ReadinessCheck",
 }
+#: Schemas of what clients send.
+INPUTS = ("JobRequest",)
 INT32 = 2**31 - 1
 
 
@@ -144,7 +146,16 @@ def _published(schema: dict[str, Any]) -> dict[str, Any]:
     for node in _nodes(schema):
         if node.get("type") == "integer" and "format" not in node:
             node["format"] = "int32" if node.get("maximum", INT32 + 1) <= INT32 else "int64"
+    for name in INPUTS:
+        for field in schema.get("components", {}).get("schemas", {}).get(name, {}).get("properties", {}).values():
+            _say_default(field)
     return _renamed(schema)
+
+
+def _say_default(field: dict[str, Any]) -> None:
+    default = field.pop("default", None)
+    if default not in (None, [], {}):
+        field["description"] = f"{field.get('description', '')} Default: `{json.dumps(default)}`.".strip()
 
 
 def _operations(paths: dict[str, Any]) -> Iterator[dict[str, Any]]:

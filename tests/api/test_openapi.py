@@ -55,6 +55,18 @@ def test_every_integer_says_how_wide_it_is(published: dict[str, Any]) -> None:
     assert "int64" in [node.get("format") for node in seeds]
 
 
+def test_inputs_have_no_defaults_but_in_words(published: dict[str, Any]) -> None:
+    fields = published["components"]["schemas"]["JobCreate"]["properties"]
+    assert [name for name, field in fields.items() if "default" in field] == []
+    assert 'Default: `"strict"`.' in fields["mode"]["description"]
+
+
+def test_jobs_can_be_filtered_by_metadata(published: dict[str, Any]) -> None:
+    parameters = {one["name"]: one for one in published["paths"]["/v1/jobs"]["get"]["parameters"]}
+    assert parameters["metadata"]["style"] == "deepObject"
+    assert {"status", "model", "cursor", "limit"} <= set(parameters)
+
+
 def test_open_operations_say_so_and_a_video_is_bytes_for_every_generator(published: dict[str, Any]) -> None:
     operations = [operation for item in published["paths"].values() for operation in item.values()]
     open_to_all = {operation["operationId"] for operation in operations if operation["security"] == []}

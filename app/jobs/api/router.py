@@ -31,6 +31,16 @@ RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
 METADATA_FILTER = re.compile(r"metadata\[([^\]]{1,40})\]")
+#: For the document: FastAPI has no such parameters.
+METADATA_PARAMETER = {
+    "name": "metadata",
+    "in": "query",
+    "required": False,
+    "style": "deepObject",
+    "explode": True,
+    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    "description": "Only jobs with these values in their metadata: `metadata[order]=1042`.",
+}
 SINGLE_PARAMETERS = ("created_after", "created_before", "limit", "cursor")
 LARGEST_FILTER = 20
 ANY = "Repeat it to match any of several."
@@ -198,6 +208,7 @@ async def create_job(
         "any value."
     ),
     responses=problems.responses("unauthenticated", "forbidden", "invalid_request", "unavailable"),
+    openapi_extra={"parameters": [METADATA_PARAMETER]},
 )
 async def list_jobs(
     request: Request,
