@@ -129,6 +129,10 @@ class ModelSettings(Group):
         return self
 
 
+#: The variables of credentials.
+CREDENTIAL = re.compile(r"FILMGATE_CONNECTION_\w+_(API_KEY|CALLBACK_SECRET)")
+
+
 def credential_variable(connection: str) -> str:
     """The environment variable of a connection's API key."""
     return f"FILMGATE_CONNECTION_{connection.upper().replace('-', '_')}_API_KEY"

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import structlog
 from app.accounts.auth import Authenticator
 from app.assets.service import AssetService
 from app.assets.storage import Storage
-from app.connection_settings import callback_variable, credential_variable
+from app.connection_settings import CREDENTIAL, callback_variable, credential_variable
 from app.events.service import EventService
 from app.infra.db import Database
 from app.infra.egress import GuardedClient
@@ -48,7 +47,6 @@ SIGNED_URLS = "signed asset URLs"
 CALLBACK_URLS = "callback URLs"
 #: API requests wait this long for a row that another process has locked; then the response is a 503.
 LONGEST_LOCK_SECONDS = 1
-CREDENTIAL = re.compile(r"FILMGATE_CONNECTION_\w+_(API_KEY|CALLBACK_SECRET)")
 
 log = structlog.get_logger()
 

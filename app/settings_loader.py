@@ -5,13 +5,13 @@ import re
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as UnreadableValue
 
-from app.connection_settings import callback_variable, credential_variable
+from app.connection_settings import CREDENTIAL, Group, callback_variable, credential_variable
 from app.settings import GENERATE_SECRET, Settings, SettingsError
 
 PREFIX = "FILMGATE_"
@@ -19,6 +19,17 @@ CONFIG_VARIABLE = f"{PREFIX}CONFIG"
 #: Variables of clients and receivers, which are no settings.
 OF_OTHERS = frozenset({CONFIG_VARIABLE, f"{PREFIX}URL", f"{PREFIX}WEBHOOK_SECRET"})
 DEFAULT_CONFIG = Path("filmgate.toml")
+#: How alike two names are, from 0 to 1, when one is a typing error of the other.
+CLOSE = 0.75
+SERVICE_LINK = re.compile(r"_(SERVICE_(HOST|PORT\w*)|PORT_[0-9]+_\w+)$")
+_SECTIONS = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Group)
+}
+_NAMES = [*(f"{name}_{one}" for name, section in _SECTIONS.items() for one in section.model_fields)] + [
+    name for name in Settings.model_fields if name not in _SECTIONS
+]
 
 
 def load(path: Path | None = None) -> Settings:
@@ -39,7 +50,7 @@ def load(path: Path | None = None) -> Settings:
     for name, connection in connections.items() if isinstance(connections, dict) else ():
         if isinstance(connection, dict):
             _add_secrets(name, connection, file)
-    if misspelt := [_misspelt(name) for name in sorted(os.environ) if _correct(name)]:
+    if misspelt := _misspelt():
         raise SettingsError("\n".join(misspelt))
     try:
         return Settings(**data)
@@ -48,30 +59,33 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError("\n".join(found)) from None
     except UnreadableValue as error:
         field = str(error).partition('"')[2].partition('"')[0]
-        variable = f"FILMGATE_{field.upper()}…"
-        raise SettingsError(f"{field}: a value in {variable} is not JSON, as lists and tables must be") from None
+        variables = " or ".join(_lists_in(field)) or f"{PREFIX}{field.upper()}"
+        raise SettingsError(f"{field}: {variables} is not JSON, as lists and tables must be") from None
 
 
-def _misspelt(variable: str) -> str:
-    return f"{variable}: unknown setting; did you mean {_correct(variable)}?"
+def _misspelt() -> list[str]:
+    """What is wrong with variables that look like settings and are none: they would be ignored.
 
-
-def _correct(variable: str) -> str | None:
-    """The variable that this one is most likely meant to be; None if it is a setting, or like none.
-
-    Without this check, a section with a typing error would be ignored. Others, such as those that Kubernetes makes for
-    a service, are not ours to refuse.
+    Others, such as those that Kubernetes makes for a service of this name, are not ours to refuse.
     """
-    if not variable.startswith(PREFIX) or variable in OF_OTHERS:
+    ours = [name for name in sorted(os.environ) if name.startswith(PREFIX) and name not in OF_OTHERS]
+    return [f"{name}: unknown setting; {advice}" for name in ours if (advice := _advice_on(name))]
+
+
+def _advice_on(variable: str) -> str | None:
+    if CREDENTIAL.fullmatch(variable):
         return None
     name = variable.removeprefix(PREFIX).lower()
-    names = [*Settings.model_fields, "connection"]
     first, _, rest = name.partition("_")
-    if name in names or first in names:
+    if first == "connection":
+        return "of a connection, only …_API_KEY and …_CALLBACK_SECRET are read"
+    if first in _SECTIONS or name in _NAMES:
         return None
-    sections = get_close_matches(first, names, n=1, cutoff=0.75) if rest else []
-    close = [f"{section}_{rest}" for section in sections] or get_close_matches(name, names, n=1, cutoff=0.75)
-    return f"{PREFIX}{close[0].upper()}" if close else None
+    names = [*_NAMES, "config"]
+    if rest and get_close_matches(first, ["connection"], cutoff=CLOSE):
+        names = [f"connection_{rest}"]
+    close = get_close_matches(name, names, n=1, cutoff=CLOSE)
+    return f"did you mean {PREFIX}{close[0].upper()}?" if close else None
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -101,8 +115,25 @@ def _explain(item: ErrorDetails) -> str:
     if item["type"] == "missing":
         return _missing([*path, "url"] if path in (["database"], ["redis"]) else path)
     if item["type"] == "extra_forbidden":
-        return f"{key}: unknown setting; check its spelling"
+        return _unknown(path)
     return f"{key}: {message}"
+
+
+def _unknown(path: list[str]) -> str:
+    variable = f"{PREFIX}{'_'.join(path).upper()}"
+    if variable in os.environ and SERVICE_LINK.search(variable):
+        return f"{variable}: unknown setting; if Kubernetes made it for a service, set enableServiceLinks: false"
+    section = _SECTIONS.get(path[0]) if len(path) > 1 else Settings
+    close = get_close_matches(path[-1], section.model_fields, n=1) if section else []
+    key = variable if variable in os.environ else ".".join(path)
+    return f"{key}: unknown setting; " + (f"did you mean {close[0]}?" if close else "check its spelling")
+
+
+def _lists_in(section: str) -> list[str]:
+    """The variables that are set for lists and tables of a section."""
+    fields = _SECTIONS[section].model_fields if section in _SECTIONS else {}
+    plural = [name for name, field in fields.items() if get_origin(field.annotation) in {tuple, list, dict}]
+    return [name for one in plural if (name := f"{PREFIX}{section}_{one}".upper()) in os.environ]
 
 
 def _missing(path: list[str]) -> str:

@@ -72,11 +72,29 @@ def test_a_group_that_lacks_its_url_is_told_the_same_way(load_from: Load) -> Non
         ("FILMGATE_DATABSE_POOL_SIZE", "FILMGATE_DATABASE_POOL_SIZE"),
         ("FILMGATE_CONECTION_RUNWAY_API_KEY", "FILMGATE_CONNECTION_RUNWAY_API_KEY"),
         ("FILMGATE_LOGLEVEL", "FILMGATE_LOG_LEVEL"),
+        ("FILMGATE_EGRESSPROXY", "FILMGATE_EGRESS_PROXY"),
+        ("FILMGATE_AIP_PORT", "FILMGATE_API_PORT"),
+        ("FILMGATE_CONFG", "FILMGATE_CONFIG"),
         ("FILMGATE_SECRETKEY", "FILMGATE_SECRET_KEY"),
     ],
 )
 def test_a_variable_with_a_typing_error_is_not_ignored(load_from: Load, variable: str, meant: str) -> None:
     assert refusal(load_from, **{variable: "x"}) == [f"{variable}: unknown setting; did you mean {meant}?"]
+
+
+def test_a_credential_with_a_typing_error_is_not_ignored(load_from: Load) -> None:
+    (line,) = refusal(load_from, FILMGATE_CONNECTION_KLING_CALLBACK_SECRT="x")
+    assert line.startswith("FILMGATE_CONNECTION_KLING_CALLBACK_SECRT: unknown setting; of a connection, only …_API_KEY")
+
+
+def test_a_variable_that_kubernetes_makes_says_how_to_be_rid_of_it(load_from: Load) -> None:
+    (line,) = refusal(load_from, FILMGATE_API_SERVICE_HOST="10.0.0.1")
+    assert line.startswith("FILMGATE_API_SERVICE_HOST: unknown setting; if Kubernetes made it")
+
+
+def test_a_variable_with_a_typing_error_in_its_key_is_named(load_from: Load) -> None:
+    (line,) = refusal(load_from, FILMGATE_DATABASE_POOL_SIZ="5")
+    assert line == "FILMGATE_DATABASE_POOL_SIZ: unknown setting; did you mean pool_size?"
 
 
 def test_variables_of_others_are_ignored(load_from: Load) -> None:
@@ -105,13 +123,13 @@ def test_keys_with_several_words_are_found_in_the_environment(load_from: Load) -
 def test_lists_in_the_environment_are_json(load_from: Load) -> None:
     assert load_from(FILMGATE_WEBHOOKS_DELAYS="[0, 2.5]").webhooks.delays == (0, 2.5)
     lines = refusal(load_from, FILMGATE_WEBHOOKS_DELAYS="0, 2.5")
-    assert lines == ["webhooks: a value in FILMGATE_WEBHOOKS… is not JSON, as lists and tables must be"]
+    assert lines == ["webhooks: FILMGATE_WEBHOOKS_DELAYS is not JSON, as lists and tables must be"]
 
 
 @pytest.mark.parametrize(
     ("toml", "message"),
     [
-        ("[api]\nprot = 1", "api.prot: unknown setting; check its spelling"),
+        ("[api]\nprot = 1", "api.prot: unknown setting; did you mean port?"),
         ("prot = 1", "prot: unknown setting; check its spelling"),
         ("[api]\nport = 65536", "api.port: Input should be less than or equal to 65535"),
         ("mode = 'prod'", "mode: Input should be 'production' or 'dev'"),
