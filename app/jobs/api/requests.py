@@ -4,7 +4,16 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+    field_validator,
+)
 
 MAX_METADATA = 16
 MAX_DEPTH = 16
@@ -74,7 +83,7 @@ class JobRequest(BaseModel):
     model: Text = Field(
         min_length=1, max_length=200, description="A model of `GET /v1/models` or an alias of this gateway."
     )
-    seconds: int | None = Field(
+    seconds: StrictInt | None = Field(
         default=None, ge=1, le=MAX_SECONDS, description="Length of the video; default: the model's."
     )
     size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` in pixels; default: the model's.")
@@ -88,9 +97,9 @@ class JobRequest(BaseModel):
         pattern=r"^([0-9]{3,4}p|[248]k)$",
         description="The shorter side, such as `720p`; only with `aspect_ratio`.",
     )
-    seed: int | None = Field(default=None, ge=0, le=2**63 - 1)
+    seed: StrictInt | None = Field(default=None, ge=0, le=2**63 - 1)
     negative_prompt: Text | None = Field(default=None, max_length=4000, description="What the video must not show.")
-    audio: bool | None = Field(
+    audio: StrictBool | None = Field(
         default=None, description="Whether the video has sound, for models where this is optional."
     )
     provider_options: Annotated[dict[str, Any], AfterValidator(_shallow)] = Field(
@@ -115,14 +124,14 @@ class JobRequest(BaseModel):
             "them. After a charge, another submission is made only within `max_cost`."
         ),
     )
-    fallback_on_refusal: bool = Field(
+    fallback_on_refusal: StrictBool = Field(
         default=False,
         description="Whether to try the fallbacks after a safety refusal, too, and not only after a failure.",
     )
     priority: Priority = Field(
         default="normal", description="Order among the waiting jobs of your account; other accounts are not affected."
     )
-    deadline_seconds: int | None = Field(
+    deadline_seconds: StrictInt | None = Field(
         default=None,
         ge=10,
         le=MAX_DEADLINE,

@@ -54,6 +54,16 @@ async def test_adjust_takes_the_nearest_and_says_so(gateway: Gateway) -> None:
     assert (adjustment["field"], adjustment["requested"], adjustment["used"]) == ("seconds", 7, job["seconds"])
 
 
+async def test_what_is_paid_for_is_not_guessed_from_another_type(gateway: Gateway) -> None:
+    wrong = {"seconds": True, "seed": "7", "deadline_seconds": "60", "audio": "yes", "fallback_on_refusal": "no"}
+    problem = await refused(gateway, 422, "invalid_request", **wrong)
+    assert {(error["field"], error["code"]) for error in problem["errors"]} == {
+        (field, "invalid_type") for field in wrong
+    }
+    await refused(gateway, 422, "invalid_request", seconds="4")
+    await refused(gateway, 422, "invalid_request", seconds=4.0)
+
+
 async def test_every_wrong_field_is_named_at_once(gateway: Gateway) -> None:
     problem = await refused(gateway, 422, "invalid_request", prompt="", seconds="long", sizes="big", metadata={"a": 1})
     assert {error["field"] for error in problem["errors"]} >= {"prompt", "seconds", "sizes", "metadata.a"}
