@@ -10,54 +10,74 @@ from contextlib import suppress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import TooLarge, TooSlow
+from app.errors import FilmgateError, TooLarge, TooSlow, Unavailable
 from app.web import problems
+
+#: Of all bodies that are being received or wait for their request to be worked on.
+MOST_BUFFERED_BYTES = 64 * 1024 * 1024
+RETRY_AFTER = 2.0
+BUSY = "The gateway receives more than it can hold just now; try again."
+
+
+class _Rejected(Exception):
+    """The body is not read to its end."""
+
+    def __init__(self, error: FilmgateError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class BoundedBody:
-    """Buffers the request body before calling the app; responds 413 or 408 and closes the connection if it cannot."""
+    """Buffers the request body before calling the app; if it cannot, responds 413, 408 or 503 and hangs up."""
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, timeout: float) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._timeout = timeout
+        self._buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        if not _has_body(headers := Headers(scope=scope)):
+            await self._app(scope, Buffered(b"", receive), send)
+            return
+        body = bytearray()
         try:
-            body = await self._read(headers, receive) if _has_body(headers) else b""
-        except (TooLarge, TooSlow) as error:
-            await self._reject(error, scope, receive, send)
-        else:
-            if body is not None:
-                await self._app(scope, Buffered(body, receive), send)
+            if await self._read(headers, receive, body):
+                await self._app(scope, Buffered(bytes(body), receive), send)
+        except _Rejected as rejected:
+            await self._reject(rejected.error, scope, receive, send)
+        finally:
+            self._buffered -= len(body)
 
-    async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
-        """The whole body; None if the client disconnected.
+    async def _read(self, headers: Headers, receive: Receive, body: bytearray) -> bool:
+        """Receive the whole body; False if the client disconnected.
 
         Raises:
-            TooLarge, TooSlow
+            _Rejected: it is too large, too slow, or too much beside other bodies.
         """
         declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._max_bytes:
-            raise self._too_large()
-        body = bytearray()
+            raise _Rejected(self._too_large())
         try:
             async with asyncio.timeout(self._timeout):
                 while (message := await receive())["type"] == "http.request":
                     body += message.get("body", b"")
+                    self._buffered += len(message.get("body", b""))
                     if len(body) > self._max_bytes:
-                        raise self._too_large()
+                        raise _Rejected(self._too_large())
+                    if self._buffered > MOST_BUFFERED_BYTES:
+                        raise _Rejected(Unavailable(BUSY, retry_after=RETRY_AFTER))
                     if not message.get("more_body", False):
-                        return bytes(body)
+                        return True
         except TimeoutError:
-            raise TooSlow(f"The body of the request did not arrive within {self._timeout:g} seconds.") from None
-        return None
+            message_text = f"The body of the request did not arrive within {self._timeout:g} seconds."
+            raise _Rejected(TooSlow(message_text)) from None
+        return False
 
-    async def _reject(self, error: TooLarge | TooSlow, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _reject(self, error: FilmgateError, scope: Scope, receive: Receive, send: Send) -> None:
         response = problems.respond(scope, error)
         response.headers["Connection"] = "close"
         await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})

@@ -4,8 +4,8 @@ Without it, every request of a burst is begun, all take turns at the database, a
 up and try again, and the process works for clients that have gone. With it, the oldest requests finish.
 
 The line is fair: callers take turns, so the hundredth request of one does not delay the first of another; and while
-other callers are there, none has more than a few slots, so that a request meets little work of others. Health checks
-do not wait.
+other callers are there, none has more than a few slots, so that a request meets little work of others. Strangers
+and probes have few slots, and other lines.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -30,12 +31,14 @@ RETRY_AFTER = 2.0
 #: How long the refusal of a request too many is held back, likewise: a client that tries again at once would else keep
 #: the process busy with refusals.
 REFUSAL_SECONDS = 1.0
-#: The most slots of a caller while another account is there: has sent a request in these seconds.
+#: The most slots of a caller while another one is there: has sent a request in these seconds.
 SHARE = 4
 PRESENT_SECONDS = 5.0
 BUSY = "The gateway has more requests than it can work on just now; try again."
 Result = TypeVar("Result")
-_OUTSIDE = frozenset({"/healthz", "/readyz", "/metrics"})
+_PROBES = frozenset({"/healthz", "/readyz"})
+#: The slots of all who are no account, and those of probes.
+STRANGERS = 4
 
 
 class Slot:
@@ -57,7 +60,7 @@ class Slot:
 
 
 class _Presence:
-    """Which accounts have sent a request lately."""
+    """Who has sent a request lately."""
 
     def __init__(self) -> None:
         self._last = self._other = ("", -PRESENT_SECONDS)  # the last two different callers, and when
@@ -88,10 +91,9 @@ class Line:
         """The number of requests that wait."""
         return self._length
 
-    def take(self, caller: str, *, known: bool = True) -> Slot | None:
-        """A slot, if there is one for this caller. ``known``: it is an account, for which others must leave room."""
-        if known:
-            self._presence.note(caller)
+    def take(self, caller: str) -> Slot | None:
+        """A slot, if there is one for this caller."""
+        self._presence.note(caller)
         self._hand_out()  # those who had to wait for others to leave
         if not self._free or not self._may_take(caller):
             return None
@@ -181,24 +183,28 @@ class Line:
 
 
 class Concurrency:
-    """The line in front of an app. Inside ``BoundedBody``: who still sends a body does not occupy a slot."""
+    """Three lines in front of an app: of accounts, of strangers by address, and of probes, which wait for neither.
+
+    Inside ``BoundedBody``: who still sends a body does not occupy a slot.
+    """
 
     def __init__(self, app: ASGIApp, *, limit: int, line: int, account_of: Callable[[Scope], str | None]) -> None:
         self._app = app
         self._account_of = account_of
         self.line = Line(limit, line)
+        self.strangers = Line(STRANGERS, line)
+        self.probes = Line(STRANGERS, line)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or problems.path_of(scope) in _OUTSIDE:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        account = self._account_of(scope)
-        caller = account or (scope["client"] or [""])[0]
-        slot = self.line.take(caller, known=account is not None)
+        line, caller = self._place(scope)
+        slot = line.take(caller)
         if slot is None:
             assert isinstance(receive, Buffered)
             try:
-                slot = await self.line.wait(caller, receive)
+                slot = await line.wait(caller, receive)
             except Unavailable as error:
                 await problems.respond(scope, error)(scope, receive, send)
                 return
@@ -215,6 +221,21 @@ class Concurrency:
             await self._app(scope, receive, releasing)
         finally:
             slot.release()
+
+    def _place(self, scope: Scope) -> tuple[Line, str]:
+        if problems.path_of(scope) in _PROBES:
+            return self.probes, network_of(scope)
+        account = self._account_of(scope)
+        return (self.line, account) if account else (self.strangers, network_of(scope))
+
+
+def network_of(scope: Scope) -> str:
+    """The client's address; of IPv6 the network, all of which one client can have."""
+    try:
+        address = ip_address(scope["client"][0])
+    except (TypeError, ValueError):
+        return ""
+    return str(address) if address.version == 4 else str(ip_network((address, 64), strict=False))
 
 
 def release(request: Request) -> None:

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from starlette.datastructures import Headers
 
-from app.web import concurrency
+from app.web import bodies, concurrency
 from app.web.bodies import BoundedBody
 from app.web.concurrency import Concurrency
 from tests.support.asgi_server import serving
@@ -62,8 +62,14 @@ def line(app: App) -> Concurrency:
     return line_before(app, limit=1)
 
 
+def account_of(scope: Any) -> str | None:
+    """Without a header it is an account, too; "stranger" is none."""
+    header = Headers(scope=scope).get("authorization", "some")
+    return None if header == "stranger" else header
+
+
 def line_before(app: App, limit: int) -> Concurrency:
-    return Concurrency(app, limit=limit, line=3, account_of=lambda scope: Headers(scope=scope).get("authorization"))
+    return Concurrency(app, limit=limit, line=3, account_of=account_of)
 
 
 @pytest.fixture
@@ -180,6 +186,48 @@ async def test_a_caller_takes_a_share_while_another_is_there_and_all_when_alone(
         group.create_task(client.get("/again-alone", headers=many))
         await app.until(9)  # and the one that waited
         app.gate.set()
+
+
+async def test_strangers_and_probes_take_few_slots_and_none_of_accounts(app: App) -> None:
+    line = line_before(app, limit=1)
+    async with client_of(line) as client, asyncio.TaskGroup() as group:
+        for number in range(concurrency.STRANGERS + 2):
+            group.create_task(client.get(f"/{number}", headers={"Authorization": "stranger"}))
+        while len(line.strangers) != 2:  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.005)
+        assert len(app.begun) == concurrency.STRANGERS
+        group.create_task(client.get("/of-an-account"))
+        await app.until(concurrency.STRANGERS + 1)
+        assert (await client.get("/healthz")).status_code == 200
+        app.gate.set()
+
+
+async def test_bodies_that_do_not_fit_into_memory_together_are_refused(
+    app: App, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "MOST_BUFFERED_BYTES", 1000)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(client.post("/1", content=b"a" * 600))
+        await app.until(1)
+        refused = await client.post("/2", content=b"a" * 600)
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        assert refused.headers["connection"] == "close"
+        app.gate.set()
+    assert first.result().status_code == 200
+    assert [(await client.post("/3", content=b"a" * 600)).status_code for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.parametrize(
+    ("client", "network"),
+    [
+        (("203.0.113.7", 1), "203.0.113.7"),
+        (("2001:db8:1:2:3:4:5:6", 1), "2001:db8:1:2::/64"),
+        (("junk17", 0), ""),
+        (None, ""),
+    ],
+)
+def test_a_stranger_is_a_network(client: Any, network: str) -> None:
+    assert concurrency.network_of({"client": client}) == network
 
 
 async def test_callers_take_turns(line: Concurrency, app: App, client: httpx2.AsyncClient) -> None:
