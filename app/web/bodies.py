@@ -48,6 +48,8 @@ class BoundedBody:
             if await self._read(headers, receive, body):
                 await self._app(scope, Buffered(bytes(body), receive), send)
         except _Rejected as rejected:
+            self._buffered -= len(body)
+            body.clear()
             await self._reject(rejected.error, scope, receive, send)
         finally:
             self._buffered -= len(body)
@@ -73,8 +75,8 @@ class BoundedBody:
                     if not message.get("more_body", False):
                         return True
         except TimeoutError:
-            message_text = f"The body of the request did not arrive within {self._timeout:g} seconds."
-            raise _Rejected(TooSlow(message_text)) from None
+            late = TooSlow(f"The body of the request did not arrive within {self._timeout:g} seconds.")
+            raise _Rejected(late) from None
         return False
 
     async def _reject(self, error: FilmgateError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +84,7 @@ class BoundedBody:
         response.headers["Connection"] = "close"
         await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body, "more_body": True})
-        if isinstance(error, TooLarge):
+        if not isinstance(error, TooSlow):
             await self._discard(receive)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
