@@ -74,7 +74,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if _starts_something(item)]
         items[:] = [item for item in items if not _starts_something(item)]
         config.hook.pytest_deselected(items=left_out)
-    items[:] = _shuffled(items, random.Random(config.option.seed)) if config.option.shuffle else _spread(items)
+    if config.option.shuffle:
+        items[:] = _shuffled(items, random.Random(config.option.seed))
+    elif hasattr(config, "workerinput"):  # in one process they would keep each other company in vain
+        items[:] = _spread(items)
 
 
 def _starts_something(item: pytest.Item) -> bool:
