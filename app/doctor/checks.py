@@ -28,6 +28,7 @@ CHECKS: tuple[Check, ...] = (
     spending.late_videos,
     webhooks.overdue_webhooks,
     webhooks.webhooks_given_up,
+    webhooks.secrets_of_another_key,
 )
 
 log = structlog.get_logger()

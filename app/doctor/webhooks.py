@@ -1,4 +1,4 @@
-"""Checks for webhooks that are overdue or were given up."""
+"""Checks for webhooks that are overdue, were given up, or cannot be signed."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,6 +6,7 @@ from datetime import timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.doctor.findings import LATE_SECONDS, START_WORKERS, Finding, counted, lasting, notice, problem, some
+from app.ids import Prefix, encode
 from app.jobs.db import audit, repository
 from app.resources import Resources
 from app.webhooks import audit as webhooks
@@ -47,6 +48,23 @@ async def webhooks_given_up(resources: Resources, conn: AsyncConnection) -> list
             "Tell the owners of these receivers; GET /v1/jobs/{id}/deliveries shows every attempt.",
             count=count,
             hosts={host.host: host.count for host in hosts},
+        )
+    ]
+
+
+async def secrets_of_another_key(resources: Resources, conn: AsyncConnection) -> list[Finding]:
+    accounts = await resources.webhooks.undecryptable(conn)
+    if not accounts:
+        return []
+    names = [encode(Prefix.ACCOUNT, account_id) for account_id in accounts[: audit.NAMED]]
+    return [
+        problem(
+            "secret_not_decryptable",
+            f"{counted(len(accounts), 'webhook secret was', 'webhook secrets were')} encrypted with another key: "
+            f"{some(names, len(accounts))}. The webhooks of these accounts cannot be signed.",
+            "Add that key to FILMGATE_OLD_SECRET_KEYS, restart API and workers, and run: filmgate rotate",
+            count=len(accounts),
+            accounts=names,
         )
     ]
 

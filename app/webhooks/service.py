@@ -75,6 +75,18 @@ class WebhookService:
             encrypted = await self._first_secret(account_id)
         return self._decrypted(account_id, encrypted)
 
+    async def undecryptable(self, conn: AsyncConnection) -> list[UUID]:
+        """The accounts whose secret none of the configured keys decrypts."""
+        failed, after = list[UUID](), None
+        while batch := await repository.secrets_after(conn, after, ROTATION_BATCH):
+            for account_id, encrypted in batch:
+                try:
+                    self._decrypt(account_id, encrypted)
+                except DecryptionError:
+                    failed.append(account_id)
+            after = batch[-1][0]
+        return failed
+
     async def rotate(self) -> tuple[int, list[UUID]]:
         """Encrypt every stored secret again with the current secret key. Safe while serving.
 

@@ -48,3 +48,14 @@ async def test_webhooks_that_were_given_up_today_are_a_notice(broken: BrokenGate
     assert found["webhook_given_up"].message == "1 webhook was given up in the last 24 h: a.example (1)."
     await broken.execute("UPDATE webhook_deliveries SET ended_at = ended_at - interval '25 h'")
     assert not await broken.examine()
+
+
+async def test_secrets_that_no_configured_key_decrypts_are_found(broken: BrokenGateway) -> None:
+    client = broken.gateway.client
+    assert (await client.get("/v1/webhook-secret")).status_code == 200
+    assert not await broken.examine()
+    await broken.execute("UPDATE webhook_secrets SET sealed = set_byte(sealed, 20, 255 - get_byte(sealed, 20))")
+    found = await broken.examine()
+    assert list(found) == ["secret_not_decryptable"]
+    assert found["secret_not_decryptable"].severity == "problem"
+    assert found["secret_not_decryptable"].message.startswith("1 webhook secret was encrypted with another key: acc_")
