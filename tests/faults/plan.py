@@ -13,8 +13,7 @@ from tests.support.fault_proxy import Mode
 #: Rounds that one lap is divided into; a lap does every fault once, or as often as OFTEN says.
 ROUNDS_PER_LAP = 3
 MOST_PASSINGS = 3
-#: The fewest and the most orders of a fault, beside as many as a trap needs.
-ORDERS = 2, 5
+ORDERS = 2, 5  # beside as many as a trap needs
 
 
 class Lane(StrEnum):
@@ -90,37 +89,41 @@ class Fault:
         return f"{self.kind}{at}, passing {self.passing}" if self.place else self.kind
 
 
-def plan(seed: int, orders: tuple[int, int] = ORDERS) -> Iterator[list[Fault]]:
-    """The rounds, without end; the same for the same seed. ``orders``: the fewest and the most of a fault."""
+def plan(seed: int) -> Iterator[list[Fault]]:
+    """The rounds, without end; the same for the same seed."""
     lap = 0
     while True:
         chance = random.Random(f"{seed}/{lap}")
-        faults = _lap(chance, orders)
+        faults = _lap(chance)
         chance.shuffle(faults)
         yield from (faults[first::ROUNDS_PER_LAP] for first in range(ROUNDS_PER_LAP))
         lap += 1
 
 
-def _lap(chance: random.Random, orders: tuple[int, int]) -> list[Fault]:
-    faults = [_at(Attack.KILL_AT, place, chance, orders) for place in Failpoint]
+def _lap(chance: random.Random) -> list[Fault]:
+    faults = [_at(Attack.KILL_AT, place, chance) for place in Failpoint]
     for attack in Attack:
         for _ in range(OFTEN.get(attack, 1)):
             if attack is Attack.PAUSE_AT:
-                faults.append(_at(attack, chance.choice(OF_WORKER), chance, orders))
+                faults.append(_at(attack, chance.choice(OF_WORKER), chance))
             elif attack not in {Attack.KILL_AT, Attack.UPSTREAM}:
                 lane, passing = LANES.get(attack, Lane.AROUND), chance.randint(1, 20)
-                faults.append(Fault(attack, lane, chance.randint(*orders), chance.uniform(0.2, 1.5), passing))
+                faults.append(Fault(attack, lane, _orders(chance), chance.uniform(0.2, 1.5), passing))
     faults += (
-        Fault(Attack.UPSTREAM, Lane.AROUND, chance.randint(*orders), chance.uniform(1.2, 2.2), mode=mode)
+        Fault(Attack.UPSTREAM, Lane.AROUND, _orders(chance), chance.uniform(1.2, 2.2), mode=mode)
         for mode in Mode
         if mode is not Mode.PASS
     )
     return faults
 
 
-def _at(attack: Attack, place: Failpoint, chance: random.Random, orders: tuple[int, int]) -> Fault:
+def _at(attack: Attack, place: Failpoint, chance: random.Random) -> Fault:
     lane = Lane.API if place in OF_API else Lane.WORKER
-    return Fault(attack, lane, chance.randint(*orders), passing=chance.randint(1, MOST_PASSINGS), place=place)
+    return Fault(attack, lane, _orders(chance), passing=chance.randint(1, MOST_PASSINGS), place=place)
+
+
+def _orders(chance: random.Random) -> int:
+    return chance.randint(*ORDERS)
 
 
 @cache
