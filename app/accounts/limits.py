@@ -9,7 +9,7 @@ from fastapi import Request
 
 from app.counting import counted
 from app.errors import RateLimited
-from app.web.concurrency import hold_back
+from app.web.concurrency import hold_back, release
 
 RETRY_AFTER = 5.0
 
@@ -30,7 +30,8 @@ class PerAccount:
             RateLimited: the account has as many open as it may.
         """
         if self._open[account_id] >= self._limit:
-            await hold_back(request)
+            release(request)
+            await hold_back(request.receive)
             message = f"This account has {self._limit} {self._what} open already; close some, or try again later."
             raise RateLimited(message, retry_after=RETRY_AFTER)
         with counted(self._open, account_id):

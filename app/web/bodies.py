@@ -10,21 +10,13 @@ from contextlib import suppress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import FilmgateError, TooLarge, TooSlow, Unavailable
+from app.errors import TooLarge, TooSlow, Unavailable
 from app.web import problems
 
 #: Of all bodies that are being received or wait for their request to be worked on.
 MOST_BUFFERED_BYTES = 64 * 1024 * 1024
 RETRY_AFTER = 2.0
 BUSY = "The gateway receives more than it can hold just now; try again."
-
-
-class _Rejected(Exception):
-    """The body is not read to its end."""
-
-    def __init__(self, error: FilmgateError) -> None:
-        super().__init__(error)
-        self.error = error
 
 
 class BoundedBody:
@@ -40,46 +32,51 @@ class BoundedBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if not _has_body(headers := Headers(scope=scope)):
-            await self._app(scope, Buffered(b"", receive), send)
-            return
-        body = bytearray()
+        headers = Headers(scope=scope)
         try:
-            if await self._read(headers, receive, body):
-                await self._app(scope, Buffered(bytes(body), receive), send)
-        except _Rejected as rejected:
-            self._buffered -= len(body)
-            body.clear()
-            await self._reject(rejected.error, scope, receive, send)
+            body = await self._read(headers, receive) if _has_body(headers) else b""
+        except (TooLarge, TooSlow, Unavailable) as error:
+            await self._reject(error, scope, receive, send)
+            return
+        if body is None:
+            return
+        try:
+            await self._app(scope, Buffered(body, receive), send)
         finally:
             self._buffered -= len(body)
 
-    async def _read(self, headers: Headers, receive: Receive, body: bytearray) -> bool:
-        """Receive the whole body; False if the client disconnected.
+    async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
+        """The whole body, which stays counted in ``_buffered``; None if the client disconnected.
 
         Raises:
-            _Rejected: it is too large, too slow, or too much beside other bodies.
+            TooLarge, TooSlow
+            Unavailable: it is too much beside other bodies.
         """
         declared = headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > self._max_bytes:
-            raise _Rejected(self._too_large())
+            raise self._too_large()
+        body, complete = bytearray(), False
         try:
             async with asyncio.timeout(self._timeout):
-                while (message := await receive())["type"] == "http.request":
-                    body += message.get("body", b"")
-                    self._buffered += len(message.get("body", b""))
+                while not complete and (message := await receive())["type"] == "http.request":
+                    chunk = message.get("body", b"")
+                    body += chunk
+                    self._buffered += len(chunk)
                     if len(body) > self._max_bytes:
-                        raise _Rejected(self._too_large())
+                        raise self._too_large()
                     if self._buffered > MOST_BUFFERED_BYTES:
-                        raise _Rejected(Unavailable(BUSY, retry_after=RETRY_AFTER))
-                    if not message.get("more_body", False):
-                        return True
+                        raise Unavailable(BUSY, retry_after=RETRY_AFTER)
+                    complete = not message.get("more_body", False)
         except TimeoutError:
-            late = TooSlow(f"The body of the request did not arrive within {self._timeout:g} seconds.")
-            raise _Rejected(late) from None
-        return False
+            raise TooSlow(f"The body of the request did not arrive within {self._timeout:g} seconds.") from None
+        finally:
+            if not complete:
+                self._buffered -= len(body)
+        return bytes(body) if complete else None
 
-    async def _reject(self, error: FilmgateError, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _reject(
+        self, error: TooLarge | TooSlow | Unavailable, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         response = problems.respond(scope, error)
         response.headers["Connection"] = "close"
         await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})

@@ -114,7 +114,7 @@ class Line:
             Unavailable: the line is full, or its end was not reached in time.
         """
         if self._length >= self._longest and not self._displace(caller):
-            await self._hold_back(receive)
+            await hold_back(receive)
             raise Unavailable(BUSY, retry_after=RETRY_AFTER)
         turn: asyncio.Future[Slot] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
@@ -156,11 +156,6 @@ class Line:
                 self._waiting[caller] = turns  # behind the other callers
             self._length -= 1
             turn.set_result(self._slot(caller))
-
-    async def _hold_back(self, receive: Buffered) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(jittered(REFUSAL_SECONDS)):
-                await receive.disconnect()
 
     def _displace(self, caller: str) -> bool:
         """Refuse the newest request of the caller with the most in line, if ``caller`` has fewer."""
@@ -245,10 +240,16 @@ def release(request: Request) -> None:
         slot.release()
 
 
-async def hold_back(request: Request) -> None:
-    """Wait for a moment without a slot: after the refusal that follows, many clients ask again at once."""
-    release(request)
-    await asyncio.sleep(jittered(REFUSAL_SECONDS))
+async def hold_back(receive: Receive) -> None:
+    """Wait for a moment, or until the client has gone: refused, many clients ask again at once."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(jittered(REFUSAL_SECONDS)):
+            await _disconnect(receive)
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
@@ -257,12 +258,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Re
     Raises:
         Unavailable: the client has gone, and will not read it.
     """
-
-    async def disconnect() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    working, gone = asyncio.create_task(work), asyncio.create_task(disconnect())
+    working, gone = asyncio.create_task(work), asyncio.create_task(_disconnect(request.receive))
     try:
         either: list[asyncio.Future[Any]] = [working, gone]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

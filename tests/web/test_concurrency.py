@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 
 from app.web import bodies, concurrency
 from app.web.bodies import BoundedBody
-from app.web.concurrency import Concurrency
+from app.web.concurrency import Concurrency, Line
 from tests.support.asgi_server import serving
 
 
@@ -86,8 +86,8 @@ async def client_of(line: Concurrency) -> AsyncIterator[httpx2.AsyncClient]:
             yield one
 
 
-async def in_line(line: Concurrency, length: int) -> None:
-    while len(line.line) != length:  # noqa: ASYNC110  # there is no event for it, and none is needed elsewhere
+async def in_line(line: Line, length: int) -> None:
+    while len(line) != length:  # noqa: ASYNC110  # there is no event for it, and none is needed elsewhere
         await asyncio.sleep(0.005)
 
 
@@ -99,7 +99,7 @@ async def test_who_finds_the_line_full_is_refused_before_any_work(
         first = group.create_task(client.get("/1"))
         await app.until(1)
         waiting = [group.create_task(client.post(f"/{number}", content=b"body")) for number in (2, 3, 4)]
-        await in_line(line, 3)
+        await in_line(line.line, 3)
         refused = await client.get("/5")
         assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         assert int(refused.headers["retry-after"]) >= 1
@@ -132,9 +132,9 @@ async def test_work_for_a_client_that_has_gone_is_dropped(
         group.create_task(client.get("/1"))
         await app.until(1)
         gone = group.create_task(client.post("/2", content=b"body"))
-        await in_line(line, 1)
+        await in_line(line.line, 1)
         gone.cancel()
-        await in_line(line, 0)
+        await in_line(line.line, 0)
         app.gate.set()
     assert (await client.get("/3")).status_code == 200
     assert app.begun == ["/1", "/3"]
@@ -149,7 +149,7 @@ async def test_a_refusal_is_held_back_but_not_for_a_client_that_has_gone(
         group.create_task(client.get("/1"))
         await app.until(1)
         waiting = [group.create_task(client.get(f"/{number}")) for number in (2, 3, 4)]
-        await in_line(line, 3)
+        await in_line(line.line, 3)
         refused = group.create_task(client.get("/5"))
         await client.get("/healthz")
         assert not refused.done()
@@ -174,13 +174,13 @@ async def test_a_caller_takes_a_share_while_another_is_there_and_all_when_alone(
         group.create_task(client.get("/of-another", headers=one))
         await app.until(4)
         group.create_task(client.get("/in-line", headers=many))
-        await in_line(line, 1)
+        await in_line(line.line, 1)
         app.gate.set()
         await app.until_ended(5)
         app.gate.clear()
         for number in range(3):
             group.create_task(client.get(f"/beside-{number}", headers=many))
-        await in_line(line, 1)
+        await in_line(line.line, 1)
         assert len(app.begun) == 7
         monkeypatch.setattr(concurrency, "PRESENT_SECONDS", 0)
         group.create_task(client.get("/again-alone", headers=many))
@@ -193,8 +193,7 @@ async def test_strangers_and_probes_take_few_slots_and_none_of_accounts(app: App
     async with client_of(line) as client, asyncio.TaskGroup() as group:
         for number in range(concurrency.STRANGERS + 2):
             group.create_task(client.get(f"/{number}", headers={"Authorization": "stranger"}))
-        while len(line.strangers) != 2:  # noqa: ASYNC110  # as above
-            await asyncio.sleep(0.005)
+        await in_line(line.strangers, 2)
         assert len(app.begun) == concurrency.STRANGERS
         group.create_task(client.get("/of-an-account"))
         await app.until(concurrency.STRANGERS + 1)
@@ -237,9 +236,9 @@ async def test_callers_take_turns(line: Concurrency, app: App, client: httpx2.As
         await app.until(1)
         for number in (2, 3):
             group.create_task(client.get(f"/{number}", headers=many))
-            await in_line(line, number - 1)
+            await in_line(line.line, number - 1)
         group.create_task(client.get("/of-another", headers=one))
-        await in_line(line, 3)
+        await in_line(line.line, 3)
         app.gate.set()
     assert app.begun == ["/1", "/2", "/of-another", "/3"]
 
@@ -265,7 +264,7 @@ async def test_a_caller_with_few_requests_displaces_one_of_the_caller_with_most(
         waiting = []
         for number in (2, 3, 4):
             waiting.append(group.create_task(client.get(f"/{number}", headers=many)))
-            await in_line(line, number - 1)
+            await in_line(line.line, number - 1)
         other = group.create_task(client.get("/of-another", headers=one))
         assert (await waiting[-1]).status_code == 503
         assert (await client.get("/5", headers=many)).status_code == 503
