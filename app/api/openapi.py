@@ -5,6 +5,7 @@ It is written for generators of clients: see ``_published`` for what they read d
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.jobs.errors import CODES as JOB_CODES
 from app.jobs.payloads import JobEvent
 from app.jobs.states import WEBHOOK_EVENTS
 from app.web.problems import CODES as PROBLEM_CODES
+from app.web.problems import operations
 
 _INTRODUCTION = """
 A gateway in front of video-generation providers. A posted prompt becomes a durable **job**. The gateway submits it to a
@@ -114,9 +116,9 @@ def install(app: FastAPI) -> None:
     app.webhooks.include_router(webhooks)
     generate = app.openapi
 
+    @cache
     def openapi() -> dict[str, Any]:
-        # FastAPI keeps what it generated and returns it again.
-        return _published(json.loads(json.dumps(generate())))
+        return _published(generate())
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
@@ -133,10 +135,10 @@ def _published(schema: dict[str, Any]) -> dict[str, Any]:
     the operation whose body names their URL. An integer without a format is 32 bits wide in Go and Java. An operation
     without ``security`` is open for some generators, and inherits for others.
     """
-    create = schema["paths"].get("/v1/jobs", {}).get("post")
-    if create and (webhooks := schema.pop("webhooks", None)):
-        create["callbacks"] = {name: {"{$request.body#/webhook_url}": item} for name, item in webhooks.items()}
-    for operation in _operations(schema["paths"]):
+    schema["paths"]["/v1/jobs"]["post"]["callbacks"] = {
+        name: {"{$request.body#/webhook_url}": item} for name, item in schema.pop("webhooks").items()
+    }
+    for operation in operations(schema["paths"]):
         operation.setdefault("security", [])
         for response in operation["responses"].values():
             # `itemSchema` is a keyword of OpenAPI 3.2, which FastAPI uses in a 3.1 document.
@@ -147,20 +149,16 @@ def _published(schema: dict[str, Any]) -> dict[str, Any]:
         if node.get("type") == "integer" and "format" not in node:
             node["format"] = "int32" if node.get("maximum", INT32 + 1) <= INT32 else "int64"
     for name in INPUTS:
-        for field in schema.get("components", {}).get("schemas", {}).get(name, {}).get("properties", {}).values():
+        for field in schema["components"]["schemas"][name]["properties"].values():
             _say_default(field)
-    return _renamed(schema)
+    _rename(schema)
+    return schema
 
 
 def _say_default(field: dict[str, Any]) -> None:
     default = field.pop("default", None)
     if default not in (None, [], {}):
         field["description"] = f"{field.get('description', '')} Default: `{json.dumps(default)}`.".strip()
-
-
-def _operations(paths: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for item in paths.values():
-        yield from item.values()
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:
@@ -171,19 +169,16 @@ def _nodes(value: Any) -> Iterator[dict[str, Any]]:
         yield from _nodes(item)
 
 
-def _renamed(schema: dict[str, Any]) -> dict[str, Any]:
-    """The same with the names that a client's code should have."""
-    schemas = schema.get("components", {}).get("schemas", {})
+def _rename(schema: dict[str, Any]) -> None:
+    """Give the schemas the names that a client's code should have."""
     for node in _nodes(schema):
         prefix, _, name = str(node.get("$ref", "")).rpartition("/")
         if name in NAMES:
             node["$ref"] = f"{prefix}/{NAMES[name]}"
-    renamed = {NAMES.get(name, name): item for name, item in schemas.items()}
+    renamed = {NAMES.get(name, name): item for name, item in schema["components"]["schemas"].items()}
     for name, item in renamed.items():
         item["title"] = name
-    if schemas:
-        schema["components"]["schemas"] = dict(sorted(renamed.items()))
-    return schema
+    schema["components"]["schemas"] = dict(sorted(renamed.items()))
 
 
 def document() -> dict[str, Any]:

@@ -263,11 +263,11 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 def _described(schema: dict[str, Any]) -> dict[str, Any]:
     """Replace FastAPI's own 422 schema with ours, and set the media type of problems, which FastAPI cannot express."""
     schemas = schema.get("components", {}).get("schemas", {})
-    for by_status in _responses(schema.get("paths", {})):
-        for response in by_status.values():
+    for operation in operations(schema.get("paths", {})):
+        for response in operation["responses"].values():
             _move(response.get("content", {}))
-    for by_status in _responses(schema.get("webhooks", {})):
-        by_status.pop("422", None)  # FastAPI adds it; the receiver decides about its responses
+    for operation in operations(schema.get("webhooks", {})):
+        operation["responses"].pop("422", None)  # FastAPI adds it; the receiver decides about its responses
     if "HTTPValidationError" in schemas:
         schemas.setdefault("ProblemField", ProblemField.model_json_schema())
         problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -278,10 +278,10 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _responses(paths: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def operations(paths: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every operation of a document's ``paths`` or ``webhooks``."""
     for item in paths.values():
-        for operation in item.values():
-            yield operation["responses"]
+        yield from item.values()
 
 
 def _move(content: dict[str, Any]) -> None:
