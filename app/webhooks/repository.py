@@ -3,7 +3,7 @@
 from collections import defaultdict
 from uuid import UUID
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,23 +28,16 @@ async def keep_secret(conn: AsyncConnection, account_id: UUID, encrypted: bytes)
     )
 
 
-async def secrets_after(conn: AsyncConnection, after: UUID | None, limit: int) -> list[tuple[UUID, bytes]]:
-    """The next accounts after an id, with their encrypted secrets."""
-    rows = await conn.execute(_secrets_after(after, limit))
-    return [(account_id, encrypted) for account_id, encrypted in rows]
-
-
-async def lock_secrets(conn: AsyncConnection, after: UUID | None, limit: int) -> list[tuple[UUID, bytes]]:
-    """The same; the rows stay locked until the commit."""
-    rows = await conn.execute(_secrets_after(after, limit).with_for_update())
-    return [(account_id, encrypted) for account_id, encrypted in rows]
-
-
-def _secrets_after(after: UUID | None, limit: int) -> Select[UUID, bytes]:
+async def secrets_after(
+    conn: AsyncConnection, after: UUID | None, limit: int, *, lock: bool = False
+) -> list[tuple[UUID, bytes]]:
+    """The next accounts after an id, with their encrypted secrets. ``lock``: the rows stay locked until the commit."""
     wanted = select(webhook_secrets.c.account_id, webhook_secrets.c.sealed).order_by(webhook_secrets.c.account_id)
     if after is not None:
         wanted = wanted.where(webhook_secrets.c.account_id > after)
-    return wanted.limit(limit)
+    wanted = wanted.limit(limit)
+    rows = await conn.execute(wanted.with_for_update() if lock else wanted)
+    return [(account_id, encrypted) for account_id, encrypted in rows]
 
 
 async def replace_secret(conn: AsyncConnection, account_id: UUID, encrypted: bytes) -> None:

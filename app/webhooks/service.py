@@ -95,7 +95,7 @@ class WebhookService:
         rotated, failed, after = 0, list[UUID](), None
         while True:
             async with self._database.begin() as conn:
-                batch = await repository.lock_secrets(conn, after, ROTATION_BATCH)
+                batch = await repository.secrets_after(conn, after, ROTATION_BATCH, lock=True)
                 for account_id, encrypted in batch:
                     try:
                         secret = self._decrypt(account_id, encrypted)
