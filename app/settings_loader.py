@@ -27,8 +27,9 @@ _SECTIONS = {
     for name, field in Settings.model_fields.items()
     if isinstance(field.annotation, type) and issubclass(field.annotation, Group)
 }
-_NAMES = [*(f"{name}_{one}" for name, section in _SECTIONS.items() for one in section.model_fields)] + [
-    name for name in Settings.model_fields if name not in _SECTIONS
+_NAMES = [
+    *(name for name in Settings.model_fields if name not in _SECTIONS),
+    *(f"{name}_{one}" for name, section in _SECTIONS.items() for one in section.model_fields),
 ]
 
 
@@ -45,7 +46,7 @@ def load(path: Path | None = None) -> Settings:
     data = _read(file) if named or file.exists() else {}
     for key in data:
         if key.lower() in {"secret_key", "old_secret_keys"}:
-            raise SettingsError(f"{key}: secrets do not belong in {file}; set FILMGATE_{key.upper()}")
+            raise SettingsError(f"{key}: secrets do not belong in {file}; set {_variable(key)}")
     connections = data.get("connections")
     for name, connection in connections.items() if isinstance(connections, dict) else ():
         if isinstance(connection, dict):
@@ -59,7 +60,7 @@ def load(path: Path | None = None) -> Settings:
         raise SettingsError("\n".join(found)) from None
     except UnreadableValue as error:
         field = str(error).partition('"')[2].partition('"')[0]
-        variables = " or ".join(_lists_in(field)) or f"{PREFIX}{field.upper()}"
+        variables = " or ".join(_lists_in(field)) or _variable(field)
         raise SettingsError(f"{field}: {variables} is not JSON, as lists and tables must be") from None
 
 
@@ -85,7 +86,7 @@ def _advice_on(variable: str) -> str | None:
     if rest and get_close_matches(first, ["connection"], cutoff=CLOSE):
         names = [f"connection_{rest}"]
     close = get_close_matches(name, names, n=1, cutoff=CLOSE)
-    return f"did you mean {PREFIX}{close[0].upper()}?" if close else None
+    return f"did you mean {_variable(close[0])}?" if close else None
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _explain(item: ErrorDetails) -> str:
 
 
 def _unknown(path: list[str]) -> str:
-    variable = f"{PREFIX}{'_'.join(path).upper()}"
+    variable = _variable(*path)
     if variable in os.environ and SERVICE_LINK.search(variable):
         return f"{variable}: unknown setting; if Kubernetes made it for a service, set enableServiceLinks: false"
     section = _SECTIONS.get(path[0]) if len(path) > 1 else Settings
@@ -133,7 +134,7 @@ def _lists_in(section: str) -> list[str]:
     """The variables that are set for lists and tables of a section."""
     fields = _SECTIONS[section].model_fields if section in _SECTIONS else {}
     plural = [name for name, field in fields.items() if get_origin(field.annotation) in {tuple, list, dict}]
-    return [name for one in plural if (name := f"{PREFIX}{section}_{one}".upper()) in os.environ]
+    return [name for one in plural if (name := _variable(section, one)) in os.environ]
 
 
 def _missing(path: list[str]) -> str:
@@ -141,4 +142,8 @@ def _missing(path: list[str]) -> str:
     if path[0] in {"connections", "models"}:
         return f"{missing}; add it to filmgate.toml"
     rest = f"; {GENERATE_SECRET}" if path == ["secret_key"] else ", or add it to filmgate.toml"
-    return f"{missing}; set FILMGATE_{'_'.join(path).upper()}{rest}"
+    return f"{missing}; set {_variable(*path)}{rest}"
+
+
+def _variable(*path: str) -> str:
+    return PREFIX + "_".join(path).upper()

@@ -121,7 +121,7 @@ class Caller(asyncio.Protocol):
         assert self._transport is not None
         request = self._window.next()
         if request is None:
-            self._end()
+            self.end()
             return
         self._sent = time.perf_counter()
         self._transport.write(request)
@@ -143,7 +143,7 @@ class Caller(asyncio.Protocol):
         if data[9:12] != self._expected or length is None:
             reason = "no content-length" if length is None else f"HTTP {data[9:12].decode(errors='replace')}"
             self._window.fail(f"{reason}: {data[:EXCERPT].decode(errors='replace')}")
-            self._end()
+            self.end()
             return
         self._buffer = b""
         self._missing = length - (len(data) - end - 4)
@@ -153,7 +153,7 @@ class Caller(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.done.done():
             self._window.fail(f"connection lost: {exc!r}")
-            self._end()
+            self.end()
 
     def _complete(self) -> None:
         self._missing = 0
@@ -164,7 +164,8 @@ class Caller(asyncio.Protocol):
             pause = self._sent + self._window.plan.callers / self._window.plan.rate - time.perf_counter()
             asyncio.get_running_loop().call_later(max(0.0, pause), self.send)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Hang up."""
         if not self.done.done():
             self.done.set_result(None)
         if self._transport is not None:
@@ -193,17 +194,13 @@ class FloodingCaller(Caller):
             self._buffer, self._missing, self._holding = b"", 0, False
             self._coming_back = asyncio.create_task(self._come_back())
 
-    def end(self) -> None:
-        """Hang up."""
-        self._end()
-
     async def _come_back(self) -> None:
         plan = self._window.plan
         try:
             await asyncio.get_running_loop().create_connection(lambda: self, plan.host, plan.port)
         except OSError as error:
             self._window.fail(f"cannot connect: {error}")
-            self._end()
+            self.end()
         else:
             self.send()
 

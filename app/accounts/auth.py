@@ -92,9 +92,12 @@ class Authenticator:
             raise Unauthenticated(NOT_LIVE)
         return entry.caller
 
-    def known(self, authorization_header: str) -> UUID | None:
+    def known(self, authorization_header: str | None) -> UUID | None:
         """The account of a key that was valid a moment ago. Not an authentication: the key may be revoked by now."""
-        entry = self._valid.get(keys.digest(authorization_header.strip().partition(" ")[2].strip()))
+        try:
+            entry = self._valid.get(keys.digest(_text_in(authorization_header)))
+        except Unauthenticated:
+            return None
         return entry.caller.account_id if entry and entry.caller else None
 
     async def _read(self, asked: Sequence[tuple[bytes, datetime]]) -> Sequence[_Entry]:

@@ -68,7 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _account_of(scope: Scope) -> str | None:
     auth: Authenticator = scope["app"].state.auth
-    account_id = auth.known(Headers(scope=scope).get("authorization", ""))
+    account_id = auth.known(Headers(scope=scope).get("authorization"))
     return str(account_id) if account_id else None
 
 
