@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from app.assets.records import Kind, StoredAsset
 from app.ids import Prefix, encode
+from app.web.schema_types import Int32, Int64
 
 
 class SignedQuery(BaseModel):
@@ -31,10 +32,10 @@ class Asset(BaseModel):
     job_id: str = Field(examples=["job_01h455vb4pex5vsknk084sn02q"])
     kind: Kind
     content_type: str = Field(description="Detected from the content of the file.", examples=["video/mp4"])
-    size_bytes: int
+    size_bytes: Int64
     sha256: str = Field(description="SHA-256 of the file, in hexadecimal; also its ETag.", pattern="^[0-9a-f]{64}$")
-    width: int = Field(description="Pixels, as displayed: after rotation, and with square pixels.")
-    height: int = Field(description="Pixels, as displayed.")
+    width: Int32 = Field(description="Pixels, as displayed: after rotation, and with square pixels.")
+    height: Int32 = Field(description="Pixels, as displayed.")
     codec: str = Field(examples=["h264"])
     seconds: float | None = Field(description="The length in seconds; null for a poster.")
     frame_rate: float | None = Field(description="Frames per second; null for a poster.")

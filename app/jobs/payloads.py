@@ -1,16 +1,20 @@
 """The payload of events and webhooks of jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
+from app.assets.records import Kind
+from app.assets.schemas import Asset
 from app.events.types import EventType
 from app.ids import Prefix, encode
+from app.jobs.errors import CODES
 from app.jobs.records import AcceptedRequest, Job
 from app.jobs.states import PUBLIC, ChargeCertainty, Phase, Status
+from app.web.schema_types import Int64, Percent
 from app.webhooks.schemas import WebhookEnvelope
 
 
@@ -26,7 +30,10 @@ class Adjustment(BaseModel):
 class JobError(BaseModel):
     """Why a job failed. Branch on `code`; `fault` names the responsible party."""
 
-    code: str = Field(description="Stable; the documentation lists the job error codes.")
+    code: str = Field(
+        description="Stable; new ones may be added. The introduction lists them.",
+        json_schema_extra={"x-extensible-enum": [*sorted(CODES)]},
+    )
     message: str
     fault: str = Field(
         description=(
@@ -62,21 +69,36 @@ class Cancel(BaseModel):
     )
 
 
+class JobAssets(BaseModel):
+    """The stored files of a job that succeeded, or whose video arrived after it had failed."""
+
+    video: Asset
+    poster: Asset | None = None
+
+    @classmethod
+    def of(cls, assets: Sequence[Asset]) -> Self | None:
+        by_kind = {asset.kind: asset for asset in assets}
+        video = by_kind.get(Kind.VIDEO)
+        return cls(video=video, poster=by_kind.get(Kind.POSTER)) if video else None
+
+
 class JobEventData(BaseModel):
     """The state of the job at the time of the event; `GET /v1/jobs/{id}` returns all fields."""
 
     id: str
     status: Status
     phase: Phase | None
-    progress: int
+    progress: Percent
     notice: str | None
-    version: int
+    version: Int64
     model: str
     model_used: str | None
     cost: Cost
     error: JobError | None
     cancel: Cancel | None
-    assets: dict[str, str] = Field(description="Ids of the stored files by kind: `video`, `poster`.")
+    assets: JobAssets | None = Field(
+        description="The files that were stored: set in `job.succeeded` and `job.video_late`, null in all others."
+    )
     metadata: dict[str, str]
 
     @classmethod
@@ -95,12 +117,12 @@ class JobEventData(BaseModel):
             cost=Cost(estimated=money(spec.estimated_cost), charged=None, certainty=ChargeCertainty.NONE),
             error=None,
             cancel=None,
-            assets={},
+            assets=None,
             metadata=dict(accepted.metadata),
         )
 
     @classmethod
-    def of(cls, job: Job, assets: Mapping[str, str]) -> Self:
+    def of(cls, job: Job, assets: Sequence[Asset]) -> Self:
         status, phase = PUBLIC[job.state]
         return cls(
             id=encode(Prefix.JOB, job.id),
@@ -114,9 +136,20 @@ class JobEventData(BaseModel):
             cost=cost_of(job),
             error=JobError(**job.error) if job.error else None,
             cancel=cancel_of(job),
-            assets=dict(assets),
+            assets=JobAssets.of(assets),
             metadata=dict(job.metadata),
         )
+
+    def logged(self) -> dict[str, Any]:
+        """The form in the event log, with the ids of the files only: their URLs depend on who reads them, and where."""
+        files = [self.assets.video, self.assets.poster] if self.assets else []
+        return {**self.model_dump(mode="json"), "assets": {file.kind.value: file.id for file in files if file}}
+
+    @classmethod
+    def of_logged(cls, data: Mapping[str, Any], assets: Sequence[Asset]) -> Self:
+        """The inverse of :meth:`logged`; ``assets`` are all files of the job."""
+        named = data["assets"].values()
+        return cls.model_validate({**data, "assets": JobAssets.of([file for file in assets if file.id in named])})
 
 
 class JobEvent(WebhookEnvelope[JobEventData]):

@@ -1,12 +1,13 @@
 """Changes of jobs: each with its event and its webhooks; after the commit the lanes that have work are rung."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Unpack
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.assets.schemas import Asset
 from app.events import repository as events
 from app.events.repository import NewEvent
 from app.events.types import EventType
@@ -40,10 +41,10 @@ class Changes:
         fence: int | None,
         next_in: float = 0,
         route: NextRoute | None = None,
-        assets: Mapping[str, str] | None = None,
+        assets: Sequence[Asset] = (),
         **values: Unpack[JobChange],
     ) -> Job:
-        """`repository.move`, with its event and webhooks. ``assets`` are the ids of files stored with it, by kind."""
+        """`repository.move`, with its event and webhooks. ``assets`` are the files stored with it."""
         job = await repository.move(
             self.conn, job_id, to, from_=from_, fence=fence, next_in=next_in, route=route, **values
         )
@@ -68,7 +69,7 @@ class Changes:
         job = await repository.recount(self.conn, job_id)
         await self._note(job, EventType.COST_CHANGED)
 
-    async def video_late(self, job_id: UUID, assets: Mapping[str, str]) -> None:
+    async def video_late(self, job_id: UUID, assets: Sequence[Asset]) -> None:
         """Record the video of a job that had ended without one. Its state stays; its cost is summed again."""
         job = await repository.recount(self.conn, job_id)
         await self._note(job, EventType.VIDEO_LATE, assets)
@@ -83,9 +84,9 @@ class Changes:
         await reconciliations.add(self.conn, submission.id, submission.job_id, next_in=next_in, last=last)
         self.lanes.add(Lane.RECONCILE)
 
-    async def _note(self, job: Job, event_type: EventType, assets: Mapping[str, str] | None = None) -> None:
-        data = JobEventData.of(job, assets or {}).model_dump(mode="json")
-        event = NewEvent(new_id(), job.account_id, job.id, event_type.value, job.version, data)
+    async def _note(self, job: Job, event_type: EventType, assets: Sequence[Asset] = ()) -> None:
+        data = JobEventData.of(job, assets)
+        event = NewEvent(new_id(), job.account_id, job.id, event_type.value, job.version, data.logged())
         await events.append(self.conn, event)
         if event_type in WEBHOOK_EVENTS and job.webhook_url is not None:
             await self._webhooks.publish(
@@ -95,7 +96,7 @@ class Changes:
                 event_id=event.id,
                 event_type=event.type,
                 url=job.webhook_url,
-                payload=event.data,
+                payload=data.model_dump(mode="json"),
             )
             self.lanes.add(Lane.DELIVER)
 
@@ -129,5 +130,5 @@ class Transitions:
 
 
 def _first_event(accepted: AcceptedRequest) -> NewEvent:
-    data = JobEventData.first(accepted).model_dump(mode="json")
+    data = JobEventData.first(accepted).logged()
     return NewEvent(new_id(), accepted.account_id, accepted.id, EventType.QUEUED.value, 1, data)

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, Field
 
 from app.providers.registry import Offer
+from app.web.schema_types import Int32
 
 
 class ModelView(BaseModel):
@@ -19,11 +20,11 @@ class ModelView(BaseModel):
     connections: list[str] = Field(
         description="The upstream accounts that serve the model, in the order in which they are tried."
     )
-    seconds: list[int] = Field(description="The supported video lengths in seconds.")
-    default_seconds: int
+    seconds: list[Int32] = Field(description="The supported video lengths in seconds.")
+    default_seconds: Int32
     sizes: list[str] = Field(description="The supported sizes, `WIDTHxHEIGHT` in pixels.")
     default_size: str
-    prompt_chars: int = Field(description="The maximum length of the prompt in characters.")
+    prompt_chars: Int32 = Field(description="The maximum length of the prompt in characters.")
     seed: bool
     negative_prompt: bool
     audio: Literal["none", "optional", "always"]

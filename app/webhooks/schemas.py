@@ -6,6 +6,7 @@ from typing import Generic, Self, TypeVar
 from pydantic import BaseModel, Field
 
 from app.ids import Prefix, encode
+from app.web.schema_types import Int32
 from app.webhooks import records
 
 Data = TypeVar("Data")
@@ -28,10 +29,10 @@ class WebhookSecret(BaseModel):
 class Attempt(BaseModel):
     """One POST to the receiver."""
 
-    number: int = Field(description="1 for the first attempt")
+    number: Int32 = Field(description="1 for the first attempt")
     started_at: datetime
-    duration_ms: int
-    status_code: int | None = Field(description="status of the receiver's response; null when there was none")
+    duration_ms: Int32
+    status_code: Int32 | None = Field(description="status of the receiver's response; null when there was none")
     error: str | None = Field(description="why there was no response")
     reply: str | None = Field(description="the beginning of the body of an unsuccessful response")
 

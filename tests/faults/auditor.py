@@ -87,7 +87,7 @@ class Auditor:
         ledger = await self._customer.get(f"/v1/jobs/{entry.id}/submissions", account)
         if job is None or ledger is None:
             return [f"{entry.id}: the API does not know it"]
-        said = [tuple(one[name] for name in ("id", "state", "remote_id", "charge_certainty")) for one in ledger]
+        said = [tuple(one[name] for name in ("id", "state", "remote_id", "certainty")) for one in ledger]
         written = [
             (encode(Prefix.SUBMISSION, one["id"]), one["state"], one["remote_id"], one["charge_certainty"])
             for one in entry.submissions

@@ -47,7 +47,7 @@ async def test_the_ledger_tells_what_was_submitted_and_what_it_cost(gateway: Gat
     (submission,) = await gateway.submissions(job["id"])
     assert submission["connection"] == "sandbox-runway"
     assert submission["state"] == "done"
-    assert (submission["cost"], submission["charge_certainty"]) == ("0.24", "certain")
+    assert (submission["cost"], submission["certainty"]) == ("0.24", "certain")
     intent = datetime.fromisoformat(submission["created_at"])
     accepted = datetime.fromisoformat(submission["accepted_at"])
     assert intent <= accepted <= datetime.fromisoformat(submission["send_deadline"])
@@ -65,7 +65,7 @@ async def test_the_webhook_comes_signed_and_says_what_happened(gateway: Gateway)
     ended = await gateway.get(job["id"])
     data = event["data"]
     assert (data["id"], data["status"], data["metadata"]) == (job["id"], "succeeded", {"order": "7"})
-    assert data["assets"] == {kind: asset["id"] for kind, asset in ended["assets"].items()}
+    assert data["assets"] == ended["assets"]
     deliveries = (await gateway.client.get(f"/v1/jobs/{job['id']}/deliveries")).json()
     assert [(item["event_id"], item["event_type"]) for item in deliveries] == [
         (received.headers["webhook-id"], "job.succeeded")

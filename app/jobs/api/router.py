@@ -15,11 +15,9 @@ from app.accounts.auth import Caller, require
 from app.accounts.limits import PerAccount
 from app.errors import FieldError, InvalidRequest
 from app.events.service import EventService
-from app.events.types import EventType
 from app.jobs.api.requests import JobRequest, Text
 from app.jobs.api.schemas import JobView, SubmissionView
 from app.jobs.api.service import Filters, JobService
-from app.jobs.payloads import JobEvent, JobEventData
 from app.jobs.states import FINAL_EVENTS, Status
 from app.web import problems
 from app.web.concurrency import release, unless_gone
@@ -161,6 +159,10 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
     operation_id="create_job",
     status_code=202,
     summary="Create a job",
+    description=(
+        "Responds with 202 as soon as the job is committed. Send an `Idempotency-Key` and repeat the request after any "
+        "doubt: the same key returns the same job. The end is sent to `webhook_url`; or wait for it with `get_job`."
+    ),
     responses={
         202: {
             "description": "The job is committed and survives a restart of the gateway.",
@@ -223,6 +225,7 @@ async def list_jobs(
     "/{job_id}",
     operation_id="get_job",
     summary="Get a job, optionally waiting for its end",
+    description="With `Prefer: wait=30` the response comes when the job has ended, or after 30 seconds as it is then.",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "rate_limited", "unavailable"),
 )
 async def get_job(request: Request, job_id: str, caller: Reader, prefer: Prefer = None) -> JobView:
@@ -250,6 +253,7 @@ async def cancel_job(request: Request, job_id: str, caller: Writer) -> JobView:
     "/{job_id}/submissions",
     operation_id="list_job_submissions",
     summary="List the submissions of a job with their results and costs",
+    description="The ledger, oldest first: what was sent to which provider, what became of it, and what was charged.",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
 )
 async def list_job_submissions(request: Request, job_id: str, caller: Reader) -> list[SubmissionView]:
@@ -260,6 +264,7 @@ async def list_job_submissions(request: Request, job_id: str, caller: Reader) ->
     "/{job_id}/deliveries",
     operation_id="list_job_deliveries",
     summary="List the webhooks of a job with all attempts",
+    description="What was sent to `webhook_url`, what the receiver responded, and when the next attempt is due.",
     responses=problems.responses("unauthenticated", "forbidden", "not_found", "unavailable"),
 )
 async def list_job_deliveries(request: Request, job_id: str, caller: Reader) -> list[Delivery]:
@@ -297,9 +302,9 @@ async def followed(
 async def stream_job_events(
     request: Request, follow: Annotated[Followed, Depends(followed)]
 ) -> AsyncIterator[ServerSentEvent]:
-    async for event in events(request).follow(follow.account_id, follow.job_id, follow.after, ended=follow.ended):
-        event_type = EventType(event.type)
-        body = JobEvent(type=event_type, timestamp=event.created_at, data=JobEventData.model_validate(event.data))
-        yield ServerSentEvent(event=event_type.value, id=str(event.seq), data=body)
-        if event_type in FINAL_EVENTS:
+    service = jobs(request)
+    async for logged in events(request).follow(follow.account_id, follow.job_id, follow.after, ended=follow.ended):
+        event = await service.event(follow.job_id, logged)
+        yield ServerSentEvent(event=event.type.value, id=str(logged.seq), data=event)
+        if event.type in FINAL_EVENTS:
             return

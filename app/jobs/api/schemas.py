@@ -6,21 +6,14 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.assets.records import Kind
 from app.assets.schemas import Asset
 from app.ids import Prefix, encode
 from app.jobs.api.requests import PRIORITIES, Priority, Size
-from app.jobs.payloads import Adjustment, Cancel, Cost, JobError, cancel_of, cost_of, money
+from app.jobs.payloads import Adjustment, Cancel, Cost, JobAssets, JobError, cancel_of, cost_of, money
 from app.jobs.records import NO_ESTIMATE, Estimate, Job, Submission
 from app.jobs.states import PUBLIC, ChargeCertainty, Phase, Status, SubmissionState
 from app.providers.job_spec import JobSpec
-
-
-class JobAssets(BaseModel):
-    """The stored files of a job that succeeded, or whose video arrived after it had failed."""
-
-    video: Asset
-    poster: Asset | None = None
+from app.web.schema_types import Int32, Int64, Percent, Position
 
 
 class FallbackView(BaseModel):
@@ -29,7 +22,7 @@ class FallbackView(BaseModel):
     model_config = ConfigDict(title="Fallback")
 
     model: str
-    seconds: int
+    seconds: Int32
     size: Size
     estimated_cost: str | None
     adjustments: list[Adjustment]
@@ -48,8 +41,8 @@ class FallbackView(BaseModel):
 class Waiting(BaseModel):
     """The position of a queued job."""
 
-    position: int = Field(
-        ge=1, description="1 is next. May grow with jobs of other accounts, since accounts take turns."
+    position: Position = Field(
+        description="1 is next. May grow with jobs of other accounts, since accounts take turns."
     )
     estimated_start_at: datetime | None = Field(description="Estimated from past renders; null while unknown.")
 
@@ -62,7 +55,7 @@ class JobView(BaseModel):
     id: str = Field(examples=["job_01h455vb4pex5vsknk084sn02q"])
     status: Status
     phase: Phase | None = Field(description="The current step within the status; null once the job has ended.")
-    progress: int = Field(ge=0, le=100, description="Progress of the render in percent, as reported by the provider.")
+    progress: Percent = Field(description="Progress of the render in percent, as reported by the provider.")
     notice: str | None = Field(description="Human-readable note on what a live job is waiting for.")
     queue: Waiting | None = Field(
         description="Set for a queued job with a configured connection; null in lists and in the response to a create."
@@ -75,9 +68,9 @@ class JobView(BaseModel):
     fallback_on_refusal: bool
     max_cost: str | None
     prompt: str
-    seconds: int
+    seconds: Int32
     size: Size
-    seed: int | None
+    seed: Int64 | None
     negative_prompt: str | None
     audio: bool | None
     provider_options: dict[str, Any]
@@ -88,7 +81,7 @@ class JobView(BaseModel):
     assets: JobAssets | None
     webhook_url: str | None
     metadata: dict[str, str]
-    version: int = Field(description="Increases with every change; webhooks carry it, too.")
+    version: Int64 = Field(description="Increases with every change; webhooks carry it, too.")
     created_at: datetime
     deadline_at: datetime
     started_at: datetime | None
@@ -123,7 +116,7 @@ class JobView(BaseModel):
             cost=cost_of(job),
             error=JobError(**job.error) if job.error else None,
             cancel=cancel_of(job),
-            assets=_files(assets),
+            assets=JobAssets.of(assets),
             webhook_url=job.webhook_url,
             metadata=dict(job.metadata),
             version=job.version,
@@ -140,7 +133,7 @@ class SubmissionView(BaseModel):
     model_config = ConfigDict(title="Submission")
 
     id: str = Field(description="Also sent to the provider as the reference, where it accepts one.")
-    number: int
+    number: Int32
     connection: str
     model: str
     upstream_model: str
@@ -149,7 +142,7 @@ class SubmissionView(BaseModel):
     estimated_cost: str | None = Field(description="Price of this submission in USD, by the catalogue.")
     cost_limit: str | None = Field(description="Maximum charge in USD announced by the provider.")
     cost: str | None = Field(description="Charge in USD reported by the provider; null if it has not reported one.")
-    charge_certainty: ChargeCertainty
+    certainty: ChargeCertainty = Field(description="What is known about a charge, as in `cost.certainty` of the job.")
     late: bool = Field(description="Whether the result arrived after the job had ended: a late video or a late charge.")
     error: JobError | None
     created_at: datetime = Field(description="When the intent was committed, before the request was sent.")
@@ -171,7 +164,7 @@ class SubmissionView(BaseModel):
             estimated_cost=money(submission.estimated_cost),
             cost_limit=money(submission.cost_limit),
             cost=money(submission.cost),
-            charge_certainty=submission.charge_certainty,
+            certainty=submission.charge_certainty,
             late=submission.late,
             error=JobError(**{name: failure[name] for name in JobError.model_fields}) if failure else None,
             created_at=submission.created_at,
@@ -185,9 +178,3 @@ def _waiting(estimate: Estimate) -> Waiting | None:
     if estimate.position is None:
         return None
     return Waiting(position=estimate.position, estimated_start_at=estimate.start_at)
-
-
-def _files(assets: Sequence[Asset]) -> JobAssets | None:
-    by_kind = {asset.kind: asset for asset in assets}
-    video = by_kind.get(Kind.VIDEO)
-    return JobAssets(video=video, poster=by_kind.get(Kind.POSTER)) if video else None

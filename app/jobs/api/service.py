@@ -17,6 +17,7 @@ from app.assets.service import AssetService
 from app.batching import Batcher
 from app.claims import ClaimLost
 from app.errors import Conflict, FieldError, IdempotencyMismatch, InvalidRequest, NotFound, RateLimited
+from app.events.repository import Event
 from app.events.service import EventService, Released
 from app.events.types import EventType
 from app.failpoints import Failpoint, failpoint
@@ -28,6 +29,7 @@ from app.jobs.api.requests import JobRequest
 from app.jobs.api.schemas import JobView
 from app.jobs.db import listing, repository, schedule, submissions
 from app.jobs.db.schedule import QueuePosition
+from app.jobs.payloads import JobEvent, JobEventData
 from app.jobs.records import NO_ESTIMATE, AcceptedRequest, Estimate, Job, Submission
 from app.jobs.states import State, Status, states_of
 from app.jobs.transitions import Changes, Transitions
@@ -275,6 +277,15 @@ class JobService:
         """The internal id of an account's job, and whether it has ended."""
         snapshot = await self._snapshot(account_id, _identifier(job_id))
         return snapshot.job.id, snapshot.job.final
+
+    async def event(self, job_id: UUID, logged: Event) -> JobEvent:
+        """An event of a job's log as clients see it, with the URLs of the files that it names."""
+        files: Sequence[StoredAsset] = ()
+        if logged.data["assets"]:
+            async with self._database.read() as conn:
+                files = (await self._assets.of_jobs(conn, [job_id])).get(job_id, ())
+        data = JobEventData.of_logged(logged.data, [self._assets.show(file) for file in files])
+        return JobEvent(type=EventType(logged.type), timestamp=logged.created_at, data=data)
 
     async def _snapshot(self, account_id: UUID, job_id: UUID) -> JobSnapshot:
         snapshot = await self._reading((account_id, job_id))

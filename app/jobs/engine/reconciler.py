@@ -249,8 +249,7 @@ class Reconciler(Step[Reconciliation]):
             await self._lock(conn, claim)
             assets = await self._assets.record(conn, stored)
             await submissions.end(conn, submission.id, SubmissionState.DONE, fetches=submission.fetches + 1)
-            ids = {asset.kind.value: encode(Prefix.ASSET, asset.id) for asset in assets}
-            await changes.video_late(claim.job_id, ids)
+            await changes.video_late(claim.job_id, [self._assets.show(asset) for asset in assets])
             await reconciliations.end(conn, claim)
 
     async def _close(self, claim: Reconciliation, job: Job, submission: Submission) -> bool:

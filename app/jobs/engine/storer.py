@@ -86,7 +86,7 @@ class Storer(ScheduledStep):
                 State.SUCCEEDED,
                 from_=(State.STORING,),
                 fence=claim.fence,
-                assets={asset.kind.value: encode(Prefix.ASSET, asset.id) for asset in assets},
+                assets=[self._assets.show(asset) for asset in assets],
             )
             await failpoint(Failpoint.STORE_RECORDED)
         log.info("video stored", job=encode(Prefix.JOB, job.id))

@@ -141,7 +141,7 @@ async def test_a_submission_that_was_taken_for_absent_is_found_by_its_callback_a
         await hands.execute("UPDATE watches SET next_at = clock_timestamp()")
         await hands.work(Lane.RECONCILE)
     first, second = await job.rows()
-    assert (first["state"], first["late"], first["charge_certainty"]) == ("done", True, "certain")
+    assert (first["state"], first["late"], first["certainty"]) == ("done", True, "certain")
     after = await job.job()
     assert (after["cost"]["charged"], after["assets"]) == ("0.504", before["assets"])
     assert second["state"] == "done"

@@ -154,7 +154,7 @@ async def test_what_could_not_be_sent_in_time_counts_as_no_try_and_is_sent_where
         assert [row["state"] for row in rows] == ["absent"] * 4 + ["accepted"]
         assert {row["connection"] for row in rows} == {"first"}
         assert {(row["error"]["code"], row["error"]["fault"]) for row in rows[:4]} == {("gateway_delayed", "gateway")}
-        assert {row["charge_certainty"] for row in rows[:4]} == {"none"}
+        assert {row["certainty"] for row in rows[:4]} == {"none"}
         assert await desk.value("SELECT coalesce(max(failures), 0) FROM connections") == 0
         notices = [event["data"]["notice"] for event in await desk.events(public(job))]
         assert not any("could not be reached" in (notice or "") for notice in notices)

@@ -99,7 +99,7 @@ async def test_an_acceptance_after_a_second_submission_is_in_the_ledger(served: 
     await served.reached(job["id"], "job.started")
     await outcomes.accepted(job_id, submission_id, Accepted("task-1"))
     first, second = await served.submissions(job["id"])
-    assert (first["state"], first["remote_id"], first["charge_certainty"]) == ("abandoned", "task-1", "certain")
+    assert (first["state"], first["remote_id"], first["certainty"]) == ("abandoned", "task-1", "certain")
     assert (second["state"], second["remote_id"]) == ("accepted", "task-2")
 
 

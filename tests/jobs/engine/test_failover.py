@@ -61,8 +61,8 @@ async def test_what_one_connection_refuses_another_makes_under_the_same_id(
         assert await desk.ledger(job["id"]) == [("first", "main", state), ("second", "main", "done")]
         refused, made = await gateway.submissions(job["id"])
         steps = await desk.log(job["id"])
-    assert (refused["cost"], refused["charge_certainty"]) == (None, "none")
-    assert (made["cost"], made["charge_certainty"]) == ("0.10", "certain")
+    assert (refused["cost"], refused["certainty"]) == (None, "none")
+    assert (made["cost"], made["certainty"]) == ("0.10", "certain")
     assert (ended["cost"]["charged"], ended["cost"]["certainty"], ended["error"]) == ("0.10", "certain", None)
     assert [step["type"] for step in steps] == ["job.queued", "job.submitting", *STEPS]
     assert steps[2]["data"]["notice"]

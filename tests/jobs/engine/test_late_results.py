@@ -96,7 +96,7 @@ async def test_a_submission_that_cannot_be_looked_up_stays_reconciled_and_is_nev
         await look(hands)
         assert await watched(hands) == 0
         (submission,) = await gateway.submissions(job["id"])
-        assert (submission["state"], submission["charge_certainty"]) == ("abandoned", "possible")
+        assert (submission["state"], submission["certainty"]) == ("abandoned", "possible")
     assert len(proxy.seen("POST")) == 1
 
 
@@ -169,7 +169,7 @@ async def test_absence_that_is_proven_late_takes_the_doubt_off_the_bill(
         assert (proven["status"], proven["error"]["code"]) == ("failed", "upstream_outcome_unknown")
         assert proven["cost"] == event.data["cost"]
         (submission,) = await gateway.submissions(job["id"])
-        assert (submission["state"], submission["charge_certainty"]) == ("absent", "none")
+        assert (submission["state"], submission["certainty"]) == ("absent", "none")
         assert (await gateway.purchases())["accepted"] == 0
     assert len(proxy.seen("POST")) == 1
 
@@ -331,7 +331,7 @@ async def test_a_submission_that_turns_up_after_its_job_was_canceled_is_canceled
         await job.wake()
         await proxy.wait_for("DELETE", job.remote_id)
         (row,) = await job.rows()
-        assert (row["remote_id"], row["charge_certainty"]) == (job.remote_id, "certain")
+        assert (row["remote_id"], row["certainty"]) == (job.remote_id, "certain")
         after = await job.gateway.get(job.public_id)
         assert (after["status"], after["cost"]["certainty"]) == ("canceled", "certain")
     assert len(proxy.seen("POST")) == 1
@@ -354,4 +354,4 @@ async def test_equal_requests_whose_records_turn_up_late_each_take_their_own(
             await look(hands)
         rows = [(await gateway.submissions(job["id"]))[0] for job in jobs]
         assert len({row["remote_id"] for row in rows}) == 3
-        assert {row["charge_certainty"] for row in rows} == {"certain"}
+        assert {row["certainty"] for row in rows} == {"certain"}

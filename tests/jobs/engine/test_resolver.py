@@ -67,7 +67,7 @@ async def test_what_is_absent_twice_is_submitted_again_once(
     await hands.pass_time(60)
     await hands.work(Lane.SUBMIT)
     first, second = await job.rows()
-    assert (first["state"], first["charge_certainty"], second["state"]) == ("absent", "none", "accepted")
+    assert (first["state"], first["certainty"], second["state"]) == ("absent", "none", "accepted")
     assert (await quiet.purchases())["accepted"] == 1
     assert len(kling.seen("POST", BUY)) == 2
 
