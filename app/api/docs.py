@@ -1,18 +1,22 @@
 """``/docs``: Swagger UI out of an installed package, so that the page works where no CDN can be reached.
 
+Below it are the pages to which the `type` of a problem leads.
+
 Every URL in the page is relative: it works behind any host name and path prefix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse
 
 from app.errors import NotFound
+from app.web.problem_codes import BY_NAME
 
 #: File in the package, and its media type.
 ASSETS: Final[Mapping[str, str]] = {
@@ -25,12 +29,51 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+#: What `type` of a problem leads to.
+PROBLEM: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{code} – Filmgate</title>
+<style>
+body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 42rem; margin: 3rem auto; padding: 0 1rem; color: #222 }}
+code {{ background: #f2f2f2; padding: .1rem .3rem; border-radius: .2rem }}
+</style>
+<h1>{title}</h1>
+<p>Problem <code>{code}</code>, HTTP status {status}.</p>
+<h2>What to do</h2>
+<p>{advice}</p>
+<h2>An example of <code>detail</code></h2>
+<p>{example}</p>
+</html>
+"""
 
 
-def install(app: FastAPI) -> None:
-    """Add the page, its files, and the way to it from ``/``."""
-    for path, respond in (("/", _lead), ("/docs", _page), ("/docs/{name}", _asset)):
+def install(app: FastAPI, *, reference: bool) -> None:
+    """Add the pages about problems; with ``reference`` also Swagger UI, its files, and the way to it from ``/``."""
+    pages: list[tuple[str, Callable[..., Any]]] = [("/docs/problems/{code}", _problem)]
+    if reference:
+        pages += [("/", _lead), ("/docs", _page), ("/docs/{name}", _asset)]
+    for path, respond in pages:
         app.add_api_route(path, respond, methods=["GET", "HEAD"], include_in_schema=False)
+
+
+async def _problem(code: str) -> Response:
+    known = BY_NAME.get(code)
+    if known is None:
+        raise NotFound("There is no such kind of problem.")
+    page = PROBLEM.format(
+        code=known.code,
+        status=known.status,
+        **{name: _as_html(getattr(known, name)) for name in ("title", "example", "advice")},
+    )
+    return Response(page, media_type="text/html", headers={"Content-Security-Policy": POLICY})
+
+
+def _as_html(text: str) -> str:
+    """Text in which code stands between backticks."""
+    parts = enumerate(escape(text).split("`"))
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in parts)
 
 
 async def _lead() -> Response:

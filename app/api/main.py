@@ -29,6 +29,8 @@ from app.web.forwarded import Forwarded
 from app.web.limits import bounded
 from app.webhooks.router import router as webhooks_router
 
+#: The problems that any request may end in.
+ANYWHERE = ("malformed_request", "headers_too_large", "internal_error", "unavailable")
 #: A client that reads nothing for this long is disconnected.
 WRITE_SECONDS = 30
 
@@ -47,10 +49,9 @@ def describe(*, serve_docs: bool = True) -> FastAPI:
         telemetry={"tracing": False, "metrics": False},
     )
     for router in (jobs_router, assets_router, models_router, webhooks_router, callbacks_router):
-        app.include_router(router, prefix="/v1")
-    app.include_router(health.router)
-    if serve_docs:
-        docs.install(app)
+        app.include_router(router, prefix="/v1", responses=problems.responses(*ANYWHERE))
+    app.include_router(health.router, responses=problems.responses(*ANYWHERE))
+    docs.install(app, reference=serve_docs)
     problems.install(app)
     openapi.install(app)
     return app

@@ -23,54 +23,18 @@ from app import errors
 from app.errors import FieldError, FilmgateError
 from app.infra.db import advice_on, is_outage
 from app.web.field_errors import explain
+from app.web.forwarded import path_prefix
+from app.web.problem_codes import BY_ERROR, BY_NAME, CODES, METHOD_NOT_ALLOWED
+from app.web.schema_types import Int32
 
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
+PROBLEM = "#/components/schemas/Problem"
 RETRY_AFTER = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
-    """One entry of the list of error codes. Codes are stable; the OpenAPI document lists them."""
-
-    code: str
-    status: int
-    title: str
-    example: str
-
-
-def _of(error: type[FilmgateError], status: int, example: str) -> tuple[type[FilmgateError], Code]:
-    return error, Code(error.code, status, error.title, example)
-
-
-_BY_ERROR: Final = dict(
-    [
-        _of(errors.InvalidRequest, 422, "`seconds` must be 60 or less."),
-        _of(errors.UnknownModel, 422, "There is no model `acme/videos`; GET /v1/models lists them."),
-        _of(errors.ModelRetired, 422, "`acme/videos` was retired on 2026-09-24; GET /v1/models lists the others."),
-        _of(errors.IdempotencyMismatch, 422, "This Idempotency-Key was used before, with another body."),
-        _of(errors.Unauthenticated, 401, "The API key is unknown, revoked or expired."),
-        _of(errors.Forbidden, 403, "The API key lacks the scope `jobs:write`."),
-        _of(errors.NotFound, 404, "There is nothing with this id."),
-        _of(errors.Conflict, 409, "The job has ended already."),
-        _of(errors.Gone, 410, "The video was deleted when its retention ended."),
-        _of(errors.RangeNotSatisfiable, 416, "The file has 1048576 bytes."),
-        _of(errors.Malformed, 400, "A request needs exactly one Host header."),
-        _of(errors.HeadersTooLarge, 431, "The head of a request may have at most 65536 bytes in 200 headers."),
-        _of(errors.TooLarge, 413, "The body of a request may have at most 1048576 bytes."),
-        _of(errors.TooSlow, 408, "The body of the request did not arrive within 10 seconds."),
-        _of(errors.RateLimited, 429, "Too many requests; slow down."),
-        _of(errors.Unavailable, 503, "A part of the gateway is not available just now; try again."),
-        _of(FilmgateError, 500, "The gateway failed; report the request id to its operator."),
-    ]
-)
-_METHOD_NOT_ALLOWED = Code(
-    "method_not_allowed", 405, "This path does not allow this method", "The header Allow names the methods that do."
-)
-CODES: Final = tuple(sorted([*_BY_ERROR.values(), _METHOD_NOT_ALLOWED], key=lambda code: (code.status, code.code)))
-_BY_NAME: Final = {code.code: code for code in CODES}
-# Errors raised by the framework itself, by status.
+#: Errors raised by the framework itself, by status.
 _BY_STATUS: Final = {
     400: errors.InvalidRequest("The body of the request could not be read; check its Content-Type and its syntax."),
     401: errors.Unauthenticated("The request was not authenticated."),
@@ -78,8 +42,8 @@ _BY_STATUS: Final = {
     404: errors.NotFound("There is nothing at this path."),
     408: errors.TooSlow("The request did not arrive in time."),
     413: errors.TooLarge("The body of the request is too large."),
-    500: FilmgateError(_BY_ERROR[FilmgateError].example),
-    503: errors.Unavailable(_BY_ERROR[errors.Unavailable].example),
+    500: FilmgateError(BY_ERROR[FilmgateError].example),
+    503: errors.Unavailable(BY_ERROR[errors.Unavailable].example),
 }
 
 
@@ -94,11 +58,14 @@ class ProblemField(BaseModel):
 class Problem(BaseModel):
     """An error (RFC 9457). Branch on `code`; show `detail`; quote `request_id` to the operator."""
 
-    type: str = Field(description="A URI reference of the kind of problem: `/problems/` and the code.")
+    type: str = Field(description="The kind of problem: the path of a page about it.")
     title: str = Field(description="A summary of the kind of problem; the same for each code.")
-    status: int = Field(description="The HTTP status.")
+    status: Int32 = Field(description="The HTTP status.")
     detail: str = Field(description="The cause of this error, and how to correct it.")
-    code: str = Field(description="The kind of problem, for programs; stable.")
+    code: str = Field(
+        description="The kind of problem, for programs. Stable; new ones may be added. The introduction lists them.",
+        json_schema_extra={"x-extensible-enum": [known.code for known in CODES]},
+    )
     request_id: str = Field(description="The X-Request-Id of this response.")
     errors: list[ProblemField] = Field(default_factory=list, description="The invalid fields, if any.")
 
@@ -120,16 +87,16 @@ def problem_of(error: Exception, route: object = None) -> ProblemResponse:
     if isinstance(error, RequestValidationError):
         error = _invalid(error, route)
     elif isinstance(error, HTTPException):
-        if error.status_code == _METHOD_NOT_ALLOWED.status:
-            known = _METHOD_NOT_ALLOWED
+        if error.status_code == METHOD_NOT_ALLOWED.status:
+            known = METHOD_NOT_ALLOWED
             return ProblemResponse(known.status, known.code, known.title, known.example)
         error = _BY_STATUS.get(error.status_code) or _BY_STATUS[400 if error.status_code < 500 else 500]
     elif not isinstance(error, FilmgateError):
         kind = errors.Unavailable if is_outage(error) else FilmgateError
-        error = kind(_BY_ERROR[kind].example)
+        error = kind(BY_ERROR[kind].example)
     assert isinstance(error, FilmgateError)
     return ProblemResponse(
-        status=next(_BY_ERROR[kind].status for kind in type(error).__mro__ if kind in _BY_ERROR),
+        status=next(BY_ERROR[kind].status for kind in type(error).__mro__ if kind in BY_ERROR),
         code=error.code,
         title=error.title,
         detail=error.message,
@@ -163,7 +130,7 @@ def _headers(error: FilmgateError) -> dict[str, str]:
 def render(problem: ProblemResponse, request_id: str) -> Response:
     """The HTTP response of a problem."""
     content: dict[str, Any] = {
-        "type": f"/problems/{problem.code}",
+        "type": type_of(problem.code),
         "title": problem.title,
         "status": problem.status,
         "detail": problem.detail,
@@ -179,6 +146,11 @@ def render(problem: ProblemResponse, request_id: str) -> Response:
     return Response(body, problem.status, dict(problem.headers), MEDIA_TYPE)
 
 
+def type_of(code: str) -> str:
+    """The `type` of a problem: the path of a page about it, behind the path prefix of the request."""
+    return f"{path_prefix.get()}/docs/problems/{code}"
+
+
 def request_id(scope: Mapping[str, Any]) -> str:
     """The id of a request: the middleware's, or a new one where there is no middleware."""
     return str(scope.get("state", {}).get("request_id") or uuid4().hex)
@@ -187,7 +159,7 @@ def request_id(scope: Mapping[str, Any]) -> str:
 def respond(scope: Mapping[str, Any], error: Exception) -> Response:
     """The response to an error of a request. Logs errors that are not the caller's fault."""
     problem = problem_of(error, scope.get("route"))
-    if problem.code == _METHOD_NOT_ALLOWED.code:
+    if problem.code == METHOD_NOT_ALLOWED.code:
         problem = replace(problem, headers={"Allow": ", ".join(_allowed(scope))})
     if problem.code == FilmgateError.code:
         log.error("request failed", exc_info=error, **_advice(error))
@@ -241,9 +213,9 @@ def install(app: FastAPI) -> None:
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The ``responses=`` of a route: the problems that it may return, by code, each with an example."""
     described: dict[int | str, dict[str, Any]] = {}
-    for known in (_BY_NAME[code] for code in codes):
+    for known in (BY_NAME[code] for code in codes):
         example = {
-            "type": f"/problems/{known.code}",
+            "type": type_of(known.code),
             "title": known.title,
             "status": known.status,
             "detail": known.example,
@@ -261,20 +233,15 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 
 def _described(schema: dict[str, Any]) -> dict[str, Any]:
-    """Replace FastAPI's own 422 schema with ours, and set the media type of problems, which FastAPI cannot express."""
-    schemas = schema.get("components", {}).get("schemas", {})
-    for operation in operations(schema.get("paths", {})):
+    """Set the media type of problems, which FastAPI cannot express, and leave out the 422 that it adds by itself."""
+    for operation in operations({**schema.get("paths", {}), **schema.get("webhooks", {})}):
+        if "HTTPValidationError" in str(operation["responses"].get("422")):
+            del operation["responses"]["422"]
         for response in operation["responses"].values():
             _move(response.get("content", {}))
-    for operation in operations(schema.get("webhooks", {})):
-        operation["responses"].pop("422", None)  # FastAPI adds it; the receiver decides about its responses
-    if "HTTPValidationError" in schemas:
-        schemas.setdefault("ProblemField", ProblemField.model_json_schema())
-        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        problem.pop("$defs")
-        schemas.setdefault("Problem", problem)
-        del schemas["HTTPValidationError"], schemas["ValidationError"]
-        schema["components"]["schemas"] = dict(sorted(schemas.items()))
+    schemas = schema.get("components", {}).get("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
     return schema
 
 
@@ -285,7 +252,8 @@ def operations(paths: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _move(content: dict[str, Any]) -> None:
-    ours, fastapis = "#/components/schemas/Problem", "#/components/schemas/HTTPValidationError"
-    if content.get("application/json", {}).get("schema", {}).get("$ref") in {ours, fastapis}:
-        del content["application/json"]
-        content.setdefault(MEDIA_TYPE, {})["schema"] = {"$ref": ours}
+    """A problem has one media type, whatever that of the route is."""
+    schema = {"$ref": PROBLEM}
+    for media_type in [name for name, body in content.items() if name != MEDIA_TYPE and body.get("schema") == schema]:
+        del content[media_type]
+        content.setdefault(MEDIA_TYPE, {})["schema"] = schema

@@ -1,6 +1,7 @@
 """Behind a path prefix, every URL that the gateway names leads back to it."""
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -71,13 +72,16 @@ async def test_content_urls_have_the_prefix_of_the_request_that_asked(settings: 
         await gateway.ended(job_id)
 
         async def urls(prefix: str) -> set[str]:
-            """The first parts of all URLs, in a job, in the list and in an asset, for a client behind this prefix."""
+            """The first parts of all URLs that a client behind this prefix is given."""
             behind = {"X-Forwarded-Prefix": prefix} if prefix else {}
             job, jobs = [
                 (await gateway.client.get(f"{prefix}/v1/jobs{path}", headers=behind)).json()
                 for path in (f"/{job_id}", "?limit=1")
             ]
-            found = [asset["content_url"] for one in (job, *jobs["data"]) for asset in one["assets"].values()]
+            stream = await gateway.client.get(f"{prefix}/v1/jobs/{job_id}/events", headers=behind)
+            last = json.loads(re.findall("^data: (.*)$", stream.text, re.MULTILINE)[-1])["data"]
+            assert last["assets"] == job["assets"]
+            found = [asset["content_url"] for one in (job, *jobs["data"], last) for asset in one["assets"].values()]
             asset_id = job["assets"]["video"]["id"]
             signed = await gateway.client.get(f"{prefix}/v1/assets/{asset_id}?signed=1", headers=behind)
             content = await gateway.client.get(signed.json()["url"], headers=behind)
@@ -87,6 +91,14 @@ async def test_content_urls_have_the_prefix_of_the_request_that_asked(settings: 
         # Side by side: reads that share a round trip share no prefix.
         prefixes = ["/videos", "", "/gw/eu"] * 5
         assert await asyncio.gather(*map(urls, prefixes)) == [{prefix} for prefix in prefixes]
+
+
+async def test_the_type_of_a_problem_leads_to_its_page_behind_a_prefix(gateway: Gateway) -> None:
+    behind = {"X-Forwarded-Prefix": "/videos"}
+    problem = (await gateway.client.get("/videos/v1/jobs/nothing", headers=behind)).json()
+    assert problem["type"] == "/videos/docs/problems/not_found"
+    page = await gateway.client.get(problem["type"], headers=behind)
+    assert (page.status_code, "not_found" in page.text) == (200, True)
 
 
 async def test_the_docs_come_from_the_gateway_alone(gateway: Gateway) -> None:
