@@ -9,9 +9,15 @@ from app.readiness import Health, Readiness, ReadinessCache, scrape
 from app.web import problems
 
 router = APIRouter(tags=["operations"])
+NOT_READY = {"status": "not_ready", "checks": {"postgres": {"ok": False, "reason": "no reply within 3 seconds"}}}
 
 
-@router.get("/healthz", operation_id="get_health", summary="Check that the process is alive")
+@router.get(
+    "/healthz",
+    operation_id="get_health",
+    summary="Check that the process is alive",
+    description="For a liveness probe: it depends on nothing but the process.",
+)
 async def get_health() -> Health:
     return Health()
 
@@ -20,7 +26,14 @@ async def get_health() -> Health:
     "/readyz",
     operation_id="get_readiness",
     summary="Check that the process and its dependencies are ready",
-    responses={503: {"model": Readiness, "description": "Not ready; `checks` names the reasons."}},
+    description="For a readiness probe, and for people: `checks` has a reason for each dependency that is not usable.",
+    responses={
+        503: {
+            "model": Readiness,
+            "description": "Not ready; `checks` names the reasons.",
+            "content": {"application/json": {"example": NOT_READY}},
+        }
+    },
 )
 async def get_readiness(request: Request, response: Response) -> Readiness:
     cache: ReadinessCache = request.app.state.readiness
@@ -38,6 +51,7 @@ router.add_api_route("/readyz", get_readiness, methods=["HEAD"], include_in_sche
     "/metrics",
     operation_id="get_metrics",
     summary="Prometheus metrics",
+    description="Of this process, and of the jobs in the database. `docs/operations.md` explains each.",
     response_class=Response,
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text format."},

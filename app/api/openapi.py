@@ -11,12 +11,14 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
+from app.api import examples
 from app.events.types import OCCASIONS, EventType
 from app.jobs.errors import CODES as JOB_CODES
 from app.jobs.payloads import JobEvent
 from app.jobs.states import WEBHOOK_EVENTS
-from app.web.problems import CODES as PROBLEM_CODES
+from app.web.problem_codes import CODES as PROBLEM_CODES
 from app.web.problems import operations
+from app.web.schema_types import MAX_INT32, MAX_INT64
 
 _INTRODUCTION = """
 A gateway in front of video-generation providers. A posted prompt becomes a durable **job**. The gateway submits it to a
@@ -50,7 +52,10 @@ NAMES = {
 }
 #: Schemas of what clients send.
 INPUTS = ("JobRequest",)
-INT32 = 2**31 - 1
+#: Of the committed document. A gateway's own names the prefix behind which it is, if any.
+SERVERS = [{"url": "http://127.0.0.1:8080", "description": "The gateway that `make dev` starts."}]
+#: The event's schema, of which each type of event has one.
+EVENT = "JobEvent"
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:
@@ -83,6 +88,7 @@ DESCRIPTION: dict[str, Any] = {
             _EVENTS,
         ]
     ),
+    "contact": {"name": "The operator of this gateway"},
     "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "openapi_tags": [
         {"name": "jobs", "description": "Create jobs and follow them."},
@@ -98,21 +104,7 @@ DESCRIPTION: dict[str, Any] = {
 def install(app: FastAPI) -> None:
     """Add the webhooks that the gateway sends to the document."""
     webhooks = APIRouter()
-    for event_type in sorted(WEBHOOK_EVENTS):
-        webhooks.add_api_route(
-            event_type,
-            _receive,
-            methods=["POST"],
-            operation_id=f"on_{event_type.replace('.', '_')}",
-            summary=OCCASIONS[event_type],
-            description=(
-                "Sent to the job's `webhook_url` until it responds with 2xx, with the headers `webhook-id`, "
-                "`webhook-timestamp` and `webhook-signature` of Standard Webhooks 1.0.0. An event may arrive more than "
-                "once, always with the same `webhook-id`. A response with 410 stops further attempts."
-            ),
-            responses={200: {"description": "Any 2xx acknowledges the event."}},
-            tags=["webhooks"],
-        )
+    webhooks.add_api_route("job_event", _receive, methods=["POST"], operation_id="on_job_event")
     app.webhooks.include_router(webhooks)
     generate = app.openapi
 
@@ -132,27 +124,111 @@ def _published(schema: dict[str, Any]) -> dict[str, Any]:
     """The document as generators need it.
 
     Top-level webhooks with bodies make openapi-generator write Python that cannot be imported: they are callbacks of
-    the operation whose body names their URL. An integer without a format is 32 bits wide in Go and Java. An operation
-    without ``security`` is open for some generators, and inherits for others.
+    the operation whose body names their URL. An operation without ``security`` is open for some generators, and
+    inherits for others.
     """
-    schema["paths"]["/v1/jobs"]["post"]["callbacks"] = {
-        name: {"{$request.body#/webhook_url}": item} for name, item in schema.pop("webhooks").items()
-    }
+    schemas = schema["components"]["schemas"]
+    del schema["webhooks"]
+    schema["paths"]["/v1/jobs"]["post"]["callbacks"] = {event: _callback(event) for event in sorted(WEBHOOK_EVENTS)}
+    schemas.update(_events(schemas.pop(EVENT)))
+    del schemas["EventType"]  # each event names its own
     for operation in operations(schema["paths"]):
         operation.setdefault("security", [])
-        for response in operation["responses"].values():
-            # `itemSchema` is a keyword of OpenAPI 3.2, which FastAPI uses in a 3.1 document.
-            stream = response.get("content", {}).get("text/event-stream")
-            if stream and stream.pop("itemSchema", None):
-                stream["schema"] = {"type": "string"}
+        operation["responses"] = dict(sorted(operation["responses"].items()))
+        _show_examples(operation)
     for node in _nodes(schema):
-        if node.get("type") == "integer" and "format" not in node:
-            node["format"] = "int32" if node.get("maximum", INT32 + 1) <= INT32 else "int64"
+        if node.get("type") == "integer":
+            _bound(node)
     for name in INPUTS:
-        for field in schema["components"]["schemas"][name]["properties"].values():
+        for field in schemas[name]["properties"].values():
             _say_default(field)
     _rename(schema)
     return schema
+
+
+def _callback(event: EventType) -> dict[str, Any]:
+    headers = [
+        ("webhook-id", "The id of the event; the same on every attempt."),
+        ("webhook-timestamp", "When this attempt was made, in Unix time."),
+        ("webhook-signature", "One or more signatures of this attempt, separated by spaces: `v1,` and base64."),
+    ]
+    operation = {
+        "tags": ["webhooks"],
+        "summary": OCCASIONS[event],
+        "description": (
+            "Sent to the job's `webhook_url` until it responds with 2xx, signed by Standard Webhooks 1.0.0. An event "
+            "may arrive more than once, always with the same `webhook-id`."
+        ),
+        "operationId": f"on_{event.replace('.', '_')}",
+        "security": [],
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "description": text, "schema": {"type": "string"}}
+            for name, text in headers
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": _reference(_schema_of(event)), "example": examples.event(event)}
+            },
+        },
+        "responses": {
+            "2XX": {"description": "Any 2xx acknowledges the event."},
+            "410": {"description": "No further attempts are wanted."},
+        },
+    }
+    return {"{$request.body#/webhook_url}": {"post": operation}}
+
+
+def _events(event: dict[str, Any]) -> dict[str, Any]:
+    """A schema for each type of event, and their union under the name that they have in common."""
+    by_type = {
+        _schema_of(type_): {
+            **event,
+            "description": OCCASIONS[type_],
+            "properties": {**event["properties"], "type": {"type": "string", "enum": [type_.value]}},
+        }
+        for type_ in EventType
+    }
+    union = {
+        "description": event["description"],
+        "oneOf": [_reference(name) for name in by_type],
+        "discriminator": {
+            "propertyName": "type",
+            "mapping": {type_.value: _reference(_schema_of(type_))["$ref"] for type_ in EventType},
+        },
+    }
+    return {**by_type, EVENT: union}
+
+
+def _schema_of(event: EventType) -> str:
+    """`job.video_late`: `JobVideoLateEvent`."""
+    return "".join(word.capitalize() for word in event.replace(".", "_").split("_")) + "Event"
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _show_examples(operation: dict[str, Any]) -> None:
+    name = operation["operationId"]
+    for status, response in operation["responses"].items():
+        for media_type, content in response.get("content", {}).items():
+            # FastAPI uses a keyword of OpenAPI 3.2, which no generator reads. Those that know streams read `schema`.
+            if content.pop("itemSchema", None):
+                content["schema"] = _reference(EVENT)
+            if status.startswith("2") and media_type in {"application/json", "text/plain", "text/event-stream"}:
+                content["example"] = examples.RESPONSES[name]
+    if name == "create_job":
+        body = operation["requestBody"]["content"]["application/json"]
+        body["examples"] = {title: {"value": value} for title, value in examples.REQUESTS.items()}
+
+
+def _bound(integer: dict[str, Any]) -> None:
+    """Say how wide an integer is: without a format it has 32 bits in Go and Java. Bounds are integers, too."""
+    for bound in ("minimum", "maximum"):
+        if bound in integer:
+            integer[bound] = min(int(integer[bound]), MAX_INT64)  # pydantic's are floats, and one of 2^63 is too much
+    integer.setdefault("format", "int32" if integer["maximum"] <= MAX_INT32 else "int64")
 
 
 def _say_default(field: dict[str, Any]) -> None:
@@ -185,7 +261,8 @@ def document() -> dict[str, Any]:
     """The document of this version, as committed in ``openapi/gateway.json``."""
     from app.api.main import describe  # noqa: PLC0415  # main imports this module
 
-    return describe().openapi()
+    published = describe().openapi()
+    return {"openapi": published["openapi"], "info": published["info"], "servers": SERVERS, **published}
 
 
 def render(generated: dict[str, Any]) -> str:

@@ -70,7 +70,7 @@ async def _readable(
     "/assets/{asset_id}",
     operation_id="get_asset",
     summary="A stored video or poster",
-    responses=problems.responses("unauthenticated", "forbidden", "not_found", "gone"),
+    responses=problems.responses("unauthenticated", "forbidden", "not_found", "gone", "invalid_request"),
 )
 async def get_asset(
     asset_id: str,

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/models", tags=["models"])
     "",
     operation_id="list_models",
     summary="List models with their options and prices",
-    responses=problems.responses("unauthenticated", "forbidden"),
+    responses=problems.responses("unauthenticated", "forbidden", "invalid_request"),
 )
 async def list_models(
     _caller: Annotated[Caller, Depends(require("jobs:read"))],

@@ -46,12 +46,12 @@ models = {{ values = ["sandbox/video", "sandbox/short", "default"] }}
 "path.job_id" = {{ dictionary = "jobs", probability = 0.5 }}
 
 [checks]
-# What a model offers is not in the schema: an order that fits the schema may still be refused.
-positive_data_acceptance.enabled = false
+# What a model offers is not in the schema: a request that fits the schema may still be refused.
+positive_data_acceptance.expected-statuses = [200, 202, 401, 404, 408, 409, 422, 503]
 
 [[operations]]
 include-operation-id = "stream_job_events"
-# OpenAPI 3.1 has no word for the events of a stream; the document calls the whole of it text.
+# The schema is that of each event. schemathesis takes it for one of the whole stream.
 checks.response_schema_conformance.enabled = false
 """
 
