@@ -8,7 +8,7 @@ DURATION ?= 4
 SIZE ?= 1280x720
 PYTHON ?= python3
 # Most tests wait for something: more processes than cores are of use, each with servers of its own.
-PROCESSES ?= 4
+PROCESSES ?= 5
 # Tests of one group share servers (xdist_group); every other test goes to the next free process.
 PYTEST := .venv/bin/pytest $(if $(TESTS),,-n $(PROCESSES) --dist loadgroup)
 # The tests start hundreds of processes. Without cached bytecode each of them compiles everything that it imports.
@@ -92,10 +92,11 @@ bench-compare: $(READY)
 soak: $(READY)
 	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES))
 
-# Environments beside .venv, made on first use. What generates clients of openapi/gateway.json
-clients: .clients/.ready
-	@.clients/bin/openapi-python-client --version
-	@.clients/bin/node --version
+# Environments beside .venv, made on first use. Clients of openapi/gateway.json by public generators, on a running gateway
+clients: $(READY) .clients/.ready
+	$(BIN)/pytest tests/clients/generated_clients.py $(ARGS)
+
+.clients/.ready: tests/clients/package-lock.json
 
 # Providers' official SDKs
 sdks: .sdks/.ready

@@ -135,6 +135,8 @@ def _published(schema: dict[str, Any]) -> dict[str, Any]:
     for operation in operations(schema["paths"]):
         operation.setdefault("security", [])
         operation["responses"] = dict(sorted(operation["responses"].items()))
+        for parameter in operation.get("parameters", ()):
+            parameter["schema"] = _not_null(parameter["schema"])
         _show_examples(operation)
     for node in _nodes(schema):
         if node.get("type") == "integer":
@@ -221,6 +223,14 @@ def _show_examples(operation: dict[str, Any]) -> None:
     if name == "create_job":
         body = operation["requestBody"]["content"]["application/json"]
         body["examples"] = {title: {"value": value} for title, value in examples.REQUESTS.items()}
+
+
+def _not_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter is there or not: null is how FastAPI says that it may be left out."""
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
+    if len(choices) != 1:
+        return schema
+    return {**{name: value for name, value in schema.items() if name != "anyOf"}, **choices[0]}
 
 
 def _bound(integer: dict[str, Any]) -> None:

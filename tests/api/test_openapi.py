@@ -77,6 +77,15 @@ def test_jobs_can_be_filtered_by_metadata(published: dict[str, Any]) -> None:
     assert {"status", "model", "cursor", "limit"} <= set(parameters)
 
 
+def test_a_parameter_is_never_null_and_headers_are_spelled_as_in_their_specifications(
+    published: dict[str, Any],
+) -> None:
+    parameters = [one for operation in operations(published) for one in operation.get("parameters", ())]
+    assert [one["name"] for one in parameters if {"type": "null"} in one["schema"].get("anyOf", ())] == []
+    headers = {one["name"] for one in parameters if one["in"] == "header"}
+    assert headers == {"Idempotency-Key", "Prefer", "Last-Event-ID"}
+
+
 def test_open_operations_say_so_and_a_video_is_bytes_for_every_generator(published: dict[str, Any]) -> None:
     open_to_all = {operation["operationId"] for operation in operations(published) if operation["security"] == []}
     assert open_to_all == {"get_health", "get_readiness", "receive_callback"}

@@ -90,7 +90,8 @@ IdempotencyKey = Annotated[
     AfterValidator(_printable),
 ]
 Prefer = Annotated[
-    str | None, Header(description="`wait=30` delays the response for up to 30 seconds, until the job has ended.")
+    str | None,
+    Header(alias="Prefer", description="`wait=30` delays the response for up to 30 seconds, until the job has ended."),
 ]
 
 
@@ -276,7 +277,13 @@ async def followed(
     job_id: str,
     caller: Reader,
     last_event_id: Annotated[
-        int, Header(ge=0, le=2**63 - 1, description="The `id` of the last event received; the stream resumes after it.")
+        int,
+        Header(
+            alias="Last-Event-ID",
+            ge=0,
+            le=2**63 - 1,
+            description="The `id` of the last event received; the stream resumes after it.",
+        ),
     ] = 0,
 ) -> AsyncIterator[Followed]:
     """Validate before the stream starts, so that errors can still be returned as problems."""
