@@ -392,9 +392,29 @@ async def test_openapi_check_tells_when_the_file_is_out_of_date(tmp_path: Path) 
     missing = await filmgate("openapi", "--check", directory=tmp_path)
     assert (missing.code, missing.err) == (1, "openapi/gateway.json is out of date; run: filmgate openapi\n")
     assert (await filmgate("openapi", directory=tmp_path)).code == 0
-    assert (await filmgate("openapi", "--check", directory=tmp_path)).code == 0
     file = tmp_path / "openapi" / "gateway.json"
+    alike = ("openapi", "--check", "--released", str(file))
+    assert (await filmgate(*alike, directory=tmp_path)).code == 0
     document = json.loads(file.read_text())
     assert document["paths"]["/v1/jobs"]["post"]["operationId"] == "create_job"
     file.write_text(json.dumps(document | {"paths": {}}))
-    assert (await filmgate("openapi", "--check", directory=tmp_path)).code == 1
+    assert (await filmgate(*alike, directory=tmp_path)).code == 1
+
+
+async def test_openapi_check_names_what_breaks_clients_of_the_last_release(tmp_path: Path) -> None:
+    assert (await filmgate("openapi", directory=tmp_path)).code == 0
+    released = tmp_path / "openapi" / "released.json"
+    unreadable = await filmgate("openapi", "--check", directory=tmp_path)
+    assert unreadable.err.startswith("openapi/released.json does not exist; name the last release's document")
+    document = json.loads((tmp_path / "openapi" / "gateway.json").read_text())
+    document["paths"]["/v1/videos"] = document["paths"]["/v1/models"]
+    released.write_text(json.dumps(document))
+    version = document["info"]["version"]
+    broken = await filmgate("openapi", "--check", directory=tmp_path)
+    said = f"version {version} breaks clients of {version} without saying so:\n  GET /v1/videos: is gone\n"
+    assert (broken.code, broken.err) == (1, said)
+    document["info"]["version"] = "0.0.1"
+    released.write_text(json.dumps(document))
+    assert (await filmgate("openapi", "--check", directory=tmp_path)).code == 0
+    released.write_text("[]")
+    assert "is not an OpenAPI document" in (await filmgate("openapi", "--check", directory=tmp_path)).err
