@@ -208,7 +208,7 @@ _MODEL: Final = ModelView(
 )
 
 _UNDERWAY: Final = {"status": Status.RUNNING, "model_used": "sandbox/video"}
-#: What the data of an event has, beside that of a job which was just created.
+#: What the data of an event has beside that of a job that was just created.
 _EVENT_DATA: Final[Mapping[EventType, Mapping[str, Any]]] = {
     EventType.QUEUED: {},
     EventType.SUBMITTING: {"phase": Phase.SUBMITTING},
@@ -263,7 +263,7 @@ def event(event_type: EventType) -> dict[str, Any]:
     """The body of a webhook or of a server-sent event."""
     version = list(EventType).index(event_type) + 1
     first: dict[str, Any] = {name: getattr(_QUEUED, name) for name in JobEventData.model_fields}
-    data = JobEventData(**{**first, "version": version, **_EVENT_DATA[event_type]})
+    data = JobEventData(**{**first, "version": version, **_EVENT_DATA.get(event_type, {})})
     return _shown(JobEvent(type=event_type, timestamp=_after(31), data=data))
 
 

@@ -4,8 +4,10 @@
 """
 
 import asyncio
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from tests.support.gateway import Gateway
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "openapi" / "gateway.json"
+PAGE = ROOT / "docs" / "clients.md"
 PROGRAMS = Path(__file__).with_name("programs")
 TOOLS = ROOT / ".clients"
 #: Below the tools: TypeScript looks for its packages in the folders above a program.
@@ -133,6 +136,66 @@ async def test_a_generated_client_does_everything_that_a_client_does(name: str, 
         "problems": {"401": "unauthenticated", "404": "not_found", "422": "unknown_model"},
         "url": True,
     }
+
+
+def samples() -> dict[str, tuple[str, dict[str, str]]]:
+    """Of each generator in `docs/clients.md`: its commands, and the files that it needs by their names."""
+    found = {}
+    for section in PAGE.read_text().split("\n## ")[1:]:
+        title, _, text = section.partition("\n")
+        commands = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        files = re.findall(r"^```\w+\n(?:#|//) (\S+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        found[title] = ("".join(commands), dict(files))
+    return found
+
+
+SAMPLES = samples()
+#: What stands in the samples.
+PLACEHOLDERS = {"url": "http://127.0.0.1:8080", "prompt": "a purple elephant", "model": "sandbox/video"}
+
+
+@pytest.mark.parametrize("title", [title for title, (_, files) in SAMPLES.items() if files])
+async def test_a_sample_saves_the_video_or_says_why_there_is_none(title: str, gateway: Gateway) -> None:
+    commands, files = SAMPLES[title]
+    installed = re.sub("^(pip|npm) install .*$", "", commands, flags=re.MULTILINE)
+    generate, *compile_and_run = re.split("^(tsc|python|go run)", installed, maxsplit=1, flags=re.MULTILINE)
+    key = gateway.client.headers["authorization"].removeprefix("Bearer ")
+    directory = folder(re.sub(r"\W+", "-", f"sample {title}"))
+    (directory / "openapi.json").write_text((await gateway.client.get("/openapi.json")).text)
+    (directory / "package.json").write_text('{"type": "module"}')
+
+    async def ordered(script: str, **replaced: str) -> tuple[int | None, str]:
+        """The exit code and output of commands, after these were replaced in the program."""
+        for name, content in files.items():
+            code = content
+            for what, value in {"url": gateway.url, **replaced}.items():
+                code = code.replace(PLACEHOLDERS[what], value)
+            (directory / name).write_text(code)
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-euc", script),
+            cwd=directory,
+            env={**ENVIRONMENT, "FILMGATE_API_KEY": key},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        return process.returncode, out.decode()
+
+    run_again = "".join(compile_and_run)
+    code, out = await ordered(generate + run_again, prompt="a kite")
+    assert code == 0, out
+    job = (await gateway.client.get("/v1/jobs")).json()["data"][0]
+    assert hashlib.sha256((directory / "video.mp4").read_bytes()).hexdigest() == job["assets"]["video"]["sha256"]
+    (directory / "video.mp4").unlink()
+    code, out = await ordered(run_again, prompt="a kite [fail:moderation]")
+    failed = (await gateway.client.get("/v1/jobs")).json()["data"][0]
+    assert code != 0
+    assert f"{failed['id']} failed" in out
+    assert failed["error"]["message"] in out
+    code, out = await ordered(run_again, model="no/such")
+    assert code != 0
+    assert "unknown_model" in out
+    assert not (directory / "video.mp4").exists()
 
 
 async def test_a_java_client_is_generated() -> None:
