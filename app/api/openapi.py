@@ -137,6 +137,7 @@ def _published(schema: dict[str, Any]) -> dict[str, Any]:
         operation["responses"] = dict(sorted(operation["responses"].items()))
         for parameter in operation.get("parameters", ()):
             parameter["schema"] = _not_null(parameter["schema"])
+        _type_stream(operation)
         _show_examples(operation)
     for node in _nodes(schema):
         if node.get("type") == "integer":
@@ -211,13 +212,18 @@ def _reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def _type_stream(operation: dict[str, Any]) -> None:
+    """Replace a keyword of OpenAPI 3.2 that FastAPI uses. Generators that know streams give `schema` to each event."""
+    for response in operation["responses"].values():
+        for content in response.get("content", {}).values():
+            if content.pop("itemSchema", None):
+                content["schema"] = _reference(EVENT)
+
+
 def _show_examples(operation: dict[str, Any]) -> None:
     name = operation["operationId"]
     for status, response in operation["responses"].items():
         for media_type, content in response.get("content", {}).items():
-            # FastAPI uses a keyword of OpenAPI 3.2, which no generator reads. Those that know streams read `schema`.
-            if content.pop("itemSchema", None):
-                content["schema"] = _reference(EVENT)
             if status.startswith("2") and media_type in {"application/json", "text/plain", "text/event-stream"}:
                 content["example"] = examples.RESPONSES[name]
     if name == "create_job":

@@ -58,11 +58,13 @@ ASSET_UNAVAILABLE = _failure(
     retryable=True,
 )
 
-#: Every code that `error.code` of a job can have, with its meaning.
+#: Every code that `error.code` of a job or of a submission can have, with its meaning.
 CODES: dict[str, str] = {
     failure["code"]: failure["message"]
-    for failure in (DEADLINE, TIMEOUT, LOST, UNKNOWN, CANCELED_UPSTREAM, ASSET_UNAVAILABLE)
+    for failure in (DEADLINE, TIMEOUT, LOST, NOT_SENT_IN_TIME, UNKNOWN, CANCELED_UPSTREAM, ASSET_UNAVAILABLE)
 } | dict(PUBLIC.values())
+#: Every `fault`: a provider's, and ours.
+FAULTS: tuple[str, ...] = (*(fault.value for fault in Fault), NOT_SENT_IN_TIME["fault"])
 
 
 def of_provider(failure: Failure) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from app.assets.records import Kind
 from app.assets.schemas import Asset
 from app.events.types import EventType
 from app.ids import Prefix, encode
-from app.jobs.errors import CODES
+from app.jobs.errors import CODES, FAULTS
 from app.jobs.records import AcceptedRequest, Job
 from app.jobs.states import PUBLIC, ChargeCertainty, Phase, Status
 from app.web.schema_types import Int64, Percent
@@ -39,7 +39,8 @@ class JobError(BaseModel):
         description=(
             "`prompt`, `input`, `output_moderation`, `capacity`, `quota`, `account`, `provider` or `network`. For "
             "submissions also `gateway`: no request was sent."
-        )
+        ),
+        json_schema_extra={"x-extensible-enum": [*FAULTS]},
     )
     retryable: bool = Field(description="Whether the same request may succeed as a new job.")
 
