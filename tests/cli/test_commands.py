@@ -32,6 +32,9 @@ def environment(postgres_url: str, redis_url: str) -> dict[str, str]:
         "FILMGATE_DATABASE_URL": postgres_url,
         "FILMGATE_REDIS_URL": redis_url,
         "FILMGATE_SECRET_KEY": SECRET,
+        # A stack of `make dev` may have the usual ones.
+        "FILMGATE_API_PORT": "0",
+        "FILMGATE_WORKER_PORT": "0",
     }
 
 
