@@ -16,7 +16,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import FileResponse
 
 from app.errors import NotFound
-from app.web.problem_codes import BY_NAME
+from app.web.problem_codes import BY_NAME, CODES
 
 #: File in the package, and its media type.
 ASSETS: Final[Mapping[str, str]] = {
@@ -29,44 +29,53 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-#: What `type` of a problem leads to.
-PROBLEM: Final = """<!doctype html>
+PAGE: Final = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>{code} – Filmgate</title>
+<title>{title} – Filmgate</title>
 <style>
 body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 42rem; margin: 3rem auto; padding: 0 1rem; color: #222 }}
 code {{ background: #f2f2f2; padding: .1rem .3rem; border-radius: .2rem }}
 </style>
-<h1>{title}</h1>
+{body}
+</html>
+"""
+#: What `type` of a problem leads to.
+PROBLEM: Final = """<h1>{title}</h1>
 <p>Problem <code>{code}</code>, HTTP status {status}.</p>
 <h2>What to do</h2>
 <p>{advice}</p>
 <h2>An example of <code>detail</code></h2>
 <p>{example}</p>
-</html>
+<p><a href="../problems">All problems</a></p>
 """
 
 
 def install(app: FastAPI, *, reference: bool) -> None:
     """Add the pages about problems; with ``reference`` also Swagger UI, its files, and the way to it from ``/``."""
-    pages: list[tuple[str, Callable[..., Any]]] = [("/docs/problems/{code}", _problem)]
+    pages: list[tuple[str, Callable[..., Any]]] = [("/docs/problems", _problems), ("/docs/problems/{code}", _problem)]
     if reference:
         pages += [("/", _lead), ("/docs", _page), ("/docs/{name}", _asset)]
     for path, respond in pages:
         app.add_api_route(path, respond, methods=["GET", "HEAD"], include_in_schema=False)
 
 
+async def _problems() -> Response:
+    lines = (f'<li><a href="problems/{code.code}">{code.code}</a>: {_as_html(code.title)}</li>' for code in CODES)
+    return _html("Problems", f"<h1>Problems</h1>\n<ul>{''.join(lines)}</ul>")
+
+
 async def _problem(code: str) -> Response:
     known = BY_NAME.get(code)
     if known is None:
         raise NotFound("There is no such kind of problem.")
-    page = PROBLEM.format(
-        code=known.code,
-        status=known.status,
-        **{name: _as_html(getattr(known, name)) for name in ("title", "example", "advice")},
-    )
+    texts = {name: _as_html(getattr(known, name)) for name in ("title", "example", "advice")}
+    return _html(known.code, PROBLEM.format(code=known.code, status=known.status, **texts))
+
+
+def _html(title: str, body: str) -> Response:
+    page = PAGE.format(title=title, body=body)
     return Response(page, media_type="text/html", headers={"Content-Security-Policy": POLICY})
 
 

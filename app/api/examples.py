@@ -74,8 +74,8 @@ _POSTER: Final = _asset(
     has_audio=False,
 )
 _ASSETS: Final = JobAssets(video=_VIDEO, poster=_POSTER)
-_FREE: Final = Cost(estimated="0.40", charged=None, certainty=ChargeCertainty.NONE)
-_CHARGED: Final = Cost(estimated="0.40", charged="0.40", certainty=ChargeCertainty.CERTAIN)
+_FREE: Final = Cost(estimated="0.04", charged=None, certainty=ChargeCertainty.NONE)
+_CHARGED: Final = Cost(estimated="0.04", charged="0.04", certainty=ChargeCertainty.CERTAIN)
 _TIMED_OUT: Final = JobError(**TIMEOUT)
 
 #: What is posted: the least, and a job that may go elsewhere and reports its end.
@@ -103,7 +103,7 @@ def _job(**fields: Any) -> JobView:
         "progress": 0,
         "notice": None,
         "queue": None,
-        "estimated_finish_at": _after(40),
+        "estimated_finish_at": None,
         "priority": request.priority,
         "model": request.model,
         "model_used": None,
@@ -163,9 +163,9 @@ _SUBMISSION: Final = SubmissionView(
     upstream_model="video",
     state=SubmissionState.DONE,
     remote_id="render-7f3a",
-    estimated_cost="0.40",
+    estimated_cost="0.04",
     cost_limit=None,
-    cost="0.40",
+    cost="0.04",
     certainty=ChargeCertainty.CERTAIN,
     late=False,
     error=None,
@@ -193,7 +193,7 @@ _MODEL: Final = ModelView(
     description="Draws the prompt; costs nothing.",
     available=True,
     connections=["sandbox"],
-    seconds=[4, 8, 12],
+    seconds=[*range(1, 13)],
     default_seconds=4,
     sizes=["1280x720", "720x1280"],
     default_size="1280x720",
@@ -202,7 +202,7 @@ _MODEL: Final = ModelView(
     negative_prompt=False,
     audio="none",
     provider_options=[],
-    usd_per_second="0.10",
+    usd_per_second="0.01",
     typical_seconds=30,
     sunset=None,
 )

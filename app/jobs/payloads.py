@@ -31,7 +31,7 @@ class JobError(BaseModel):
     """Why a job failed. Branch on `code`; `fault` names the responsible party."""
 
     code: str = Field(
-        description="Stable; new ones may be added. The introduction lists them.",
+        description="Stable; new ones may be added. The introduction of the API's document lists them.",
         json_schema_extra={"x-extensible-enum": [*sorted(CODES)]},
     )
     message: str

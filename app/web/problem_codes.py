@@ -30,7 +30,7 @@ BY_ERROR: Final = dict(
         _of(
             errors.InvalidRequest,
             422,
-            "`seconds` must be 60 or less.",
+            "`seconds` must be 86400 or less.",
             "Nothing was created. Correct the fields that `errors` names, and send the request again.",
         ),
         _of(

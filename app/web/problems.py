@@ -63,7 +63,10 @@ class Problem(BaseModel):
     status: Int32 = Field(description="The HTTP status.")
     detail: str = Field(description="The cause of this error, and how to correct it.")
     code: str = Field(
-        description="The kind of problem, for programs. Stable; new ones may be added. The introduction lists them.",
+        description=(
+            "The kind of problem, for programs. Stable; new ones may be added. The introduction of the API's document "
+            "lists them."
+        ),
         json_schema_extra={"x-extensible-enum": [known.code for known in CODES]},
     )
     request_id: str = Field(description="The X-Request-Id of this response.")

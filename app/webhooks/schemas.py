@@ -15,8 +15,8 @@ Data = TypeVar("Data")
 class WebhookEnvelope(BaseModel, Generic[Data]):
     """The body of every webhook, as recommended by Standard Webhooks."""
 
-    type: str = Field(description="the event type", examples=["job.succeeded"])
-    timestamp: datetime = Field(description="time of the event; the same on every attempt")
+    type: str = Field(description="The event type.", examples=["job.succeeded"])
+    timestamp: datetime = Field(description="Time of the event; the same on every attempt.")
     data: Data
 
 
@@ -29,12 +29,12 @@ class WebhookSecret(BaseModel):
 class Attempt(BaseModel):
     """One POST to the receiver."""
 
-    number: Int32 = Field(description="1 for the first attempt")
+    number: Int32 = Field(description="1 for the first attempt.")
     started_at: datetime
     duration_ms: Int32
-    status_code: Int32 | None = Field(description="status of the receiver's response; null when there was none")
-    error: str | None = Field(description="why there was no response")
-    reply: str | None = Field(description="the beginning of the body of an unsuccessful response")
+    status_code: Int32 | None = Field(description="Status of the receiver's response; null when there was none.")
+    error: str | None = Field(description="Why there was no response.")
+    reply: str | None = Field(description="The beginning of the body of an unsuccessful response.")
 
     @classmethod
     def of(cls, attempt: records.Attempt) -> Self:
@@ -53,15 +53,15 @@ class Delivery(BaseModel):
 
     id: str = Field(examples=["whd_01h455vb4pex5vsknk084sn02q"])
     event_id: str = Field(
-        description="the `webhook-id` header of every attempt", examples=["evt_01h455vb4pex5vsknk084sn02q"]
+        description="The `webhook-id` header of every attempt.", examples=["evt_01h455vb4pex5vsknk084sn02q"]
     )
     event_type: str = Field(examples=["job.succeeded"])
     url: str
     state: records.State
-    next_attempt_at: datetime | None = Field(description="when the next attempt is due; null when there will be none")
+    next_attempt_at: datetime | None = Field(description="When the next attempt is due; null when there will be none.")
     created_at: datetime
     ended_at: datetime | None
-    attempts: list[Attempt] = Field(description="oldest first")
+    attempts: list[Attempt] = Field(description="Oldest first.")
 
     @classmethod
     def of(cls, delivery: records.Delivery) -> Self:

@@ -1,5 +1,6 @@
 """The document as generators of clients read it."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -130,4 +131,6 @@ def test_every_problem_has_a_page_to_which_its_type_leads(published: dict[str, A
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
         assert code.code in page.text
         assert "`" not in page.text
+    index = client.get("/docs/problems").text
+    assert re.findall('href="problems/([a-z_]+)"', index) == [code.code for code in CODES]
     assert client.get("/docs/problems/nothing").json()["type"] == "/docs/problems/not_found"

@@ -157,12 +157,12 @@ PLACEHOLDERS = {"url": "http://127.0.0.1:8080", "prompt": "a purple elephant", "
 @pytest.mark.parametrize("title", [title for title, (_, files) in SAMPLES.items() if files])
 async def test_a_sample_saves_the_video_or_says_why_there_is_none(title: str, gateway: Gateway) -> None:
     commands, files = SAMPLES[title]
-    installed = re.sub("^(pip|npm) install .*$", "", commands, flags=re.MULTILINE)
+    installed = re.sub("^(pip|npm) install .*$", "", commands, flags=re.MULTILINE).replace("npx ", "")
     generate, *compile_and_run = re.split("^(tsc|python|go run)", installed, maxsplit=1, flags=re.MULTILINE)
     key = gateway.client.headers["authorization"].removeprefix("Bearer ")
     directory = folder(re.sub(r"\W+", "-", f"sample {title}"))
     (directory / "openapi.json").write_text((await gateway.client.get("/openapi.json")).text)
-    (directory / "package.json").write_text('{"type": "module"}')
+    (directory / "package.json").write_text("{}")
 
     async def ordered(script: str, **replaced: str) -> tuple[int | None, str]:
         """The exit code and output of commands, after these were replaced in the program."""

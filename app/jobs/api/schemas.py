@@ -58,11 +58,13 @@ class JobView(BaseModel):
     progress: Percent = Field(description="Progress of the render in percent, as reported by the provider.")
     notice: str | None = Field(description="Human-readable note on what a live job is waiting for.")
     queue: Waiting | None = Field(
-        description="Set for a queued job with a configured connection; null in lists and in the response to a create."
+        description="Of a queued job with a configured connection; null in lists, and for a job that was just created."
     )
-    estimated_finish_at: datetime | None = Field(description="Set for a live job; estimated from past renders.")
+    estimated_finish_at: datetime | None = Field(
+        description="Of a live job, estimated from past renders; null while unknown."
+    )
     priority: Priority
-    model: str
+    model: str = Field(description="The model of the request; of an alias, the one that it stood for.")
     model_used: str | None = Field(description="The model that produces the video: `model` or one of `fallbacks`.")
     fallbacks: list[FallbackView]
     fallback_on_refusal: bool
