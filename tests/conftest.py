@@ -1,6 +1,8 @@
 """What every test may ask for: a real Postgres, a real Valkey, an account; and no way out of this machine."""
 
+import atexit
 import gc
+import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from itertools import groupby
@@ -50,6 +52,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.seed = getattr(config, "workerinput", {}).get("seed", random.randrange(1_000_000))
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(config.option.seed)
+    if hasattr(config, "workerinput"):
+        # Seconds at the end in which the interpreter would free, object by object, what goes away with the process.
+        atexit.register(os._exit, 0)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -34,6 +34,16 @@ READY_TIMEOUT = 60
 UNPRIVILEGED = "nobody"
 ROLE = "filmgate"
 DATABASE = "filmgate"
+# Commits still wait for their record to be written, so that they survive the death of the process.
+_NOT_DURABLE = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": 0,
+    "checkpoint_timeout": "1h",
+    "max_wal_size": "4GB",
+    "autovacuum": "off",
+}
 
 
 class Server(ABC):
@@ -118,7 +128,7 @@ class Postgres(Server):
     stop_signal = signal.SIGINT  # fast shutdown: disconnects clients; SIGTERM would wait for them
 
     def __init__(self, home: Path, *, port: int | None = None, log: Path | None = None, durable: bool = True) -> None:
-        """``durable=False`` turns fsync off: faster, but data may be lost if the machine (not the process) crashes."""
+        """``durable=False`` is for tests: without the work that a crash of the machine, a standby or age needs."""
         super().__init__(home, port=port, log=log)
         self._durable = durable
 
@@ -160,7 +170,7 @@ class Postgres(Server):
             "log_timezone": "UTC",
         }
         if not self._durable:
-            options |= {"fsync": "off", "full_page_writes": "off"}
+            options |= _NOT_DURABLE
         return await Process.start(
             self.name,
             [
