@@ -44,7 +44,7 @@ ProxyUrl = Annotated[SecretStr, AfterValidator(_check_proxy)]
 class Group(BaseModel):
     """A section of ``filmgate.toml``. Unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ConnectionSettings(Group):

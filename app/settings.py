@@ -202,7 +202,13 @@ class Settings(BaseSettings):
     """All settings of a process, validated at start-up."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FILMGATE_", env_nested_delimiter="_", env_nested_max_split=1, extra="forbid", frozen=True
+        env_prefix="FILMGATE_",
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        env_ignore_empty=True,  # Compose and the like pass on what is not set as ""
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
     )
 
     mode: Literal["production", "dev"] = "production"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.connection_settings import credential_variable
-from app.settings import GENERATE_SECRET, Settings, SettingsError
+from app.settings import GENERATE_SECRET, ApiSettings, Settings, SettingsError
 from app.settings_loader import load
 
 SECRET = "production-RdM3pTq9vXz2LbW7yKc5Nf8HjGs4Aa1Ee6Uu"
@@ -95,6 +95,20 @@ def test_a_variable_that_kubernetes_makes_says_how_to_be_rid_of_it(load_from: Lo
 def test_a_variable_with_a_typing_error_in_its_key_is_named(load_from: Load) -> None:
     (line,) = refusal(load_from, FILMGATE_DATABASE_POOL_SIZ="5")
     assert line == "FILMGATE_DATABASE_POOL_SIZ: unknown setting; did you mean pool_size?"
+
+
+def test_an_empty_variable_is_not_set(load_from: Load) -> None:
+    settings = load_from("[egress]\nproxy = 'http://127.0.0.1:3128'", FILMGATE_EGRESS_PROXY="", FILMGATE_API_PORT="")
+    assert settings.egress.proxy is not None
+    assert settings.api.port == ApiSettings().port
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+@pytest.mark.parametrize("key", ["api.body_timeout", "worker.lease", "database.pool_timeout"])
+def test_a_limit_is_a_finite_number(load_from: Load, key: str, value: str) -> None:
+    section, _, name = key.partition(".")
+    [line] = refusal(load_from, f"[{section}]\n{name} = {value}")
+    assert line.startswith(f"{key}: Input should be ")
 
 
 def test_variables_of_others_are_ignored(load_from: Load) -> None:
@@ -225,7 +239,8 @@ def test_production_refuses_a_development_secret(load_from: Load) -> None:
 def test_a_short_or_empty_secret_is_refused_in_every_mode(load_from: Load, mode: str) -> None:
     for secret in ("", "s" * 31):
         [line] = refusal(load_from, FILMGATE_SECRET_KEY=secret, FILMGATE_MODE=mode)
-        assert line.startswith("secret_key: needs at least 32 characters; make one with: python3 -c")
+        expected = "needs at least 32 characters" if secret else "is not set; set FILMGATE_SECRET_KEY"
+        assert line.startswith(f"secret_key: {expected}; make one with: python3 -c")
 
 
 def test_dev_mode_allows_receivers_on_this_machine(load_from: Load) -> None:

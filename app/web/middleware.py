@@ -38,7 +38,15 @@ _DEFAULT_HEADERS = (
 )
 
 _CORS_REQUEST_HEADERS = ("Authorization", "Idempotency-Key", "Prefer", "Last-Event-ID", "X-Request-Id", "Range")
-_CORS_RESPONSE_HEADERS = ("Location", "Idempotency-Replayed", "Retry-After", "X-Request-Id", "Content-Range", "ETag")
+_CORS_RESPONSE_HEADERS = (
+    "Location",
+    "Idempotency-Replayed",
+    "Preference-Applied",
+    "Retry-After",
+    "X-Request-Id",
+    "Content-Range",
+    "ETag",
+)
 
 
 def install(app: FastAPI, settings: ApiSettings, account_of: Callable[[Scope], str | None]) -> None:

@@ -227,12 +227,23 @@ async def list_jobs(
     operation_id="get_job",
     summary="Get a job, optionally waiting for its end",
     description="With `Prefer: wait=30` the response comes when the job has ended, or after 30 seconds as it is then.",
-    responses=problems.responses("unauthenticated", "forbidden", "not_found", "rate_limited", "unavailable"),
+    responses={
+        200: {
+            "headers": {
+                "Preference-Applied": {
+                    "schema": {"type": "string"},
+                    "description": "The longest delay of this response, as in `wait=50`: yours or the allowed one.",
+                }
+            }
+        },
+        **problems.responses("unauthenticated", "forbidden", "not_found", "rate_limited", "unavailable"),
+    },
 )
-async def get_job(request: Request, job_id: str, caller: Reader, prefer: Prefer = None) -> JobView:
+async def get_job(request: Request, response: Response, job_id: str, caller: Reader, prefer: Prefer = None) -> JobView:
     wait = preferred_wait(prefer, request.app.state.settings.api.max_wait)
     if not wait:
         return await jobs(request).get(caller.account_id, job_id)
+    response.headers["Preference-Applied"] = f"wait={wait:.0f}"
     waits: PerAccount = request.app.state.waits
     async with waits.one(request, caller.account_id):
         release(request)

@@ -92,6 +92,7 @@ async def test_waits_of_an_account_are_limited_and_delay_no_other_request(narrow
         assert (await narrow.client.get(path)).json()["status"] == "queued"
         await narrow.client.post(f"{path}/cancel")
     assert sorted(task.result().status_code for task in waits) == [200, 200, 429]
+    assert {task.result().headers.get("preference-applied") for task in waits} == {"wait=30", None}
 
 
 async def test_a_wait_ends_when_its_client_hangs_up(narrow: Gateway) -> None:
