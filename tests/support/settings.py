@@ -24,7 +24,7 @@ def gateway_settings(
     """Settings with the sandbox behind every connection; ``groups`` are laid over the sections of that name."""
     upstream = {"api_key": "sandbox-key", "poll_interval": 0.05, "max_concurrent": 20, "visibility_delay": 0.1}
     sections: dict[str, dict[str, Any]] = {
-        "database": {"url": postgres_url},
+        "database": {"url": postgres_url, "pool_timeout": 60, "command_timeout": 60},
         "redis": {"url": redis_url, "poll_delay": 0.1},
         "api": {"port": 0, "shutdown_grace": 1},
         "worker": {"port": 0, "sweep_interval": 0.2, "lease": 5, "shutdown_grace": 5},
