@@ -11,7 +11,6 @@ import structlog
 
 from app.accounts.auth import Authenticator
 from app.assets.service import AssetService
-from app.assets.storage import Storage
 from app.connection_settings import CREDENTIAL, callback_variable, credential_variable
 from app.events.service import EventService
 from app.infra.db import Database
@@ -36,6 +35,7 @@ from app.jobs.engine.storer import Storer
 from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.engine.submitter import Submitter
 from app.jobs.transitions import Transitions
+from app.media.storage import Storage
 from app.providers.http_clients import Clients
 from app.providers.registry import Registry
 from app.retention import Retention

@@ -29,6 +29,8 @@ from tests.support.redis import running_valkey
 gc.disable()
 
 #: The session fixtures below that start a server.
+pytest_plugins = ["tests.support.stores"]
+
 SERVERS = {"postgres", "valkey"}
 
 # A loaded machine is slow: that says nothing about the code.

@@ -11,15 +11,15 @@ from typing import Any
 
 import structlog
 
-from app.assets.errors import TooBig, TookTooLong, Truncated
-from app.assets.media_info import PosterInfo, VideoInfo
-from app.assets.probe_pool import ProbePool
 from app.assets.records import Incoming, Kind, NewAsset, Stored
-from app.assets.spool import Spool, Spooled
-from app.assets.storage import CHUNK_BYTES, Storage
 from app.failpoints import Failpoint, failpoint
 from app.ids import Prefix, encode, new_id
 from app.infra.metrics import STORED_BYTES
+from app.media.errors import TooBig, TookTooLong, Truncated
+from app.media.info import PosterInfo, VideoInfo
+from app.media.probe_pool import ProbePool
+from app.media.spool import Spool, Spooled
+from app.media.storage import CHUNK_BYTES, Storage
 from app.settings import AssetSettings
 
 LENGTH_TOLERANCE_SECONDS = 0.5

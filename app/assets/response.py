@@ -5,10 +5,10 @@ from typing import Literal
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.assets.ranges import Part, Version, not_modified, wanted
 from app.assets.records import StoredAsset
 from app.assets.service import AssetService
 from app.ids import Prefix, encode
+from app.media.ranges import Part, Version, not_modified, wanted
 
 Disposition = Literal["attachment", "inline"]
 

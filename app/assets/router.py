@@ -7,10 +7,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.accounts.auth import Caller, optional, require
 from app.assets import response, schemas
-from app.assets.media_info import Container
 from app.assets.records import StoredAsset
 from app.assets.service import AssetService
 from app.errors import FilmgateError, Unauthenticated
+from app.media.info import Container
 from app.web import problems
 
 router = APIRouter(tags=["assets"])

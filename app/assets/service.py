@@ -9,15 +9,15 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.assets import repository, schemas
-from app.assets.errors import StorageError
 from app.assets.ingest import Ingest
 from app.assets.records import Incoming, Stored, StoredAsset
-from app.assets.signing import UrlSigner
-from app.assets.storage import Storage
 from app.clock import Clock, utc_now
 from app.errors import Gone, NotFound, Unavailable
 from app.ids import Prefix, decode, encode
 from app.infra.db import Database
+from app.media.errors import StorageError
+from app.media.signing import UrlSigner
+from app.media.storage import Storage
 from app.settings import AssetSettings
 from app.web.forwarded import path_prefix
 

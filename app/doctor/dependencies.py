@@ -8,11 +8,11 @@ import asyncpg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.assets.spool import Spool
 from app.database_settings import DatabaseSettings
 from app.doctor import pooler
 from app.doctor.findings import Finding, one_line, problem
 from app.infra import migrate
+from app.media.spool import Spool
 from app.readiness import Check, readiness_of
 from app.resources import Resources
 from app.settings import AssetSettings

@@ -1,8 +1,7 @@
 """Real stores: a directory, and a bucket on a server that speaks S3."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,17 +14,15 @@ from app.accounts.service import KeyService
 from app.assets.records import Incoming, StoredAsset
 from app.assets.router import router
 from app.assets.service import AssetService
-from app.assets.storage import Storage
 from app.ids import new_id
 from app.infra.db import Database
+from app.media.storage import Storage
 from app.settings import AssetSettings
 from app.web import problems
-from tests.support.s3 import S3, running_s3
 from tests.support.sample_videos import video
+from tests.support.stores import in_pieces
 
 URL_KEY = bytes(range(32))
-#: Tests with a bucket run in one process: the server takes seconds to import.
-IN_BUCKET = [pytest.mark.servers, pytest.mark.xdist_group("s3")]
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 
@@ -37,36 +34,6 @@ class HeldClock:
 
     def __call__(self) -> datetime:
         return self.now
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[S3]:
-    with running_s3() as server:
-        yield server
-
-
-@pytest.fixture
-def in_directory(tmp_path: Path) -> AssetSettings:
-    """Settings for a store in a directory."""
-    return settings_for((tmp_path / "store").as_uri(), tmp_path)
-
-
-@pytest.fixture
-def in_bucket(s3: S3, tmp_path: Path) -> AssetSettings:
-    """Settings for a store in a new bucket."""
-    return settings_for(f"s3://{s3.new_bucket()}/kept/here", tmp_path, store_options=s3.options)
-
-
-@pytest.fixture(params=["in_directory", pytest.param("in_bucket", marks=IN_BUCKET)])
-def settings(request: pytest.FixtureRequest) -> AssetSettings:
-    """Settings for each kind of store."""
-    found: AssetSettings = request.getfixturevalue(request.param)
-    return found
-
-
-@pytest.fixture
-def storage(settings: AssetSettings) -> Storage:
-    return Storage.open(settings)
 
 
 @pytest.fixture
@@ -110,12 +77,6 @@ async def http(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-def settings_for(store: str, directory: Path, **more: Any) -> AssetSettings:
-    spool = directory / "spool"
-    spool.mkdir(exist_ok=True)
-    return AssetSettings.model_validate({"store": store, "spool": spool, "min_free_bytes": 0, **more})
-
-
 def service_for(
     database: Database, settings: AssetSettings, clock: Callable[[], datetime], public_url: str | None = None
 ) -> AssetService:
@@ -138,17 +99,8 @@ def incoming(content: bytes | AsyncIterator[bytes], **changes: Any) -> Incoming:
     return Incoming(**values | changes)
 
 
-async def in_pieces(content: bytes, size: int = 1000) -> AsyncIterator[bytes]:
-    for start in range(0, len(content), size):
-        yield content[start : start + size]
-
-
 async def keep(database: Database, assets: AssetService, account_id: UUID, content: bytes = b"") -> list[StoredAsset]:
     """Take a video in and record it: the video, then the poster."""
     taken = await assets.take_in(incoming(content or video(), account_id=account_id))
     async with database.begin() as conn:
         return await assets.record(conn, taken)
-
-
-async def read_all(storage: Storage, key: str, size: int) -> bytes:
-    return b"".join([chunk async for chunk in storage.read(key, 0, size)])

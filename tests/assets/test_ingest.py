@@ -8,20 +8,21 @@ from typing import Any
 
 import pytest
 
-from app.assets.errors import (
-    AssetError,
+from app.assets.ingest import Ingest
+from app.media.errors import (
+    MediaError,
     NotPlayable,
     StorageFull,
     TooBig,
     TookTooLong,
     Truncated,
 )
-from app.assets.ingest import Ingest
-from app.assets.storage import Storage
+from app.media.storage import Storage
 from app.settings import AssetSettings
-from tests.assets.conftest import in_pieces, incoming, read_all, settings_for
+from tests.assets.conftest import incoming
 from tests.support.resource_limits import file_size_limit, in_own_process, peak_memory
 from tests.support.sample_videos import cut, padded, video
+from tests.support.stores import in_pieces, read_all, settings_for
 
 pytestmark = pytest.mark.servers  # a process reads each video
 
@@ -110,8 +111,8 @@ async def test_small_differences_of_length_are_none(tmp_path: Path, seconds: flo
 
 
 async def refused(
-    intake: Ingest, directory: Path, kind: type[AssetError], *arguments: Any, **changes: Any
-) -> AssetError:
+    intake: Ingest, directory: Path, kind: type[MediaError], *arguments: Any, **changes: Any
+) -> MediaError:
     with pytest.raises(kind) as caught:
         await intake.take_in(incoming(*arguments, **changes))
     assert files(directory) == []

@@ -15,10 +15,10 @@ from fastapi import FastAPI
 from app.accounts.service import KeyService
 from app.assets.records import StoredAsset
 from app.assets.service import AssetService
-from app.assets.signing import UrlSigner
-from app.assets.storage import CHUNK_BYTES, Storage
 from app.ids import Prefix, encode, new_id
 from app.infra.db import Database
+from app.media.signing import UrlSigner
+from app.media.storage import CHUNK_BYTES, Storage
 from app.settings import AssetSettings
 from tests.assets.conftest import NOON, URL_KEY, HeldClock, keep, service_for
 from tests.support.sample_videos import padded, video

@@ -10,15 +10,16 @@ from sqlalchemy import select
 
 from app.assets.records import Kind, StoredAsset
 from app.assets.service import AssetService
-from app.assets.storage import Storage
 from app.assets.tables import assets as table
 from app.errors import Gone, NotFound, Unavailable
 from app.ids import Prefix, encode, new_id
 from app.infra.db import Database
+from app.media.storage import Storage
 from app.settings import AssetSettings
-from tests.assets.conftest import NOON, HeldClock, incoming, keep, read_all, service_for
+from tests.assets.conftest import NOON, HeldClock, incoming, keep, service_for
 from tests.support.database import add_account
 from tests.support.sample_videos import video
+from tests.support.stores import read_all
 
 
 def public(asset: StoredAsset) -> str:

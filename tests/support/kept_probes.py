@@ -3,8 +3,8 @@
 from collections import defaultdict
 from typing import Any, ClassVar
 
-from app.assets.decode_budget import CPU_SECONDS
-from app.assets.probe_pool import ProbePool
+from app.media.decode_budget import CPU_SECONDS
+from app.media.probe_pool import ProbePool
 
 
 class KeptProbes(ProbePool):

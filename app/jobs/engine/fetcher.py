@@ -1,10 +1,10 @@
 """Fetches a finished video from its provider into the gateway's storage."""
 
-from app.assets.errors import ProbeExhausted
 from app.assets.records import Incoming, Stored
 from app.assets.service import AssetService
 from app.jobs.engine.context import EngineContext
 from app.jobs.records import Job, Submission
+from app.media.errors import ProbeExhausted
 from app.providers.base import Finished, Missing, PollOutcome, Provider
 from app.providers.download import Download
 

@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.assets.errors import AssetError, StorageError
 from app.assets.records import Stored
 from app.assets.service import AssetService
 from app.claims import ClaimLost
@@ -29,6 +28,7 @@ from app.jobs.engine.resolver import LOOKUPS_NEEDED
 from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.records import Job, Submission
 from app.jobs.states import State, SubmissionState
+from app.media.errors import MediaError, StorageError
 from app.providers.base import (
     Absent,
     Accepted,
@@ -230,7 +230,7 @@ class Reconciler(Step[Reconciliation]):
             raise
         except Exception as error:
             # An unexpected error counts as a try, as in the storer.
-            if not isinstance(error, AssetError | TransportError | ResultUnavailable):
+            if not isinstance(error, MediaError | TransportError | ResultUnavailable):
                 log.exception("unexpected error while storing a late video", job=encode(Prefix.JOB, job.id))
             tries = tries_after(submission, error, self._fetch_tries)
             log.warning("storing the late video failed", job=encode(Prefix.JOB, job.id), tries=tries, error=str(error))

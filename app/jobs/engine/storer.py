@@ -2,7 +2,6 @@
 
 import structlog
 
-from app.assets.errors import AssetError, StorageError
 from app.assets.records import Stored
 from app.assets.service import AssetService
 from app.backoff import exponential
@@ -19,6 +18,7 @@ from app.jobs.engine.submit_results import DETAIL_CHARACTERS
 from app.jobs.records import Claim, Job, Submission, SubmissionChange
 from app.jobs.states import State, SubmissionState
 from app.jobs.transitions import Changes
+from app.media.errors import MediaError, StorageError
 from app.providers.transport import TransportError
 
 FIRST_RETRY_SECONDS = 2
@@ -67,7 +67,7 @@ class Storer(ScheduledStep):
             await self._storage_failed(claim, job, error)
         except Exception as error:
             # An unexpected error counts as a try, too: an unreadable video must not be retried endlessly.
-            if not isinstance(error, AssetError | TransportError | ResultUnavailable):
+            if not isinstance(error, MediaError | TransportError | ResultUnavailable):
                 log.exception("unexpected error while storing a video", job=encode(Prefix.JOB, job.id))
             await self._fetch_failed(claim, job, submission, error)
         else:
@@ -102,7 +102,7 @@ class Storer(ScheduledStep):
         """A fault of the provider or of the video: retry, fail, or submit again where that is free."""
         tries = tries_after(submission, error, self._fetch_tries)
         unavailable = error if isinstance(error, ResultUnavailable) else None
-        final = tries >= self._fetch_tries or (isinstance(error, AssetError) and not error.retryable)
+        final = tries >= self._fetch_tries or (isinstance(error, MediaError) and not error.retryable)
         async with self._context.transitions.begin() as changes:
             await self._storing(changes, claim)
             missing_for = 0.0

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from app.assets.errors import StorageFull, of_os_error
+from app.media.errors import StorageFull, of_os_error
 from app.settings import SettingsError
 
 PREFIX = "filmgate-"

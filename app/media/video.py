@@ -1,10 +1,10 @@
 """Probes a video and checks that it plays, with PyAV (FFmpeg).
 
-The file is untrusted, so FFmpeg's options are fixed. :mod:`app.assets.containers` selects one of two demuxers. FFmpeg
+The file is untrusted, so FFmpeg's options are fixed. :mod:`app.media.containers` selects one of two demuxers. FFmpeg
 gets an open file and may use no protocol and open nothing else. Pixels, seconds and packets are bounded, and so is what
-is decoded (:mod:`app.assets.decode_budget`): a video that exhausts its budget is accepted on what was decoded of it.
+is decoded (:mod:`app.media.decode_budget`): a video that exhausts its budget is accepted on what was decoded of it.
 
-Everything here blocks, and FFmpeg is large, so it runs in a subprocess (:mod:`app.assets.probe_process`).
+Everything here blocks, and FFmpeg is large, so it runs in a subprocess (:mod:`app.media.probe_process`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from app.assets import containers
-from app.assets.decode_budget import FIRST_PACKETS, DecodeBudget
-from app.assets.errors import NotPlayable, TooBig, of_os_error
-from app.assets.media_info import Container, PosterInfo, VideoInfo
-from app.assets.pictures import displayed, jpeg_of
+from app.media import containers
+from app.media.decode_budget import FIRST_PACKETS, DecodeBudget
+from app.media.errors import NotPlayable, TooBig, of_os_error
+from app.media.info import Container, PosterInfo, VideoInfo
+from app.media.pictures import displayed, jpeg_of
 
 MAX_SIDE = 8192
 MAX_SECONDS = 3600

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app.assets.containers import MAX_BOXES, detect
-from app.assets.errors import NotPlayable
-from app.assets.media import poster, probe
-from app.assets.media_info import Container
+from app.media.containers import MAX_BOXES, detect
+from app.media.errors import NotPlayable
+from app.media.info import Container
+from app.media.video import poster, probe
 from tests.support.sample_videos import fragmented, video
 
 

@@ -1,6 +1,6 @@
 """Errors of ingesting, storing and reading videos.
 
-AssetError
+MediaError
 ├── StorageError
 │   ├── StorageUnavailable   the store or the spool is not usable now              retryable
 │   └── StorageFull          no space, or less than ``min_free_bytes`` would stay  retryable
@@ -20,7 +20,7 @@ from typing import ClassVar
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class AssetError(Exception):
+class MediaError(Exception):
     """Base. ``message`` is safe to show to any caller; ``detail`` is for operators; ``retryable``: a retry may help."""
 
     retryable: ClassVar[bool] = True
@@ -31,7 +31,7 @@ class AssetError(Exception):
         self.detail = detail
 
 
-class StorageError(AssetError):
+class StorageError(MediaError):
     """The store or the spool failed; the video is not at fault."""
 
 
@@ -45,7 +45,7 @@ class StorageFull(StorageError):
         super().__init__("The video storage is full.", detail)
 
 
-class VideoRejected(AssetError):
+class VideoRejected(MediaError):
     """The received file is not a video that can be stored."""
 
 

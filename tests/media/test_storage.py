@@ -9,12 +9,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from app.assets.errors import StorageFull, StorageUnavailable
-from app.assets.storage import BUCKET_READ_BYTES, CHUNK_BYTES, PART_BYTES, Storage
+from app.media.errors import StorageFull, StorageUnavailable
+from app.media.storage import BUCKET_READ_BYTES, CHUNK_BYTES, PART_BYTES, Storage
 from app.settings import AssetSettings, SettingsError
-from tests.assets.conftest import IN_BUCKET, read_all, settings_for
 from tests.support.resource_limits import file_size_limit, in_own_process, peak_memory
 from tests.support.s3 import CREDENTIAL, REGION, S3
+from tests.support.stores import IN_BUCKET, read_all, settings_for
 
 KEY = "account/job/video.mp4"
 MEGABYTE = 1024 * 1024

@@ -7,10 +7,10 @@ from pathlib import Path
 import av
 import pytest
 
-from app.assets.decode_budget import DecodeBudget
-from app.assets.errors import NotPlayable, TooBig
-from app.assets.media import poster, probe
-from app.assets.media_info import Container, VideoInfo
+from app.media.decode_budget import DecodeBudget
+from app.media.errors import NotPlayable, TooBig
+from app.media.info import Container, VideoInfo
+from app.media.video import poster, probe
 from tests.support.sample_videos import cut, sound_only, still, video, with_hole
 
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import structlog
 
-from app.assets.decode_budget import CPU_SECONDS
-from app.assets.errors import AssetError, NotPlayable, ProbeExhausted, StorageFull, StorageUnavailable, TooBig
-from app.assets.media_info import Container, PosterInfo, VideoInfo
+from app.media.decode_budget import CPU_SECONDS
+from app.media.errors import MediaError, NotPlayable, ProbeExhausted, StorageFull, StorageUnavailable, TooBig
+from app.media.info import Container, PosterInfo, VideoInfo
 
 #: Wall time limit for one video. Probing an hour of video takes seconds; the CPU time has a smaller limit.
 PROBE_SECONDS = 120.0
@@ -33,7 +33,7 @@ PROCESSES = 2
 RETRIES = PROCESSES - 1
 MAX_METADATA_BYTES = 64 * 1024
 MAX_POSTER_BYTES = 16 * 1024 * 1024
-MODULE = "app.assets.probe_process"
+MODULE = "app.media.probe_process"
 #: The environment variables passed to the subprocess; none of them holds a secret.
 VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR")
 REJECTIONS: Mapping[str, type[NotPlayable | TooBig]] = {
@@ -78,7 +78,7 @@ class ProbePool:
         Raises:
             ProbeExhausted: it took more CPU time or wall time than one video may take, or much of it to find a fault.
             NotPlayable: also when the subprocess died.
-            TooBig: beyond the limits of :mod:`app.assets.media`.
+            TooBig: beyond the limits of :mod:`app.media.video`.
             StorageError: the file or a subprocess is not available; the video is not at fault.
         """
         async with self._retry_slots if retried else nullcontext(), self._slots:
@@ -100,7 +100,7 @@ class ProbePool:
                 process.end()
                 raise
             self._release(process)
-        if isinstance(found, AssetError):
+        if isinstance(found, MediaError):
             raise found
         return found
 
@@ -188,7 +188,7 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
     process.wait()
 
 
-def _parsed(metadata: Mapping[str, Any], jpeg: bytes) -> tuple[VideoInfo, PosterInfo] | AssetError:
+def _parsed(metadata: Mapping[str, Any], jpeg: bytes) -> tuple[VideoInfo, PosterInfo] | MediaError:
     """Validate the message: a subprocess exploited by a malicious video may send anything."""
     if rejection := REJECTIONS.get(metadata.get("error", "")):
         return rejection(str(metadata["reason"]), str(metadata["detail"]))

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange
 
-from app.assets.media_info import PosterInfo
+from app.media.info import PosterInfo
 
 POSTER_SIDE = 1280
 #: Encoders round: 854x480 with pixels of 1280:1281 is meant to be 16:9, and to be shown as 854x480.

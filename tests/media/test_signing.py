@@ -7,9 +7,9 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from app.assets.signing import UrlSigner
 from app.errors import Forbidden
 from app.ids import new_id
+from app.media.signing import UrlSigner
 
 OLD, NEW = b"o" * 32, b"n" * 32
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ import av
 import pytest
 from av.video.frame import VideoFrame
 
-from app.assets.media import poster, probe
+from app.media.video import poster, probe
 from tests.support.sample_videos import video
 
 WIDTH, HEIGHT = 64, 34

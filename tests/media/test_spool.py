@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from app.assets.errors import StorageFull, StorageUnavailable
-from app.assets.spool import Spool
+from app.media.errors import StorageFull, StorageUnavailable
+from app.media.spool import Spool
 from app.settings import SettingsError
 from tests.support.resource_limits import file_size_limit
 
 HOLD_A_FILE = """
 import pathlib, sys
-from app.assets.spool import Spool
+from app.media.spool import Spool
 with Spool(pathlib.Path(sys.argv[1]), 0).file(0) as spooled:
     spooled.write(b"half a video")
     print("written", flush=True)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from app.assets import media
-from app.assets.errors import NotPlayable, ProbeExhausted, StorageUnavailable, TooBig
-from app.assets.media import MAX_SIDE
-from app.assets.probe_pool import RETRIES, ProbePool, _parsed
-from app.assets.probe_process import MEMORY_BYTES, probe
+from app.media import video as videos
+from app.media.errors import NotPlayable, ProbeExhausted, StorageUnavailable, TooBig
+from app.media.probe_pool import RETRIES, ProbePool, _parsed
+from app.media.probe_process import MEMORY_BYTES, probe
+from app.media.video import MAX_SIDE
 from tests.support.sample_videos import cut, noise, video
 
 pytestmark = pytest.mark.servers
@@ -61,8 +61,8 @@ def gone(pid: int) -> None:
 
 async def test_what_is_found_is_what_is_there(examiner: ProbePool, good: Path) -> None:
     found, poster = await examiner.examine(good)
-    assert found == media.probe(good)
-    assert poster == media.poster(good)
+    assert found == videos.probe(good)
+    assert poster == videos.poster(good)
 
 
 async def test_one_process_looks_at_one_video_after_the_other(examiner: ProbePool, good: Path) -> None:
@@ -201,7 +201,7 @@ async def test_a_process_with_nothing_to_do_is_ended(good: Path) -> None:
 @linux
 async def test_a_worker_that_is_killed_leaves_no_process_behind() -> None:
     worker = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.assets.probe_child", stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "tests.media.probe_child", stdout=asyncio.subprocess.PIPE
     )
     assert worker.stdout is not None
     pid = int(await worker.stdout.readline())

@@ -1,6 +1,6 @@
 """The probe subprocess: runs FFmpeg on one file at a time, with limited memory and without secrets.
 
-Run as a module by :mod:`app.assets.probe_pool`, with the parent's pid and the CPU seconds that one video may take as
+Run as a module by :mod:`app.media.probe_pool`, with the parent's pid and the CPU seconds that one video may take as
 its arguments, and a socket as its standard input. It receives paths and sends the result of probing each; it exits when
 the socket closes. Only what FFmpeg needs is imported.
 """
@@ -18,10 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app.assets import media
-from app.assets.decode_budget import DecodeBudget
-from app.assets.errors import AssetError, NotPlayable, ProbeExhausted, of_os_error
-from app.assets.media_info import PosterInfo, VideoInfo
+from app.media import video as videos
+from app.media.decode_budget import DecodeBudget
+from app.media.errors import MediaError, NotPlayable, ProbeExhausted, of_os_error
+from app.media.info import PosterInfo, VideoInfo
 
 #: A frame of 8192x8192 takes 100 MB, and a decoder holds several.
 MEMORY_BYTES = 1536 * 1024 * 1024
@@ -35,10 +35,10 @@ def probe(path: Path, cpu_seconds: float) -> tuple[dict[str, Any], bytes]:
     """The metadata of a video and its poster, or the reason why it is rejected and no bytes."""
     budget = DecodeBudget(cpu_seconds=cpu_seconds)
     try:
-        video, poster = media.probe(path, budget), media.poster(path, budget)
+        video, poster = videos.probe(path, budget), videos.poster(path, budget)
     except NotPlayable as error:
         return _rejected(ProbeExhausted(error.reason, error.detail) if budget.costly else error), b""
-    except AssetError as error:
+    except MediaError as error:
         return _rejected(error), b""
     except OSError as error:
         return _rejected(of_os_error(error)), b""
@@ -51,7 +51,7 @@ def _metadata(video: VideoInfo, poster: PosterInfo) -> dict[str, Any]:
     return {"video": asdict(video), "poster": {"width": poster.width, "height": poster.height}}
 
 
-def _rejected(error: AssetError) -> dict[str, Any]:
+def _rejected(error: MediaError) -> dict[str, Any]:
     reason = error.reason if isinstance(error, NotPlayable) else error.message
     return {"error": type(error).__name__, "reason": reason, "detail": error.detail}
 

@@ -21,9 +21,9 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from app.assets.aws_profile import SUPPORTED, with_profile
-from app.assets.errors import FULL, StorageError, StorageFull, StorageUnavailable
-from app.assets.spool import require_room
+from app.media.aws_profile import SUPPORTED, with_profile
+from app.media.errors import FULL, StorageError, StorageFull, StorageUnavailable
+from app.media.spool import require_room
 from app.settings import AssetSettings, SettingsError
 
 CHUNK_BYTES = 1024 * 1024

@@ -1,9 +1,9 @@
-"""A worker that has a process for videos, says its id, and waits to be killed. Usage: python -m tests.assets.holding"""
+"""A worker that has a probe process, says its id, and waits to be killed: python -m tests.media.probe_child."""
 
 import asyncio
 import sys
 
-from app.assets.probe_pool import ProbePool
+from app.media.probe_pool import ProbePool
 
 
 async def main() -> None:

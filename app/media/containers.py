@@ -7,8 +7,8 @@ the demuxer; whether the file is a video is then the demuxer's decision.
 import re
 from typing import IO
 
-from app.assets.errors import NotPlayable
-from app.assets.media_info import Container
+from app.media.errors import NotPlayable
+from app.media.info import Container
 
 EBML = b"\x1a\x45\xdf\xa3"
 HEAD_BYTES = 64

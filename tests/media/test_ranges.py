@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.assets.ranges import Part, Version, not_modified, wanted
 from app.errors import RangeNotSatisfiable
+from app.media.ranges import Part, Version, not_modified, wanted
 
 SIZE = 1000
 VERSION = Version('"abc"', datetime(2026, 11, 22, 12, 0, 0, 999_999, tzinfo=UTC))
