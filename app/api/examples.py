@@ -189,7 +189,7 @@ _DELIVERY: Final = Delivery(
 )
 _MODEL: Final = ModelView(
     name="sandbox/video",
-    provider="sandbox",
+    provider="openai_compatible",
     description="Draws the prompt; costs nothing.",
     available=True,
     connections=["sandbox"],
@@ -198,7 +198,7 @@ _MODEL: Final = ModelView(
     sizes=["1280x720", "720x1280"],
     default_size="1280x720",
     prompt_chars=4000,
-    seed=True,
+    seed=False,
     negative_prompt=False,
     audio="none",
     provider_options=[],

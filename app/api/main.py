@@ -30,7 +30,14 @@ from app.web.limits import bounded
 from app.webhooks.router import router as webhooks_router
 
 #: The problems that any request may end in.
-ANYWHERE = ("malformed_request", "headers_too_large", "internal_error", "unavailable")
+ANYWHERE = (
+    "malformed_request",
+    "headers_too_large",
+    "body_timeout",
+    "body_too_large",
+    "internal_error",
+    "unavailable",
+)
 #: A client that reads nothing for this long is disconnected.
 WRITE_SECONDS = 30
 
@@ -118,7 +125,9 @@ def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         loop="uvloop",
         ws="none",
         proxy_headers=False,  # Forwarded does it
-        http=bounded(head_timeout=settings.api.body_timeout, write_timeout=WRITE_SECONDS),
+        http=bounded(
+            head_timeout=settings.api.body_timeout, write_timeout=WRITE_SECONDS, prefix=settings.api.path_prefix
+        ),
         log_config=None,
         access_log=False,
         server_header=False,

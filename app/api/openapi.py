@@ -54,6 +54,12 @@ NAMES = {
 INPUTS = ("JobRequest",)
 #: Of the committed document. A gateway's own names the prefix behind which it is, if any.
 SERVERS = [{"url": "http://127.0.0.1:8080", "description": "The gateway that `make dev` starts."}]
+#: Of every response.
+REQUEST_ID = {
+    "schema": {"type": "string"},
+    "required": True,
+    "description": "The id of the request, in the gateway's log too: yours, if you sent one, or a new one.",
+}
 #: The event's schema, of which each type of event has one.
 EVENT = "JobEvent"
 
@@ -130,6 +136,7 @@ def _published(schema: dict[str, Any]) -> dict[str, Any]:
     schemas = schema["components"]["schemas"]
     del schema["webhooks"]
     schema["paths"]["/v1/jobs"]["post"]["callbacks"] = {event: _callback(event) for event in sorted(WEBHOOK_EVENTS)}
+    schema["components"]["headers"] = {"RequestId": REQUEST_ID}
     schemas.update(_events(schemas.pop(EVENT)))
     del schemas["EventType"]  # each event names its own
     for operation in operations(schema["paths"]):
@@ -137,6 +144,8 @@ def _published(schema: dict[str, Any]) -> dict[str, Any]:
         operation["responses"] = dict(sorted(operation["responses"].items()))
         for parameter in operation.get("parameters", ()):
             parameter["schema"] = _not_null(parameter["schema"])
+        for response in operation["responses"].values():
+            response.setdefault("headers", {})["X-Request-Id"] = {"$ref": "#/components/headers/RequestId"}
         _type_stream(operation)
         _show_examples(operation)
     for node in _nodes(schema):

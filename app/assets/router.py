@@ -24,10 +24,28 @@ BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 FILES: dict[str, Any] = dict.fromkeys(
     ["application/octet-stream", *(container.content_type for container in Container), "image/jpeg"], BINARY
 )
+_FILE_HEADERS: dict[str, str] = {
+    "ETag": "The SHA-256 of the file; send it as `If-None-Match`.",
+    "Last-Modified": "When the file was stored.",
+    "Accept-Ranges": "`bytes`.",
+    "Content-Disposition": "A name for the file.",
+}
+_HEADERS = {
+    name: {"schema": {"type": "string"}, "description": description} for name, description in _FILE_HEADERS.items()
+}
+_RANGE = {"schema": {"type": "string"}, "description": "The range and the size of the file: `bytes 0-99/1048576`."}
+#: What Starlette reads by itself.
+CONDITIONS: list[dict[str, Any]] = [
+    {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": description}
+    for name, description in (
+        ("If-None-Match", "An `ETag`: if it is still that of the file, the response is a 304 without content."),
+        ("Range", "`bytes=0-99`: only these bytes, as a 206."),
+    )
+]
 CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The whole file", "content": FILES},
-    206: {"description": "The requested range", "content": FILES},
-    304: {"description": "Not modified: the caller has this file already (`If-None-Match`)"},
+    200: {"description": "The whole file", "content": FILES, "headers": _HEADERS},
+    206: {"description": "The requested range", "content": FILES, "headers": {**_HEADERS, "Content-Range": _RANGE}},
+    304: {"description": "Not modified: the caller has this file already (`If-None-Match`)", "headers": _HEADERS},
     **problems.responses("unauthenticated", "forbidden", "not_found", "gone", "range_not_satisfiable", "unavailable"),
 }
 
@@ -89,7 +107,7 @@ async def get_asset(
     description=f"{SIGNED_OR_KEY} A request for one `Range` gets that range (206); for several, the whole file.",
     response_class=Response,
     responses=CONTENT_RESPONSES,
-    openapi_extra={"security": [{}]},
+    openapi_extra={"security": [{}], "parameters": CONDITIONS},
 )
 async def get_asset_content(
     request: Request, assets: Assets, readable: Annotated[Readable, Depends(_readable)]
@@ -104,7 +122,7 @@ async def get_asset_content(
     description=SIGNED_OR_KEY,
     response_class=Response,
     responses={status: CONTENT_RESPONSES[status] for status in (200, 304, 401, 403, 404, 410)},
-    openapi_extra={"security": [{}]},
+    openapi_extra={"security": [{}], "parameters": CONDITIONS[:1]},
 )
 async def head_asset_content(
     request: Request, assets: Assets, readable: Annotated[Readable, Depends(_readable)]

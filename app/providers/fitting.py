@@ -55,7 +55,7 @@ class Fitting:
         texts = {"prompt": prompt, "negative_prompt": negative_prompt, "provider_options": options}
         for field, value in texts.items():
             if value and not _is_storable(value):
-                self._problem(field, "invalid_format", "must be valid Unicode text, without NUL")
+                self._problem(field, "invalid_format", "must be JSON: finite numbers, and Unicode text without NUL")
         # Runway counts UTF-16 code units: characters outside the basic plane count twice.
         length = len(prompt.encode("utf-16-le", "surrogatepass")) // 2
         limit = self._facts.prompt_chars

@@ -100,6 +100,8 @@ def _explain(item: dict[str, Any], body: Any, route: object) -> FieldError:
     if field == "body":
         return FieldError(field, "required" if kind == "missing" else "invalid_type", SEND_JSON)
     code, message = _MESSAGES.get(kind, ("invalid", item["msg"][:1].lower() + item["msg"][1:]))
+    if context.get("field_type") == "Value":  # text that is checked beside its length
+        message = message.replace(" items", " characters")
     if kind == "string_too_short" and context.get("min_length") == 1:
         message = "must not be empty"
     return FieldError(field, code, message.format_map(context) if kind in _MESSAGES else message)

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.errors import FilmgateError, HeadersTooLarge, Malformed
 from app.web import problems
+from app.web.forwarded import path_prefix
 
 #: Of the request line and the headers.
 MAX_HEAD_BYTES = 64 * 1024
@@ -39,7 +40,7 @@ UPGRADING: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 REASONS: Final[Mapping[int, str]] = {400: "Bad Request", 431: "Request Header Fields Too Large"}
 
 
-def bounded(*, head_timeout: float, write_timeout: float) -> type[HttpToolsProtocol]:
+def bounded(*, head_timeout: float, write_timeout: float, prefix: str = "") -> type[HttpToolsProtocol]:
     """The protocol class for uvicorn: ``uvicorn.Config(app, http=bounded(…))``.
 
     A connection is closed if the whole head of a request does not arrive within ``head_timeout`` seconds after it was
@@ -49,6 +50,8 @@ def bounded(*, head_timeout: float, write_timeout: float) -> type[HttpToolsProto
     Trailers are counted and dropped: uvicorn would add them to the headers, after the request was authenticated by
     them or before. A wish for another protocol is dropped too, as RFC 9110 allows: the parser would drop the body with
     it, and Java's client and ``curl --http2`` say ``Upgrade: h2c`` in every first request.
+
+    ``prefix`` is the path prefix of clients; a request that cannot be parsed names none.
     """
 
     class Configured(_Bounded):
@@ -56,6 +59,7 @@ def bounded(*, head_timeout: float, write_timeout: float) -> type[HttpToolsProto
 
     Configured.head_timeout = head_timeout
     Configured.write_timeout = write_timeout
+    Configured.prefix = prefix
     return Configured
 
 
@@ -65,6 +69,7 @@ class _Refused(Exception):
 
 class _Bounded(HttpToolsProtocol):
     head_timeout: ClassVar[float]
+    prefix: ClassVar[str]
     write_timeout: ClassVar[float]
     _head: asyncio.TimerHandle | None = None
     _write: asyncio.TimerHandle | None = None
@@ -205,7 +210,10 @@ class _Bounded(HttpToolsProtocol):
                 return
             cycle.disconnected = True  # for the app, the client has gone
             cycle.message_event.set()
-        response = problems.render(problems.problem_of(error), uuid4().hex)
+        path_prefix.set(self.prefix)
+        request_id = uuid4().hex
+        response = problems.render(problems.problem_of(error), request_id)
+        response.headers["X-Request-Id"] = request_id
         response.headers["Connection"] = "close"
         head = f"HTTP/1.1 {response.status_code} {REASONS[response.status_code]}\r\n".encode()
         fields = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)

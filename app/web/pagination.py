@@ -15,6 +15,7 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from app.errors import FieldError, InvalidRequest
+from app.web.input_types import DIGITS
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 100
@@ -55,7 +56,7 @@ class Paging:
 
 
 async def paging(
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="The most items on one page.")] = DEFAULT_LIMIT,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="The most items on one page."), DIGITS] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Query(description="`next_cursor` of the previous page.")] = None,
 ) -> Paging:
     """The dependency of a route that returns a list: ``Annotated[Paging, Depends(paging)]``.

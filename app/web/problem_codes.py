@@ -102,7 +102,7 @@ BY_ERROR: Final = dict(
         _of(
             errors.TooLarge,
             413,
-            "The body of a request may have at most 1048576 bytes.",
+            "The body of a request may have at most 262144 bytes.",
             "Nothing was created. Shorten the prompt, the options or the metadata.",
         ),
         _of(

@@ -50,7 +50,7 @@ _BY_STATUS: Final = {
 class ProblemField(BaseModel):
     """An error of one field."""
 
-    field: str = Field(description="Path of the field: `inputs[0].url`, `query.limit`, `header.idempotency-key`.")
+    field: str = Field(description="Path of the field: `inputs[0].url`, `query.limit`, `header.Idempotency-Key`.")
     code: str = Field(description="The error code, for programs.")
     message: str = Field(description="The error message, for people.")
 
@@ -213,6 +213,15 @@ def install(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
 
 
+#: What a response of a status has beside the headers of every response.
+HEADERS: Final[Mapping[int, tuple[str, str]]] = {
+    401: ("WWW-Authenticate", "How to authenticate: `Bearer`."),
+    416: ("Content-Range", "The size of the file: `bytes */1048576`."),
+    429: ("Retry-After", "Seconds after which to try again."),
+    503: ("Retry-After", "Seconds after which to try again."),
+}
+
+
 def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The ``responses=`` of a route: the problems that it may return, by code, each with an example."""
     described: dict[int | str, dict[str, Any]] = {}
@@ -229,6 +238,9 @@ def responses(*codes: str) -> dict[int | str, dict[str, Any]]:
             known.status,
             {"model": Problem, "description": known.title, "content": {MEDIA_TYPE: {"examples": {}}}},
         )
+        if known.status in HEADERS:
+            name, description = HEADERS[known.status]
+            entry["headers"] = {name: {"schema": {"type": "string"}, "description": description}}
         if known.title not in entry["description"]:
             entry["description"] += f"; or: {known.title}"
         entry["content"][MEDIA_TYPE]["examples"][known.code] = {"value": example}

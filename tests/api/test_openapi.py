@@ -33,9 +33,9 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
 
 def test_the_document_is_valid_and_every_reference_leads_somewhere(published: dict[str, Any]) -> None:
     validate(published)
-    schemas = published["components"]["schemas"]
+    kinds = {kind: published["components"][kind] for kind in ("schemas", "headers")}
     named = {node["$ref"] for node in objects(published) if isinstance(node.get("$ref"), str)}
-    assert named == {f"#/components/schemas/{name}" for name in schemas}
+    assert named == {f"#/components/{kind}/{name}" for kind, members in kinds.items() for name in members}
 
 
 def test_schemas_have_names_that_a_client_s_code_should_have(published: dict[str, Any]) -> None:
@@ -84,7 +84,17 @@ def test_a_parameter_is_never_null_and_headers_are_spelled_as_in_their_specifica
     parameters = [one for operation in operations(published) for one in operation.get("parameters", ())]
     assert [one["name"] for one in parameters if {"type": "null"} in one["schema"].get("anyOf", ())] == []
     headers = {one["name"] for one in parameters if one["in"] == "header"}
-    assert headers == {"Idempotency-Key", "Prefer", "Last-Event-ID"}
+    assert headers == {"Idempotency-Key", "Prefer", "Last-Event-ID", "If-None-Match", "Range"}
+
+
+def test_what_any_request_may_meet_is_declared_everywhere(published: dict[str, Any]) -> None:
+    for operation in operations(published):
+        responses = operation["responses"]
+        assert {"400", "408", "413", "431", "500", "503"} <= responses.keys(), operation["operationId"]
+        assert all("X-Request-Id" in response["headers"] for response in responses.values())
+        refusals = [responses[status] for status in ("429", "503") if status in responses]
+        if operation["operationId"] != "get_readiness":  # its 503 says what is missing
+            assert all("Retry-After" in refusal["headers"] for refusal in refusals)
 
 
 def test_open_operations_say_so_and_a_video_is_bytes_for_every_generator(published: dict[str, Any]) -> None:

@@ -45,6 +45,8 @@ async def test_the_path_of_the_public_url_is_the_prefix_of_every_url(
         }
         document = (await gateway.client.get(f"{path}/openapi.json")).json()
         assert document["servers"] == [{"url": PREFIX}]
+        problem = (await gateway.client.get("/", headers={"X-Long": "x" * 70_000})).json()
+        assert problem["type"] == f"{PREFIX}/docs/problems/headers_too_large"
         for known in ("/docs", "/healthz", "/metrics"):
             assert (await gateway.client.get(path + known)).status_code == 200, known
         assert (await gateway.client.put(f"{path}/v1/jobs")).headers["Allow"] == "GET, POST"

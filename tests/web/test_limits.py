@@ -148,15 +148,20 @@ async def patient(app: App) -> AsyncIterator[tuple[str, int]]:
         yield address
 
 
-async def reply_to(address: tuple[str, int], *parts: bytes) -> tuple[int, bytes]:
-    """The status and body of the only reply to these bytes; the connection must end after it."""
+async def whole_reply_to(address: tuple[str, int], *parts: bytes) -> bytes:
+    """The only reply to these bytes; the connection must end after it."""
     reader, writer = await asyncio.open_connection(*address)
     sending = asyncio.create_task(send_all(writer, parts))
     reply = await reader.read()
     sending.cancel()
     await asyncio.gather(sending, return_exceptions=True)
     writer.close()
-    head, _, body = reply.partition(b"\r\n\r\n")
+    return reply
+
+
+async def reply_to(address: tuple[str, int], *parts: bytes) -> tuple[int, bytes]:
+    """Its status and body."""
+    head, _, body = (await whole_reply_to(address, *parts)).partition(b"\r\n\r\n")
     return int(head.split()[1]), body
 
 
@@ -209,9 +214,10 @@ REFUSED = {
 async def test_what_is_not_body_has_limits_and_a_problem_says_so(
     patient: tuple[str, int], app: App, status: int, code: str, sent: tuple[bytes, ...]
 ) -> None:
-    replied, body = await reply_to(patient, *sent)
+    head, _, body = (await whole_reply_to(patient, *sent)).partition(b"\r\n\r\n")
     problem = json.loads(body)
-    assert (replied, problem["status"], problem["code"]) == (status, status, code)
+    assert (int(head.split()[1]), problem["status"], problem["code"]) == (status, status, code)
+    assert f"X-Request-Id: {problem['request_id']}".lower().encode() in head.lower().split(b"\r\n")
     assert problem["detail"]
     assert app.bodies == []
 

@@ -1,7 +1,6 @@
 """The request body of ``POST /v1/jobs``."""
 
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,7 +14,10 @@ from pydantic import (
     field_validator,
 )
 
+from app.web.input_types import WHOLE, PositiveUsd
+
 MAX_METADATA = 16
+MAX_METADATA_NAME = 40
 MAX_DEPTH = 16
 MAX_FALLBACKS = 4
 MAX_SECONDS = 86_400
@@ -56,7 +58,7 @@ def _inside(value: Any) -> Iterable[Any]:
 #: Text that the database can hold.
 Text = Annotated[str, AfterValidator(_storable)]
 Fallback = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
-MetadataKey = Annotated[Text, StringConstraints(min_length=1, max_length=40)]
+MetadataKey = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_METADATA_NAME)]
 MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
 
 
@@ -83,8 +85,8 @@ class JobRequest(BaseModel):
     model: Text = Field(
         min_length=1, max_length=200, description="A model of `GET /v1/models` or an alias of this gateway."
     )
-    seconds: StrictInt | None = Field(
-        default=None, ge=1, le=MAX_SECONDS, description="Length of the video; default: the model's."
+    seconds: Annotated[StrictInt, Field(ge=1, le=MAX_SECONDS), WHOLE] | None = Field(
+        default=None, description="Length of the video; default: the model's."
     )
     size: Size | None = Field(default=None, description="`WIDTHxHEIGHT` in pixels; default: the model's.")
     aspect_ratio: str | None = Field(
@@ -97,7 +99,7 @@ class JobRequest(BaseModel):
         pattern=r"^([0-9]{3,4}p|[248]k)$",
         description="The shorter side, such as `720p`; only with `aspect_ratio`.",
     )
-    seed: StrictInt | None = Field(default=None, ge=0, le=2**63 - 1)
+    seed: Annotated[StrictInt, Field(ge=0, le=2**63 - 1), WHOLE] | None = None
     negative_prompt: Text | None = Field(default=None, max_length=4000, description="What the video must not show.")
     audio: StrictBool | None = Field(
         default=None, description="Whether the video has sound, for models where this is optional."
@@ -109,7 +111,7 @@ class JobRequest(BaseModel):
         default="strict",
         description="`strict` rejects unsupported values; `adjust` uses the nearest ones and lists `adjustments`.",
     )
-    max_cost: Annotated[Decimal, Field(gt=0, max_digits=12, decimal_places=6)] | None = Field(
+    max_cost: PositiveUsd | None = Field(
         default=None,
         description=(
             "Limit in USD for all submissions of this job together. A job whose price is higher or unknown is rejected."
@@ -131,10 +133,8 @@ class JobRequest(BaseModel):
     priority: Priority = Field(
         default="normal", description="Order among the waiting jobs of your account; other accounts are not affected."
     )
-    deadline_seconds: StrictInt | None = Field(
+    deadline_seconds: Annotated[StrictInt, Field(ge=10, le=MAX_DEADLINE), WHOLE] | None = Field(
         default=None,
-        ge=10,
-        le=MAX_DEADLINE,
         description="Maximum time from creation to the end of the job; default: the gateway's.",
     )
     webhook_url: Text | None = Field(

@@ -172,7 +172,7 @@ class JobService:
         if earlier_hash != body_hash:
             message = "was used before, with another body; use a new key for a new job"
             raise IdempotencyMismatch(
-                f"This Idempotency-Key {message}.", [FieldError("header.idempotency-key", "reused", message)]
+                f"This Idempotency-Key {message}.", [FieldError("header.Idempotency-Key", "reused", message)]
             )
         return await self._view(snapshot)
 

@@ -61,7 +61,13 @@ async def test_what_is_paid_for_is_not_guessed_from_another_type(gateway: Gatewa
         (field, "invalid_type") for field in wrong
     }
     await refused(gateway, 422, "invalid_request", seconds="4")
-    await refused(gateway, 422, "invalid_request", seconds=4.0)
+    await refused(gateway, 422, "invalid_request", seconds=4.5)
+
+
+async def test_an_integer_may_be_written_with_a_point(gateway: Gateway) -> None:
+    """As JSON Schema says of ``integer``; some languages write 4 so."""
+    job = await gateway.create(**ORDER, seconds=4.0, deadline_seconds=60.0)
+    assert str(job["seconds"]) == "4"
 
 
 async def test_every_wrong_field_is_named_at_once(gateway: Gateway) -> None:
@@ -82,6 +88,11 @@ async def test_every_wrong_field_is_named_at_once(gateway: Gateway) -> None:
         ({"webhook_url": "http://169.254.169.254/latest"}, "webhook_url"),
         ({"deadline_seconds": 10_000_000}, "deadline_seconds"),
         ({"max_cost": "0.001"}, "max_cost"),
+        ({"max_cost": "1_0"}, "max_cost"),
+        ({"max_cost": "1e3"}, "max_cost"),
+        ({"max_cost": "\u0661"}, "max_cost"),
+        ({"max_cost": " 1"}, "max_cost"),
+        ({"max_cost": True}, "max_cost"),
         ({"metadata": {str(number): "" for number in range(17)}}, "metadata"),
     ],
 )
@@ -89,6 +100,28 @@ async def test_a_wrong_field_is_named(gateway: Gateway, fields: dict[str, Any], 
     problem = await refused(gateway, 422, "invalid_request", **fields)
     assert [error["field"] for error in problem["errors"]] == [field]
     assert (await gateway.purchases())["accepted"] == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"webhook_url": "h" * 3000},
+        {"metadata": {"a": "b" * 501}},
+        {"metadata": {"a" * 41: "b"}},
+        {"prompt": "p" * 40_000},
+    ],
+)
+async def test_the_length_of_text_is_one_of_characters(gateway: Gateway, fields: dict[str, Any]) -> None:
+    problem = await refused(gateway, 422, "invalid_request", **fields)
+    assert [error["code"] for error in problem["errors"]] == ["too_long"]
+    assert problem["errors"][0]["message"].endswith(" or fewer characters")
+
+
+async def test_two_keys_are_refused_and_not_one_of_them_taken(gateway: Gateway) -> None:
+    headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+    reply = await gateway.client.post("/v1/jobs", json=ORDER, headers=headers)
+    assert (reply.status_code, reply.json()["errors"][0]["field"]) == (422, "header.Idempotency-Key")
+    assert (await gateway.client.get("/v1/jobs")).json()["data"] == []
 
 
 async def test_a_missing_key_says_how_to_send_one(gateway: Gateway) -> None:
@@ -194,12 +227,26 @@ async def test_lists_are_filtered_and_paged(gateway: Gateway) -> None:
         ("limit=1&limit=2", "query.limit", "repeated"),
         ("&".join(["metadata[a]=1"] * 21), "query.metadata[a]", "too_long"),
         ("&".join(["status=failed"] * 21), "query.status", "too_long"),
+        (f"metadata[{'a' * 41}]=1", f"query.metadata[{'a' * 41}]", "too_long"),
+        ("metadata[a]=%00", "query.metadata[a]", "invalid_format"),
+        ("metadata[]=1", "query.metadata[]", "unknown"),
+        ("limit=1_0", "query.limit", "invalid_type"),
+        ("limit=%2B1", "query.limit", "invalid_type"),
+        ("limit=1.0", "query.limit", "invalid_type"),
     ],
 )
 async def test_a_filter_that_makes_no_sense_is_named(gateway: Gateway, query: str, field: str, code: str) -> None:
     reply = await gateway.client.get(f"/v1/jobs?{query}")
     assert reply.status_code == 422
     assert [(error["field"], error["code"]) for error in reply.json()["errors"]] == [(field, code)]
+
+
+async def test_every_name_of_metadata_can_be_looked_for(gateway: Gateway) -> None:
+    names = ["a]b[", "]", "[", "a b", "metadata[a]", "ä&=%", "line\nend"]
+    job = await gateway.create(**ORDER, metadata=dict.fromkeys(names, "1"))
+    for name in names:
+        found = (await gateway.client.get("/v1/jobs", params={f"metadata[{name}]": "1"})).json()["data"]
+        assert [one["id"] for one in found] == [job["id"]], name
 
 
 async def test_models_tell_what_can_be_ordered(gateway: Gateway) -> None:
