@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
@@ -30,7 +30,8 @@ class EventService:
         self._database = database
         self._watched: Counter[UUID] = Counter()
         self._newest: dict[UUID, int] = {}
-        self._changed = asyncio.Condition()
+        #: Set when the newest event of the subject changes: only those who wait for it wake up.
+        self._changes: dict[UUID, asyncio.Event] = {}
         self._released = False
         self._has_waiters = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -80,6 +81,7 @@ class EventService:
         finally:
             if subject_id not in self._watched:
                 self._newest.pop(subject_id, None)
+                self._changes.pop(subject_id, None)
 
     async def changed(self, subject_id: UUID, seq: int) -> int:
         """Wait for an event of a watched subject after ``seq``; returns the position of the newest one.
@@ -87,17 +89,21 @@ class EventService:
         Raises:
             Released: the process is stopping.
         """
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._released or self._newest.get(subject_id, 0) > seq)
+        while not self._released and self._newest.get(subject_id, 0) <= seq:
+            await self._changes.setdefault(subject_id, asyncio.Event()).wait()
         if self._released:
             raise Released
         return self._newest[subject_id]
 
     async def release(self) -> None:
         """End all current and future waits: the process is stopping."""
-        async with self._changed:
-            self._released = True
-            self._changed.notify_all()
+        self._released = True
+        self._wake(self._changes.copy())
+
+    def _wake(self, subjects: Iterable[UUID]) -> None:
+        for subject in subjects:
+            if change := self._changes.pop(subject, None):
+                change.set()
 
     async def _watch(self) -> None:
         while True:
@@ -111,7 +117,11 @@ class EventService:
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 log.warning("event log not readable", error=repr(error))
             else:
-                async with self._changed:
-                    self._newest.update((subject, seq) for subject, seq in newest.items() if subject in self._watched)
-                    self._changed.notify_all()
+                changed = {
+                    subject: seq
+                    for subject, seq in newest.items()
+                    if subject in self._watched and seq > self._newest.get(subject, 0)
+                }
+                self._newest.update(changed)
+                self._wake(changed)
             await asyncio.sleep(POLL_SECONDS)

@@ -12,7 +12,6 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
@@ -29,8 +28,10 @@ from app.web.bodies import Buffered
 PATIENCE_SECONDS = 2.0
 RETRY_AFTER = 2.0
 #: How long the refusal of a request too many is held back, likewise: a client that tries again at once would else keep
-#: the process busy with refusals.
+#: the process busy with refusals. The more are held back, the longer, so that their rate stays bounded.
 REFUSAL_SECONDS = 1.0
+LONGEST_REFUSAL_SECONDS = 5.0
+REFUSALS_PER_SECOND = 200
 #: The most slots of a caller while another one is there: has sent a request in these seconds.
 SHARE = 4
 PRESENT_SECONDS = 5.0
@@ -240,11 +241,33 @@ def release(request: Request) -> None:
         slot.release()
 
 
+class _HeldBack:
+    """The refusals of this process that wait to be sent."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @property
+    def seconds(self) -> float:
+        return min(max(REFUSAL_SECONDS, self._count / REFUSALS_PER_SECOND), LONGEST_REFUSAL_SECONDS)
+
+    async def one(self, receive: Receive) -> None:
+        self._count += 1
+        try:
+            async with asyncio.timeout(jittered(self.seconds)):
+                await _disconnect(receive)
+        except TimeoutError:
+            pass
+        finally:
+            self._count -= 1
+
+
+_held_back = _HeldBack()
+
+
 async def hold_back(receive: Receive) -> None:
     """Wait for a moment, or until the client has gone: refused, many clients ask again at once."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(jittered(REFUSAL_SECONDS)):
-            await _disconnect(receive)
+    await _held_back.one(receive)
 
 
 async def _disconnect(receive: Receive) -> None:
