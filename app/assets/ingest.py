@@ -5,7 +5,7 @@ Every step is idempotent: object keys derive from the job, and a second copy rep
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +19,7 @@ from app.media.errors import TooBig, TookTooLong, Truncated
 from app.media.info import PosterInfo, VideoInfo
 from app.media.probe_pool import ProbePool
 from app.media.spool import Spool, Spooled
-from app.media.storage import CHUNK_BYTES, Storage
+from app.media.storage import Storage
 from app.settings import AssetSettings
 
 LENGTH_TOLERANCE_SECONDS = 0.5
@@ -61,7 +61,7 @@ class Ingest:
             limit = asyncio.timeout(self._settings.fetch_timeout)
             try:
                 async with limit:
-                    await self._receive(incoming.chunks, spooled)
+                    await spooled.receive(incoming.chunks, self._check_size)
             except TimeoutError:
                 if not limit.expired():
                     raise  # raised by ``chunks``, not by this limit
@@ -76,32 +76,6 @@ class Ingest:
             await failpoint(Failpoint.STORE_SPOOLED)
             video, poster = await self._probe_pool.examine(spooled.path, retried=incoming.retried)
             return await self._keep(incoming, spooled, video, poster)
-
-    async def _receive(self, chunks: AsyncIterator[bytes], spooled: Spooled) -> None:
-        """Write in blocks of 1 MiB, each while the next one is received.
-
-        Starting a thread for every small chunk would cost more than the write itself.
-        """
-        held: list[bytes] = []
-        size = total = 0
-        writing: asyncio.Future[None] | None = None
-        try:
-            async for chunk in chunks:
-                held.append(chunk)
-                size += len(chunk)
-                total += len(chunk)
-                self._check_size(total)
-                if size >= CHUNK_BYTES:
-                    if writing is not None:
-                        await writing
-                    writing = asyncio.ensure_future(asyncio.to_thread(spooled.write, b"".join(held)))
-                    held, size = [], 0
-            if writing is not None:
-                await writing
-            await asyncio.to_thread(spooled.write, b"".join(held))
-        finally:
-            if writing is not None:
-                writing.cancel()  # its result is no longer needed
 
     def _check_size(self, size: int) -> None:
         if size > self._settings.max_bytes:

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.accounts.auth import Caller, optional, require
-from app.assets import response, schemas
+from app.assets import schemas
 from app.assets.records import StoredAsset
 from app.assets.service import AssetService
 from app.errors import FilmgateError, Unauthenticated
+from app.ids import Prefix, encode
 from app.media.info import Container
+from app.media.response import Content, Disposition, respond
 from app.web import problems
 
 router = APIRouter(tags=["assets"])
@@ -63,7 +65,19 @@ class Readable:
     """An asset that this request may read, and its content disposition."""
 
     asset: StoredAsset
-    disposition: response.Disposition
+    disposition: Disposition
+
+
+def content_of(asset: StoredAsset) -> Content:
+    extension = asset.object_key.rpartition(".")[2]
+    return Content(
+        object_key=asset.object_key,
+        name=f"{encode(Prefix.JOB, asset.job_id)}.{extension}",
+        content_type=asset.content_type,
+        size_bytes=asset.size_bytes,
+        sha256=asset.sha256,
+        created_at=asset.created_at,
+    )
 
 
 async def _readable(
@@ -112,7 +126,7 @@ async def get_asset(
 async def get_asset_content(
     request: Request, assets: Assets, readable: Annotated[Readable, Depends(_readable)]
 ) -> Response:
-    return await response.respond(assets, readable.asset, request, readable.disposition)
+    return await respond(assets.storage, content_of(readable.asset), request, readable.disposition)
 
 
 @router.head(
@@ -127,4 +141,4 @@ async def get_asset_content(
 async def head_asset_content(
     request: Request, assets: Assets, readable: Annotated[Readable, Depends(_readable)]
 ) -> Response:
-    return await response.respond(assets, readable.asset, request, readable.disposition)
+    return await respond(assets.storage, content_of(readable.asset), request, readable.disposition)

@@ -1,7 +1,7 @@
 """Ingests, serves and expires stored videos and posters."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from app.assets import repository, schemas
 from app.assets.ingest import Ingest
 from app.assets.records import Incoming, Stored, StoredAsset
 from app.clock import Clock, utc_now
-from app.errors import Gone, NotFound, Unavailable
+from app.errors import Gone, NotFound
 from app.ids import Prefix, decode, encode
 from app.infra.db import Database
 from app.media.errors import StorageError
@@ -40,7 +40,7 @@ class AssetService:
         clock: Clock = utc_now,
     ) -> None:
         self._database = database
-        self._storage = storage
+        self.storage = storage
         self._retention = timedelta(days=settings.retention_days)
         self._ingest = Ingest(storage, settings)
         self._signer = UrlSigner(url_keys, timedelta(seconds=settings.url_ttl), clock)
@@ -94,7 +94,7 @@ class AssetService:
         count = 0
         for asset in due:
             try:
-                await self._storage.delete(asset.object_key)
+                await self.storage.delete(asset.object_key)
             except StorageError as error:
                 log.warning("expired asset not deleted", asset=encode(Prefix.ASSET, asset.id), error=error.detail)
                 continue
@@ -108,7 +108,7 @@ class AssetService:
         Raises:
             StorageError: it cannot.
         """
-        await self._storage.check()
+        await self.storage.check()
 
     # For callers ------------------------------------------------------------------------------------------------------
 
@@ -148,22 +148,6 @@ class AssetService:
         """A URL that gives access to the asset without a key until it expires."""
         return f"{self._content_url(asset)}?{self._signer.query(asset.id, asset.expires_at)}"
 
-    async def open(self, asset: StoredAsset, start: int, end: int) -> AsyncIterator[bytes]:
-        """The bytes from ``start`` to ``end``, exclusive, in chunks of at most 1 MiB and constant memory.
-
-        The first chunk is read before this returns, while an error can still become an HTTP status.
-
-        Raises:
-            Unavailable: the storage cannot be read now.
-        """
-        chunks = self._storage.read(asset.object_key, start, end)
-        try:
-            first = await anext(chunks)
-        except StorageError as error:
-            log.error("asset not readable", asset=encode(Prefix.ASSET, asset.id), error=error.detail)  # noqa: TRY400
-            raise Unavailable(error.message) from error
-        return _with_first(first, chunks)
-
     async def _get(self, asset_id: UUID | None, account_id: UUID | None) -> StoredAsset:
         if asset_id is None:
             raise NotFound(NO_ASSET)
@@ -177,9 +161,3 @@ class AssetService:
 
     def _content_url(self, asset: StoredAsset) -> str:
         return f"{self._public_url or path_prefix.get()}/v1/assets/{encode(Prefix.ASSET, asset.id)}/content"
-
-
-async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk

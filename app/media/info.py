@@ -1,7 +1,14 @@
 """Results of probing a video."""
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
+
+
+class Task(IntEnum):
+    """What a probe process does with a file."""
+
+    PROBE = 0
+    INSPECT = 1
 
 
 class Container(StrEnum):
@@ -23,6 +30,60 @@ _CONTENT_TYPES = {
     Container.WEBM: "video/webm",
     Container.MATROSKA: "video/x-matroska",
 }
+
+
+class FileKind(StrEnum):
+    """What a file that a caller gives is."""
+
+    IMAGE = "image"
+    VIDEO = "video"
+    AUDIO = "audio"
+
+
+class FileFormat(StrEnum):
+    """The formats of files that callers give. The value is the file name's extension."""
+
+    JPEG = "jpg"
+    PNG = "png"
+    WEBP = "webp"
+    MP4 = "mp4"
+    QUICKTIME = "mov"
+    WEBM = "webm"
+    MATROSKA = "mkv"
+    MP3 = "mp3"
+    WAV = "wav"
+    M4A = "m4a"
+
+    @property
+    def content_type(self) -> str:
+        return _FILE_TYPES[self]
+
+    @property
+    def kind(self) -> FileKind:
+        return FileKind(self.content_type.partition("/")[0])
+
+
+_FILE_TYPES = {
+    FileFormat.JPEG: "image/jpeg",
+    FileFormat.PNG: "image/png",
+    FileFormat.WEBP: "image/webp",
+    **{FileFormat(container): content_type for container, content_type in _CONTENT_TYPES.items()},
+    FileFormat.MP3: "audio/mpeg",
+    FileFormat.WAV: "audio/wav",
+    FileFormat.M4A: "audio/mp4",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileInfo:
+    """Properties of a file that a caller gives. Pixels are as displayed; None where the kind has no such property."""
+
+    format: FileFormat
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    frame_rate: float | None = None
+    has_audio: bool = False
 
 
 @dataclass(frozen=True, slots=True)

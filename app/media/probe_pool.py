@@ -9,19 +9,20 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from app.media.decode_budget import CPU_SECONDS
 from app.media.errors import MediaError, NotPlayable, ProbeExhausted, StorageFull, StorageUnavailable, TooBig
-from app.media.info import Container, PosterInfo, VideoInfo
+from app.media.info import Container, FileFormat, FileInfo, PosterInfo, Task, VideoInfo
 
 #: Wall time limit for one video. Probing an hour of video takes seconds; the CPU time has a smaller limit.
 PROBE_SECONDS = 120.0
@@ -45,6 +46,11 @@ STORAGE_ERRORS: Mapping[str, type[StorageFull | StorageUnavailable]] = {
     "StorageFull": StorageFull,
     "StorageUnavailable": StorageUnavailable,
 }
+
+#: The header of a request, as :mod:`app.media.probe_process` reads it.
+REQUEST = struct.Struct("!BI")
+Found = TypeVar("Found")
+Number = TypeVar("Number", int, float)
 
 log = structlog.get_logger()
 
@@ -81,12 +87,26 @@ class ProbePool:
             TooBig: beyond the limits of :mod:`app.media.video`.
             StorageError: the file or a subprocess is not available; the video is not at fault.
         """
+        return await self._run(Task.PROBE, path, _probed, retried=retried)
+
+    async def inspect(self, path: Path) -> FileInfo:
+        """What a file that a caller gives is. See :mod:`app.media.inspection`.
+
+        Raises:
+            NotPlayable, TooBig, StorageError: as :meth:`examine`.
+        """
+        return await self._run(Task.INSPECT, path, _inspected, retried=False)
+
+    async def _run(
+        self, task: Task, path: Path, parse: Callable[[Mapping[str, Any], bytes], Found], *, retried: bool
+    ) -> Found:
         async with self._retry_slots if retried else nullcontext(), self._slots:
             process = self._acquire()
             try:
                 async with asyncio.timeout(self._look_seconds):
-                    metadata, jpeg = await process.probe(path)
-                found = _parsed(metadata, jpeg)
+                    metadata, jpeg = await process.run(task, path)
+                rejected = _rejected(metadata)
+                found = None if rejected else parse(metadata, jpeg)
             except TimeoutError:
                 process.end()
                 raise ProbeExhausted("probing it timed out", f"over {self._look_seconds:g} s") from None
@@ -100,8 +120,8 @@ class ProbePool:
                 process.end()
                 raise
             self._release(process)
-        if isinstance(found, MediaError):
-            raise found
+        if found is None:
+            raise rejected or NotPlayable("probing it failed")
         return found
 
     def close(self) -> None:
@@ -148,15 +168,15 @@ class _Process:
         self._socket.setblocking(False)
         self._end = weakref.finalize(self, _end, self._process, self._socket)
 
-    async def probe(self, path: Path) -> tuple[dict[str, Any], bytes]:
-        """Send a path, and receive the metadata and the poster.
+    async def run(self, task: Task, path: Path) -> tuple[dict[str, Any], bytes]:
+        """Send a task and a path, and receive the metadata and the poster.
 
         Raises:
             EOFError, OSError: the subprocess is gone.
             ValueError: the message violates the protocol.
         """
         loop, name = asyncio.get_running_loop(), os.fsencode(path)
-        await loop.sock_sendall(self._socket, len(name).to_bytes(4, "big") + name)
+        await loop.sock_sendall(self._socket, REQUEST.pack(task, len(name)) + name)
         head = await self._read(8)
         metadata, jpeg = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")
         if metadata > MAX_METADATA_BYTES or jpeg > MAX_POSTER_BYTES:
@@ -188,12 +208,16 @@ def _end(process: subprocess.Popen[bytes], connection: socket.socket) -> None:
     process.wait()
 
 
-def _parsed(metadata: Mapping[str, Any], jpeg: bytes) -> tuple[VideoInfo, PosterInfo] | MediaError:
-    """Validate the message: a subprocess exploited by a malicious video may send anything."""
+def _rejected(metadata: Mapping[str, Any]) -> MediaError | None:
     if rejection := REJECTIONS.get(metadata.get("error", "")):
         return rejection(str(metadata["reason"]), str(metadata["detail"]))
     if storage_error := STORAGE_ERRORS.get(metadata.get("error", "")):
         return storage_error(str(metadata["detail"]))
+    return None
+
+
+def _probed(metadata: Mapping[str, Any], jpeg: bytes) -> tuple[VideoInfo, PosterInfo]:
+    """Validate the message: a subprocess exploited by a malicious video may send anything."""
     video, poster = metadata["video"], metadata["poster"]
     return (
         VideoInfo(
@@ -207,3 +231,19 @@ def _parsed(metadata: Mapping[str, Any], jpeg: bytes) -> tuple[VideoInfo, Poster
         ),
         PosterInfo(jpeg=jpeg, width=int(poster["width"]), height=int(poster["height"])),
     )
+
+
+def _inspected(metadata: Mapping[str, Any], _: bytes) -> FileInfo:
+    file = metadata["file"]
+    return FileInfo(
+        format=FileFormat(file["format"]),
+        width=_or_none(int, file["width"]),
+        height=_or_none(int, file["height"]),
+        seconds=_or_none(float, file["seconds"]),
+        frame_rate=_or_none(float, file["frame_rate"]),
+        has_audio=bool(file["has_audio"]),
+    )
+
+
+def _or_none(kind: Callable[[Any], Number], value: Any) -> Number | None:
+    return None if value is None else kind(value)

@@ -18,16 +18,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from app.media import inspection
 from app.media import video as videos
 from app.media.decode_budget import DecodeBudget
 from app.media.errors import MediaError, NotPlayable, ProbeExhausted, of_os_error
-from app.media.info import PosterInfo, VideoInfo
+from app.media.info import PosterInfo, Task, VideoInfo
 
 #: A frame of 8192x8192 takes 100 MB, and a decoder holds several.
 MEMORY_BYTES = 1536 * 1024 * 1024
 PR_SET_PDEATHSIG = 1
-#: The header of each message: the length of the path, or the lengths of the metadata and the poster.
-REQUEST = struct.Struct("!I")
+#: The header of each message: what to do and the length of the path, or the lengths of the metadata and the poster.
+REQUEST = struct.Struct("!BI")
 RESPONSE = struct.Struct("!II")
 
 
@@ -45,6 +46,19 @@ def probe(path: Path, cpu_seconds: float) -> tuple[dict[str, Any], bytes]:
     except MemoryError:
         return _rejected(NotPlayable("decoding it needs too much memory")), b""
     return _metadata(video, poster), poster.jpeg
+
+
+def inspect(path: Path, cpu_seconds: float) -> dict[str, Any]:
+    """What a file that a caller gives is, or the reason why it is rejected."""
+    budget = DecodeBudget(cpu_seconds=cpu_seconds)
+    try:
+        return {"file": asdict(inspection.inspect(path, budget))}
+    except MediaError as error:
+        return _rejected(error)
+    except OSError as error:
+        return _rejected(of_os_error(error))
+    except MemoryError:
+        return _rejected(NotPlayable("decoding it needs too much memory"))
 
 
 def _metadata(video: VideoInfo, poster: PosterInfo) -> dict[str, Any]:
@@ -65,9 +79,10 @@ def serve(connection: socket.socket, cpu_seconds: float) -> None:
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     with connection, connection.makefile("rb") as requests:
         while head := requests.read(REQUEST.size):
-            path = Path(os.fsdecode(requests.read(*REQUEST.unpack(head))))
+            task, length = REQUEST.unpack(head)
+            path = Path(os.fsdecode(requests.read(length)))
             signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-            metadata, jpeg = probe(path, cpu_seconds)
+            metadata, jpeg = probe(path, cpu_seconds) if task == Task.PROBE else (inspect(path, cpu_seconds), b"")
             signal.setitimer(signal.ITIMER_PROF, 0)
             text = json.dumps(metadata).encode()
             connection.sendall(RESPONSE.pack(len(text), len(jpeg)) + text + jpeg)

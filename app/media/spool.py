@@ -3,12 +3,13 @@
 A file is locked while in use and deleted afterwards. An unlocked file was left by a killed process.
 """
 
+import asyncio
 import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,7 @@ from app.settings import SettingsError
 
 PREFIX = "filmgate-"
 SUFFIX = ".spool"
+BLOCK_BYTES = 1024 * 1024
 
 
 class Spooled:
@@ -49,6 +51,32 @@ class Spooled:
             raise of_os_error(error) from error
         self._hash.update(data)
         self.size += len(data)
+
+    async def receive(self, chunks: AsyncIterator[bytes], check: Callable[[int], None]) -> None:
+        """Write in blocks of 1 MiB, each while the next one is received. ``check`` raises if the size is too large.
+
+        Starting a thread for every small chunk would cost more than the write itself.
+        """
+        held: list[bytes] = []
+        size = total = 0
+        writing: asyncio.Future[None] | None = None
+        try:
+            async for chunk in chunks:
+                held.append(chunk)
+                size += len(chunk)
+                total += len(chunk)
+                check(total)
+                if size >= BLOCK_BYTES:
+                    if writing is not None:
+                        await writing
+                    writing = asyncio.ensure_future(asyncio.to_thread(self.write, b"".join(held)))
+                    held, size = [], 0
+            if writing is not None:
+                await writing
+            await asyncio.to_thread(self.write, b"".join(held))
+        finally:
+            if writing is not None:
+                writing.cancel()  # its result is no longer needed
 
 
 class Spool:

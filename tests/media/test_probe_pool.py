@@ -13,7 +13,7 @@ import pytest
 
 from app.media import video as videos
 from app.media.errors import NotPlayable, ProbeExhausted, StorageUnavailable, TooBig
-from app.media.probe_pool import RETRIES, ProbePool, _parsed
+from app.media.probe_pool import RETRIES, ProbePool, _rejected
 from app.media.probe_process import MEMORY_BYTES, probe
 from app.media.video import MAX_SIDE
 from tests.support.sample_videos import cut, noise, video
@@ -131,7 +131,7 @@ def test_a_damaged_video_that_was_expensive_to_probe_is_tried_less_often(
 ) -> None:
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(cut(video(), 0.8))
-    assert type(_parsed(*probe(damaged, cpu_seconds))) is kind
+    assert type(_rejected(probe(damaged, cpu_seconds)[0])) is kind
 
 
 @linux
