@@ -20,6 +20,7 @@ class Prefix(StrEnum):
     JOB = "job"
     SUBMISSION = "sub"
     ASSET = "ast"
+    FILE = "file"
     EVENT = "evt"
     DELIVERY = "whd"
 

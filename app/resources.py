@@ -13,6 +13,7 @@ from app.accounts.auth import Authenticator
 from app.assets.service import AssetService
 from app.connection_settings import CREDENTIAL, callback_variable, credential_variable
 from app.events.service import EventService
+from app.files.service import FileService
 from app.infra.db import Database
 from app.infra.egress import GuardedClient
 from app.infra.encryption import Encryptor
@@ -91,6 +92,7 @@ class Resources:
     events: EventService
     webhooks: WebhookService
     assets: AssetService
+    files: FileService
     jobs: JobService
     callbacks: CallbackService
     render_times: RenderTimes
@@ -122,6 +124,7 @@ class Resources:
             stack.push_async_callback(guarded.close)
             resources = cls._build(settings, bell, database=database, redis=redis, clients=clients, guarded=guarded)
             stack.callback(resources.assets.close)
+            stack.callback(resources.files.close)
             yield resources
 
     @classmethod
@@ -162,6 +165,7 @@ class Resources:
             events=events,
             webhooks=webhooks,
             assets=assets,
+            files=FileService(database, storage, settings.files, settings.assets, guarded, public_url=public_url),
             jobs=JobService(
                 database,
                 acceptance=Acceptance(registry, webhooks, settings.jobs),

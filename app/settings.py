@@ -141,6 +141,17 @@ class AssetSettings(Group):
     probe_cpu_seconds: Seconds = Field(default=10, description="CPU seconds that one probe of a video may take")
 
 
+class FileSettings(Group):
+    """Files that callers give. They are kept in ``assets.store``."""
+
+    max_bytes: int = Field(default=536_870_912, ge=1, description="maximum size of a file")
+    quota_bytes: int = Field(default=10_737_418_240, ge=1, description="maximum size of all files of one account")
+    retention_days: int = Field(default=30, ge=1)
+    upload_timeout: Seconds = Field(default=900, description="seconds within which an upload must arrive")
+    uploads_per_account: int = Field(default=8, ge=1, description="uploads at once, per process; one more gets a 429")
+    fetch_timeout: Seconds = Field(default=30, description="seconds within which a URL must deliver its file")
+
+
 class WebhookSettings(Group):
     delays: tuple[float, ...] = Field(
         default=(0, 5, 60, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
@@ -224,6 +235,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     jobs: JobSettings = JobSettings()
     assets: AssetSettings = AssetSettings()
+    files: FileSettings = FileSettings()
     webhooks: WebhookSettings = WebhookSettings()
     egress: EgressSettings = EgressSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -9,6 +9,8 @@ class Scope(StrEnum):
     JOBS_READ = "jobs:read"
     JOBS_WRITE = "jobs:write"
     ASSETS_READ = "assets:read"
+    FILES_READ = "files:read"
+    FILES_WRITE = "files:write"
     WEBHOOKS_READ = "webhooks:read"
     METRICS_READ = "metrics:read"
 

@@ -12,11 +12,13 @@ from pydantic import BaseModel
 from app.assets.records import Kind
 from app.assets.schemas import Asset
 from app.events.types import EventType
+from app.files.schemas import File
 from app.jobs.api.requests import JobRequest
 from app.jobs.api.schemas import JobView, SubmissionView
 from app.jobs.errors import TIMEOUT
 from app.jobs.payloads import Cancel, Cost, JobAssets, JobError, JobEvent, JobEventData
 from app.jobs.states import ChargeCertainty, Phase, Status, SubmissionState
+from app.media.info import FileKind
 from app.providers.schemas import ModelList, ModelView
 from app.readiness import Check, Health, Readiness
 from app.web.pagination import Page
@@ -207,6 +209,23 @@ _MODEL: Final = ModelView(
     sunset=None,
 )
 
+_FILE: Final = File(
+    id="file_01h455vb4pex5vsknk084sn02q",
+    kind=FileKind.IMAGE,
+    name="photo.jpg",
+    content_type="image/jpeg",
+    size_bytes=482_113,
+    sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    width=1280,
+    height=720,
+    seconds=None,
+    frame_rate=None,
+    has_audio=False,
+    created_at=_CREATED,
+    expires_at=_CREATED + timedelta(days=30),
+    content_url="/v1/files/file_01h455vb4pex5vsknk084sn02q/content",
+)
+
 _UNDERWAY: Final = {"status": Status.RUNNING, "model_used": "sandbox/video"}
 #: What the data of an event has beside that of a job that was just created.
 _EVENT_DATA: Final[Mapping[EventType, Mapping[str, Any]]] = {
@@ -280,6 +299,9 @@ RESPONSES: Final[Mapping[str, Any]] = {
     "list_job_submissions": [_shown(_SUBMISSION)],
     "list_job_deliveries": [_shown(_DELIVERY)],
     "get_asset": _shown(_VIDEO),
+    "create_file": _shown(_FILE),
+    "list_files": _shown(Page[File](data=[_FILE], next_cursor=None, has_more=False)),
+    "get_file": _shown(_FILE),
     "list_models": _shown(ModelList(data=[_MODEL], aliases={"default": "sandbox/video"})),
     "get_webhook_secret": _shown(WebhookSecret(secret="whsec_ZXhhbXBsZS1leGFtcGxlLWV4YW1wbGU=")),
     "receive_callback": {"status": "noted"},

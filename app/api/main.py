@@ -15,6 +15,7 @@ from app.accounts.auth import Authenticator
 from app.accounts.limits import PerAccount
 from app.api import docs, health, openapi
 from app.assets.router import router as assets_router
+from app.files.router import router as files_router
 from app.infra import logs
 from app.infra.ports import check_free
 from app.infra.queue import RedisBell, open_redis
@@ -23,10 +24,11 @@ from app.jobs.api.router import router as jobs_router
 from app.providers.router import router as models_router
 from app.readiness import ReadinessCache
 from app.resources import Resources, freeze_gc, warn_unused_credentials
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from app.web import middleware, problems
 from app.web.forwarded import Forwarded
 from app.web.limits import bounded
+from app.web.uploads import is_upload
 from app.webhooks.router import router as webhooks_router
 
 #: The problems that any request may end in.
@@ -55,7 +57,7 @@ def describe(*, serve_docs: bool = True) -> FastAPI:
         redirect_slashes=False,  # a redirect would be built from the Host header
         telemetry={"tracing": False, "metrics": False},
     )
-    for router in (jobs_router, assets_router, models_router, webhooks_router, callbacks_router):
+    for router in (jobs_router, files_router, assets_router, models_router, webhooks_router, callbacks_router):
         app.include_router(router, prefix="/v1", responses=problems.responses(*ANYWHERE))
     app.include_router(health.router, responses=problems.responses(*ANYWHERE))
     docs.install(app, reference=serve_docs)
@@ -69,9 +71,16 @@ def create_app(settings: Settings) -> FastAPI:
     app = describe(serve_docs=settings.api.docs)
     app.state.settings = settings
     app.state.streams = PerAccount(settings.api.streams_per_account, "event streams")
+    app.state.uploads = PerAccount(settings.files.uploads_per_account, "uploads")
     app.state.waits = PerAccount(settings.api.waits_per_account, "waiting requests")
-    middleware.install(app, settings.api, _account_of)
+    middleware.install(app, settings.api, _account_of, _streamed)
     return app
+
+
+def _streamed(scope: Scope) -> bool:
+    """Whether a request is an upload: its route receives it as it comes."""
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path == "/v1/files" and scope["method"] == "POST" and is_upload(Headers(scope=scope).get("content-type", ""))
 
 
 def _account_of(scope: Scope) -> str | None:
@@ -91,6 +100,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.jobs = resources.jobs
         app.state.callbacks = resources.callbacks
         app.state.assets = resources.assets
+        app.state.files = resources.files
         app.state.webhooks = resources.webhooks
         app.state.events = resources.events
         app.state.registry = resources.registry
@@ -137,9 +147,16 @@ def configuration(app: ASGIApp, settings: Settings) -> uvicorn.Config:
 
 
 async def _check_resources(settings: Settings) -> None:
-    """Open all resources once, without I/O: inside uvicorn's lifespan a settings error would end in a traceback."""
+    """Open all resources once, before uvicorn: inside its lifespan a settings error would end in a traceback.
+
+    An API that may not write, where no files are given, still serves all else.
+    """
     redis = open_redis(settings.redis)
-    async with Resources.open(settings, RedisBell(redis), process="api"):
+    async with Resources.open(settings, RedisBell(redis), process="api") as resources:
+        try:
+            resources.files.prepare()
+        except SettingsError as error:
+            log.warning("files of callers cannot be received by this process", reason=str(error))
         await redis.aclose()
 
 

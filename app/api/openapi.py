@@ -40,6 +40,7 @@ NAMES = {
     "JobRequest": "JobCreate",
     "JobView": "Job",
     "Page_JobView_": "JobList",
+    "Page_File_": "FileList",
     "Status": "JobStatus",
     "Phase": "JobPhase",
     "Waiting": "JobQueue",
@@ -98,6 +99,7 @@ DESCRIPTION: dict[str, Any] = {
     "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     "openapi_tags": [
         {"name": "jobs", "description": "Create jobs and follow them."},
+        {"name": "files", "description": "What you give: pictures, videos and sounds for your jobs."},
         {"name": "assets", "description": "The stored videos."},
         {"name": "models", "description": "The available models with their limits and prices."},
         {"name": "webhooks", "description": "Signed notifications that the gateway sends when a job ends."},

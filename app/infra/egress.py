@@ -17,8 +17,9 @@ import asyncio
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
@@ -38,6 +39,7 @@ MAX_URL_LENGTH = 2048
 LOOKUPS = 32
 #: Idle connections are closed after this time.
 KEEP_SECONDS = 15.0
+MOST_REDIRECTS = 5
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,254}}$){_LABEL}(\.{_LABEL})*\.?")
@@ -74,6 +76,14 @@ class GuardedReply:
     status: int
     headers: Mapping[str, str]
     body_excerpt: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An HTTP response that is being received, not decompressed. ``chunks`` is read once."""
+
+    status: int
+    chunks: AsyncIterator[bytes]
 
 
 def check_url(url: str, settings: WebhookSettings) -> None:
@@ -198,6 +208,36 @@ class GuardedClient:
             use.kept = False  # a response has started: a later failure is not due to the reuse of the connection
             excerpt = await _beginning(response, self._settings.max_reply_bytes)
             return GuardedReply(response.status, _lower(response.headers), excerpt)
+
+    @asynccontextmanager
+    async def get(self, url: str, *, timeout: float) -> AsyncIterator[Download]:
+        """Send one GET without credentials. Redirects are followed, each target checked like the first.
+
+        ``timeout`` is in seconds, from DNS to the end of the block.
+
+        Raises:
+            InvalidUrl, ForbiddenAddress: the URL, or one that it leads to, may not be called.
+            Unreachable, NoReply, TimedOut: see the module. Also while ``chunks`` are read.
+        """
+        target = _parse(url, self._settings)
+        try:
+            async with asyncio.timeout(timeout):
+                for _ in range(MOST_REDIRECTS + 1):
+                    if self._proxy:
+                        await self._check_addresses(target)
+                    async with self._once.get(
+                        target, allow_redirects=False, trace_request_ctx=_Use(), **self._proxy
+                    ) as response:
+                        location = response.headers.get("Location") if 300 <= response.status < 400 else None
+                        if location is None:
+                            yield Download(response.status, response.content.iter_any())
+                            return
+                        target = _parse(str(target.join(URL(location))), self._settings)
+                raise Unreachable(f"it redirects more than {MOST_REDIRECTS} times")
+        except TimeoutError as error:
+            raise TimedOut(f"no complete response within {timeout:g} seconds") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _explained(error) from error
 
     async def close(self) -> None:
         await self._keeping.close()

@@ -5,6 +5,7 @@ large with a plain-text response that no exception handler can change.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from starlette.datastructures import Headers
@@ -22,15 +23,22 @@ BUSY = "The gateway receives more than it can hold just now; try again."
 class BoundedBody:
     """Buffers the request body before calling the app; if it cannot, responds 413, 408 or 503 and hangs up."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, timeout: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, timeout: float, streamed: Callable[[Scope], bool] = lambda _: False
+    ) -> None:
+        """``streamed`` says which requests read their bodies themselves, and bound them."""
         self._app = app
         self._max_bytes = max_bytes
         self._timeout = timeout
+        self._streamed = streamed
         self._buffered = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if self._streamed(scope):
+            await self._stream(scope, receive, send)
             return
         headers = Headers(scope=scope)
         try:
@@ -44,6 +52,24 @@ class BoundedBody:
             await self._app(scope, Buffered(body, receive), send)
         finally:
             self._buffered -= len(body)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the app read. A client that pauses too long ends it; what the app has not read, it did not want."""
+        body = Streamed(receive, self._timeout)
+
+        async def respond(message: Message) -> None:
+            if body.complete:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await send({**message, "headers": [*message["headers"], (b"connection", b"close")]})
+            elif message.get("more_body", False):
+                await send(message)
+            else:
+                await send({**message, "more_body": True})
+                await self._discard(receive)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        await self._app(scope, body, respond)
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
         """The whole body, which stays counted in ``_buffered``; None if the client disconnected.
@@ -124,3 +150,28 @@ class Buffered:
         while (message := await self._receive())["type"] == "http.request":
             pass
         return message
+
+
+class Streamed:
+    """``receive`` of a request whose body is read as it arrives; ``timeout`` is the longest pause, in seconds."""
+
+    __slots__ = ("_receive", "_timeout", "complete")
+
+    def __init__(self, receive: Receive, timeout: float) -> None:
+        self._receive = receive
+        self._timeout = timeout
+        self.complete = False
+
+    async def __call__(self) -> Message:
+        try:
+            async with asyncio.timeout(self._timeout):
+                message = await self._receive()
+        except TimeoutError:
+            raise TooSlow(f"Nothing of the body arrived for {self._timeout:g} seconds.") from None
+        self.complete = message["type"] != "http.request" or not message.get("more_body", False)
+        return message
+
+    async def disconnect(self) -> Message:
+        """Wait: whether the client has gone shows only when its body is read."""
+        await asyncio.Event().wait()
+        raise AssertionError

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.backoff import jittered
 from app.errors import Unavailable
 from app.web import problems
-from app.web.bodies import Buffered
+from app.web.bodies import Buffered, Streamed
 
 #: How long a request waits in line, more or less: requests that came together are not refused together, which would
 #: delay others. Less than most clients wait for a response.
@@ -108,7 +108,7 @@ class Line:
         self._taken[caller] += 1
         return Slot(self, caller)
 
-    async def wait(self, caller: str, receive: Buffered) -> Slot | None:
+    async def wait(self, caller: str, receive: Buffered | Streamed) -> Slot | None:
         """A slot as soon as it is this caller's turn; None if the client has gone by then.
 
         Raises:
@@ -198,7 +198,7 @@ class Concurrency:
         line, caller = self._place(scope)
         slot = line.take(caller)
         if slot is None:
-            assert isinstance(receive, Buffered)
+            assert isinstance(receive, Buffered | Streamed)
             try:
                 slot = await line.wait(caller, receive)
             except Unavailable as error:

@@ -49,14 +49,19 @@ _CORS_RESPONSE_HEADERS = (
 )
 
 
-def install(app: FastAPI, settings: ApiSettings, account_of: Callable[[Scope], str | None]) -> None:
+def install(
+    app: FastAPI,
+    settings: ApiSettings,
+    account_of: Callable[[Scope], str | None],
+    streamed: Callable[[Scope], bool] = lambda _: False,
+) -> None:
     """Add all of them to an app, and CORS where it is configured: without credentials, which the API does not use.
 
     ``account_of`` says who takes turns in line: an account, or for None an address. Unauthenticated, it decides about
-    nothing but the order.
+    nothing but the order. ``streamed`` says which requests read their bodies themselves.
     """
     app.add_middleware(Concurrency, limit=settings.max_concurrent, line=settings.max_waiting, account_of=account_of)
-    app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout)
+    app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout, streamed=streamed)
     app.add_middleware(Observed)
     if settings.cors_origins:
         app.add_middleware(

@@ -17,13 +17,17 @@ log = structlog.get_logger()
 
 
 def tasks_of(resources: Resources) -> Sequence[Task]:
-    """Delete the files of expired assets, save measured render times, and delete rows past their retention."""
+    """Delete expired assets and files, save measured render times, and delete rows past their retention."""
 
     async def expire_assets() -> None:
         while await resources.assets.expire(EXPIRE_BATCH) == EXPIRE_BATCH:
             pass
 
-    return expire_assets, resources.render_times.write, resources.retention.remove
+    async def expire_files() -> None:
+        while await resources.files.expire(EXPIRE_BATCH) == EXPIRE_BATCH:
+            pass
+
+    return expire_assets, expire_files, resources.render_times.write, resources.retention.remove
 
 
 async def run_periodically(task: Task) -> None:

@@ -50,7 +50,7 @@ async def test_a_key_can_do_everything_with_its_own_account_unless_told_otherwis
     await service.create("acme", "all")
     await service.create("acme", "some", ["jobs:write", "jobs:read", "jobs:read"])
     everything, some = await service.list()
-    assert everything.scopes == {"jobs:read", "jobs:write", "assets:read", "webhooks:read"}
+    assert everything.scopes == {"jobs:read", "jobs:write", "assets:read", "files:read", "files:write", "webhooks:read"}
     assert some.scopes == {"jobs:read", "jobs:write"}
 
 
@@ -60,7 +60,7 @@ async def test_an_unknown_scope_or_none_is_refused_with_the_list_of_scopes(
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
         await service.create("acme", "backend", scopes)
-    allowed = "the scopes are jobs:read, jobs:write, assets:read, webhooks:read, metrics:read"
+    allowed = "the scopes are jobs:read, jobs:write, assets:read, files:read, files:write, webhooks:read, metrics:read"
     assert allowed in caught.value.message
     assert [(field.field, field.code) for field in caught.value.fields] == [("scopes", "not_allowed")]
     assert await service.list() == []

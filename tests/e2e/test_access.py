@@ -21,6 +21,7 @@ from app.settings import Settings
 from tests.support.captured_log import captured_log
 from tests.support.gateway import PROMPT, Gateway
 from tests.support.receiver import Answer, running_receiver
+from tests.support.sample_files import picture
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "openapi" / "gateway.json").read_text())
 #: The scope that each operation needs; None: anybody may ask. A new operation must be entered here.
@@ -32,6 +33,11 @@ SCOPES = {
     "list_job_submissions": Scope.JOBS_READ,
     "list_job_deliveries": Scope.JOBS_READ,
     "stream_job_events": Scope.JOBS_READ,
+    "create_file": Scope.FILES_WRITE,
+    "list_files": Scope.FILES_READ,
+    "get_file": Scope.FILES_READ,
+    "get_file_content": Scope.FILES_READ,
+    "delete_file": Scope.FILES_WRITE,
     "get_asset": Scope.ASSETS_READ,
     "get_asset_content": Scope.ASSETS_READ,
     "head_asset_content": Scope.ASSETS_READ,
@@ -55,39 +61,48 @@ class Operation:
     method: str
     path: str
 
-    def on(self, job_id: str, asset_id: str) -> "Operation":
-        things = {"job_id": job_id, "asset_id": asset_id, "connection": "sandbox-kling", "token": "sub_x.y"}
-        return replace(self, path=self.path.format(**things))
+    def on(self, job_id: str, asset_id: str, file_id: str) -> "Operation":
+        things = {"job_id": job_id, "asset_id": asset_id, "file_id": file_id}
+        return replace(self, path=self.path.format(**things, connection="sandbox-kling", token="sub_x.y"))
 
     async def ask(self, client: httpx2.AsyncClient, headers: Mapping[str, str] | None = None) -> httpx2.Response:
         body = {"prompt": PROMPT, "model": "sandbox/video"} if self.id == "create_job" else None
-        return await client.request(self.method, self.path, json=body, headers=headers)
+        files = {"file": ("photo.png", picture("PNG"))} if self.id == "create_file" else None
+        return await client.request(self.method, self.path, json=body, files=files, headers=headers)
 
 
+#: What deletes comes last.
 OPERATIONS = tuple(
-    Operation(described["operationId"], method.upper(), path)
-    for path, methods in DOCUMENT["paths"].items()
-    for method, described in methods.items()
+    sorted(
+        (
+            Operation(described["operationId"], method.upper(), path)
+            for path, methods in DOCUMENT["paths"].items()
+            for method, described in methods.items()
+        ),
+        key=lambda operation: operation.method == "DELETE",
+    )
 )
 CLOSED = tuple(operation for operation in OPERATIONS if SCOPES.get(operation.id))
 
 
 @dataclass(frozen=True)
 class Owned:
-    """What the gateway's own client has: a job that succeeded, and its video."""
+    """What the gateway's own client has: a job that succeeded, its video, and a file that it gave."""
 
     job_id: str
     video_id: str
+    file_id: str
 
     def operations(self) -> list[Operation]:
         """The closed operations, each on the owner's things."""
-        return [operation.on(self.job_id, self.video_id) for operation in CLOSED]
+        return [operation.on(self.job_id, self.video_id, self.file_id) for operation in CLOSED]
 
 
 @pytest.fixture
 async def owned(gateway: Gateway) -> Owned:
     job = await gateway.ended((await gateway.create(metadata={"order": "7"}))["id"])
-    return Owned(job["id"], job["assets"]["video"]["id"])
+    given = (await gateway.client.post("/v1/files", files={"file": ("photo.png", picture("PNG"))})).json()
+    return Owned(job["id"], job["assets"]["video"]["id"], given["id"])
 
 
 @pytest.fixture
@@ -160,8 +175,8 @@ async def test_nothing_but_health_and_docs_is_served_without_a_live_key(
 async def test_a_stranger_does_not_learn_what_exists(gateway: Gateway, owned: Owned, http: httpx2.AsyncClient) -> None:
     del gateway
     for operation in CLOSED:
-        there = await operation.on(owned.job_id, owned.video_id).ask(http, SAME_REQUEST)
-        missing = await operation.on("job_x", "ast_x").ask(http, SAME_REQUEST)
+        there = await operation.on(owned.job_id, owned.video_id, owned.file_id).ask(http, SAME_REQUEST)
+        missing = await operation.on("job_x", "ast_x", "file_x").ask(http, SAME_REQUEST)
         assert same(there) == same(missing), operation
         assert there.headers["www-authenticate"] == "Bearer"
 
@@ -190,7 +205,9 @@ async def test_a_key_opens_what_its_scope_says_and_nothing_else(
         refused = {scope for scope, answer in answers.items() if answer.status_code == 403}
         assert refused == ALL - {needed}, operation
         # 409: the job cannot be canceled any more.
-        assert answers[needed].status_code in ({409} if operation.id == "cancel_job" else {200, 202}), operation
+        assert answers[needed].status_code in ({409} if operation.id == "cancel_job" else {200, 201, 202, 204}), (
+            operation
+        )
 
 
 # Other accounts -------------------------------------------------------------------------------------------------------
@@ -202,8 +219,9 @@ async def test_a_foreign_object_is_byte_for_byte_a_missing_one(
     headers = await bearer(gateway, account="others") | SAME_REQUEST
     named = [operation for operation in CLOSED if "{" in operation.path]
     for operation in named:
-        foreign = await operation.on(owned.job_id, owned.video_id).ask(http, headers)
-        missing = await operation.on(encode(Prefix.JOB, new_id()), encode(Prefix.ASSET, new_id())).ask(http, headers)
+        nothing = [encode(prefix, new_id()) for prefix in (Prefix.JOB, Prefix.ASSET, Prefix.FILE)]
+        foreign = await operation.on(owned.job_id, owned.video_id, owned.file_id).ask(http, headers)
+        missing = await operation.on(*nothing).ask(http, headers)
         assert foreign.status_code == 404, operation
         assert same(foreign) == same(missing), operation
 
@@ -328,7 +346,7 @@ async def test_no_header_makes_a_caller_another_account(
 async def test_the_host_header_is_never_repeated(gateway: Gateway, owned: Owned, http: httpx2.AsyncClient) -> None:
     evil = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "gopher"}
     headers = await bearer(gateway) | evil
-    paths = [operation.on(owned.job_id, owned.video_id) for operation in OPERATIONS]
+    paths = [operation.on(owned.job_id, owned.video_id, owned.file_id) for operation in OPERATIONS]
     signed = Operation("get_asset", "GET", f"/v1/assets/{owned.video_id}?signed=1")
     slash = Operation("list_jobs", "GET", "/v1/jobs/")
     for operation in [*paths, signed, slash]:
@@ -342,7 +360,7 @@ async def test_every_response_has_the_security_headers(
 ) -> None:
     live = await bearer(gateway)
     others = await bearer(gateway, account="others")
-    operations = [operation.on(owned.job_id, owned.video_id) for operation in OPERATIONS]
+    operations = [operation.on(owned.job_id, owned.video_id, owned.file_id) for operation in OPERATIONS]
     answers = [await operation.ask(http, headers) for operation in operations for headers in ({}, live, others)]
     answers += [
         await http.get("/nothing"),
@@ -465,5 +483,5 @@ async def test_a_canary_in_any_input_is_in_no_log_and_no_other_accounts_response
     (job,) = (await gateway.client.get("/v1/jobs?status=succeeded&limit=1")).json()["data"]
     video = job["assets"]["video"]["id"]
     for operation in OPERATIONS:
-        text = (await operation.on(job["id"], video).ask(http, others)).text
+        text = (await operation.on(job["id"], video, "file_x").ask(http, others)).text
         assert {canary for canary in sent if canary in text} == set(), operation

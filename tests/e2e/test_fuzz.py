@@ -47,7 +47,7 @@ models = {{ values = ["sandbox/video", "sandbox/short", "default"] }}
 
 [checks]
 # What a model offers is not in the schema: a request that fits the schema may still be refused.
-positive_data_acceptance.expected-statuses = [200, 202, 401, 404, 408, 409, 422, 503]
+positive_data_acceptance.expected-statuses = [200, 201, 202, 204, 401, 404, 408, 409, 422, 503]
 
 [[operations]]
 include-operation-id = "stream_job_events"

@@ -1,0 +1,1 @@
+"""Files that callers give: the inputs of their jobs."""

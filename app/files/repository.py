@@ -1,0 +1,124 @@
+"""SQL of files. Every query of a caller carries the account."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, RowMapping, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.files.records import NewFile, StoredFile
+from app.files.tables import files
+from app.media.info import FileFormat
+
+_COLUMNS = [column for column in files.c if column.name != "stored_at"]
+
+
+async def begin(conn: AsyncConnection, new: NewFile, *, quota: int, expires_at: datetime) -> bool:
+    """Reserve the room of a file whose object is not written yet; False if the account's quota does not allow it."""
+    # Of one account, one at a time: two that fit alone may not fit together.
+    await conn.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"files of {new.account_id}"}
+    )
+    used = await conn.scalar(
+        select(func.coalesce(func.sum(files.c.size_bytes), 0)).where(files.c.account_id == new.account_id)
+    )
+    if int(used or 0) + new.size_bytes > quota:
+        return False
+    await conn.execute(insert(files).values(**asdict(new), expires_at=expires_at))
+    return True
+
+
+async def finish(conn: AsyncConnection, new: NewFile, *, now: datetime, expires_at: datetime) -> bool:
+    """Record that the object is written; False if the account has a file with these bytes by now."""
+    same = select(files.c.id).where(
+        files.c.account_id == new.account_id, files.c.sha256 == new.sha256, files.c.stored_at.is_not(None)
+    )
+    await conn.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"files of {new.account_id}"}
+    )
+    result = await conn.execute(
+        update(files).where(files.c.id == new.id, ~same.exists()).values(stored_at=now, expires_at=expires_at)
+    )
+    return result.rowcount == 1
+
+
+async def renew(
+    conn: AsyncConnection, account_id: UUID, sha256: bytes, *, now: datetime, expires_at: datetime
+) -> StoredFile | None:
+    """The account's file with these bytes, kept until ``expires_at``; None if it has none."""
+    rows = await conn.execute(
+        update(files)
+        .where(
+            files.c.account_id == account_id,
+            files.c.sha256 == sha256,
+            files.c.stored_at.is_not(None),
+            files.c.expires_at > now,
+        )
+        .values(expires_at=func.greatest(files.c.expires_at, expires_at))
+        .returning(*_COLUMNS)
+    )
+    row = rows.mappings().one_or_none()
+    return None if row is None else _file(row)
+
+
+async def get(conn: AsyncConnection, account_id: UUID, file_id: UUID, now: datetime) -> StoredFile | None:
+    rows = await conn.execute(select(*_COLUMNS).where(files.c.id == file_id, *_visible(account_id, now)))
+    row = rows.mappings().one_or_none()
+    return None if row is None else _file(row)
+
+
+async def page(
+    conn: AsyncConnection, account_id: UUID, now: datetime, *, after: UUID | None, limit: int
+) -> list[StoredFile]:
+    """The account's files, newest first, from the one after ``after`` on."""
+    query = select(*_COLUMNS).where(*_visible(account_id, now))
+    if after is not None:
+        query = query.where(files.c.id < after)
+    rows = await conn.execute(query.order_by(files.c.id.desc()).limit(limit))
+    return [_file(row) for row in rows.mappings()]
+
+
+async def expired(conn: AsyncConnection, now: datetime, limit: int) -> Sequence[StoredFile]:
+    """Files of all accounts that are to be deleted, with those whose upload was never finished.
+
+    They are not seen any more, and the same bytes may be given anew.
+    """
+    due = select(files.c.id).where(files.c.expires_at <= now).order_by(files.c.expires_at).limit(limit)
+    rows = await conn.execute(
+        update(files)
+        .where(files.c.id.in_(due.with_for_update(skip_locked=True)), files.c.expires_at <= now)
+        .values(stored_at=None)
+        .returning(*_COLUMNS)
+    )
+    return [_file(row) for row in rows.mappings()]
+
+
+async def end(conn: AsyncConnection, account_id: UUID, file_id: UUID, now: datetime) -> StoredFile | None:
+    """Let the file expire now; None if the account has no such file."""
+    rows = await conn.execute(
+        update(files)
+        .where(files.c.id == file_id, *_visible(account_id, now))
+        .values(expires_at=now, stored_at=None)
+        .returning(*_COLUMNS)
+    )
+    row = rows.mappings().one_or_none()
+    return None if row is None else _file(row)
+
+
+async def remove(conn: AsyncConnection, file_id: UUID) -> bool:
+    """Delete the row of a file that :func:`expired` returned and whose object is deleted."""
+    result = await conn.execute(delete(files).where(files.c.id == file_id, files.c.stored_at.is_(None)))
+    return result.rowcount == 1
+
+
+def _visible(account_id: UUID, now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return files.c.account_id == account_id, files.c.stored_at.is_not(None), files.c.expires_at > now
+
+
+def _file(row: RowMapping) -> StoredFile:
+    values: dict[str, Any] = {**row, "format": FileFormat(row["format"])}
+    return StoredFile(**values)

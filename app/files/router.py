@@ -1,0 +1,168 @@
+"""HTTP routes of files."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from app.accounts.auth import Caller, require
+from app.accounts.limits import PerAccount
+from app.errors import FieldError, InvalidRequest
+from app.files.schemas import File, FileFromUrl
+from app.files.service import FileService
+from app.ids import Prefix, encode
+from app.media.info import FileFormat
+from app.media.response import Content, respond
+from app.web import problems
+from app.web.concurrency import release
+from app.web.pagination import Page, Paging, paging
+from app.web.uploads import MULTIPART, is_upload, uploaded
+
+router = APIRouter(prefix="/files", tags=["files"])
+
+BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        MULTIPART: {
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary", "description": "The bytes."}},
+            }
+        },
+        "application/json": {
+            "schema": FileFromUrl.model_json_schema(),
+            "example": {"url": "https://shop.example/photo.jpg", "name": "photo.jpg"},
+        },
+    },
+}
+CONTENT: dict[str, Any] = dict.fromkeys(
+    ["application/octet-stream", *(known.content_type for known in FileFormat)], BINARY
+)
+OTHER_TYPE = f"must be {MULTIPART} with a part `file`, or application/json with a `url`"
+
+
+async def _files(request: Request) -> FileService:
+    service: FileService = request.app.state.files
+    return service
+
+
+Files = Annotated[FileService, Depends(_files)]
+Reader = Annotated[Caller, Depends(require("files:read"))]
+Writer = Annotated[Caller, Depends(require("files:write"))]
+
+
+@router.post(
+    "",
+    operation_id="create_file",
+    status_code=201,
+    summary="Give a file",
+    description=(
+        "Upload it, or name a URL, which is fetched at once. What it is, is determined from its bytes. The same bytes "
+        "are one file of your account: given again, it is kept longer, and the response is a 200."
+    ),
+    responses={
+        200: {"model": File, "description": "Your account had this file already."},
+        201: {"headers": {"Location": {"schema": {"type": "string"}, "description": "URL path of the file."}}},
+        **problems.responses("unauthenticated", "forbidden", "invalid_request", "rate_limited"),
+    },
+    openapi_extra={"requestBody": BODY},
+)
+async def create_file(request: Request, response: Response, caller: Writer, files: Files) -> File:
+    uploads: PerAccount = request.app.state.uploads
+    async with uploads.one(request, caller.account_id):
+        release(request)
+        content_type = request.headers.get("content-type", "")
+        if is_upload(content_type):
+            upload = await uploaded(request, timeout=request.app.state.settings.files.upload_timeout)
+            given = await files.take(caller.account_id, upload.chunks, name=upload.name, field="file")
+        elif content_type.partition(";")[0].strip().lower() == "application/json":
+            wanted = await _from_url(request)
+            given = await files.fetch(caller.account_id, wanted.url, name=wanted.name)
+        else:
+            raise InvalidRequest(
+                f"The header Content-Type {OTHER_TYPE}.",
+                [FieldError("header.Content-Type", "not_allowed", OTHER_TYPE)],
+            )
+    response.status_code = 201 if given.created else 200
+    response.headers["Location"] = f"{request.scope['root_path']}/v1/files/{encode(Prefix.FILE, given.file.id)}"
+    return files.show(given.file)
+
+
+@router.get(
+    "",
+    operation_id="list_files",
+    summary="List your files, newest first",
+    description="Without those that have expired.",
+    responses=problems.responses("unauthenticated", "forbidden", "invalid_request"),
+)
+async def list_files(caller: Reader, files: Files, page: Annotated[Paging, Depends(paging)]) -> Page[File]:
+    return await files.page(caller.account_id, page)
+
+
+@router.get(
+    "/{file_id}",
+    operation_id="get_file",
+    summary="Get a file's properties",
+    description="What was determined from its bytes, and when it expires.",
+    responses=problems.responses("unauthenticated", "forbidden", "not_found"),
+)
+async def get_file(file_id: str, caller: Reader, files: Files) -> File:
+    return files.show(await files.get(caller.account_id, file_id))
+
+
+@router.get(
+    "/{file_id}/content",
+    operation_id="get_file_content",
+    summary="The bytes of a file, as they were given",
+    description="A request for one `Range` gets that range (206); for several, the whole file.",
+    response_class=Response,
+    responses={
+        200: {"description": "The whole file", "content": CONTENT},
+        206: {"description": "The requested range", "content": CONTENT},
+        304: {"description": "Not modified: the caller has this file already (`If-None-Match`)"},
+        **problems.responses("unauthenticated", "forbidden", "not_found", "range_not_satisfiable"),
+    },
+)
+async def get_file_content(request: Request, file_id: str, caller: Reader, files: Files) -> Response:
+    file = await files.get(caller.account_id, file_id)
+    content = Content(
+        object_key=file.object_key,
+        name=f"{encode(Prefix.FILE, file.id)}.{file.format}",
+        content_type=file.format.content_type,
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
+        created_at=file.created_at,
+    )
+    return await respond(files.storage, content, request, "attachment")
+
+
+@router.delete(
+    "/{file_id}",
+    operation_id="delete_file",
+    status_code=204,
+    summary="Delete a file",
+    description="It is not found any more from now on; its bytes are deleted soon. They may be given again.",
+    responses=problems.responses("unauthenticated", "forbidden", "not_found"),
+)
+async def delete_file(file_id: str, caller: Writer, files: Files) -> None:
+    await files.delete(caller.account_id, file_id)
+
+
+async def _from_url(request: Request) -> FileFromUrl:
+    body = await request.body()
+    try:
+        return FileFromUrl.model_validate_json(body)
+    except ValidationError as error:
+        found = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)]
+        raise RequestValidationError(found, body=_json(body)) from None
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
