@@ -211,7 +211,7 @@ _MODEL: Final = ModelView(
 
 _FILE: Final = File(
     id="file_01h455vb4pex5vsknk084sn02q",
-    kind=FileKind.IMAGE,
+    kind=FileKind.IMAGE.value,
     name="photo.jpg",
     content_type="image/jpeg",
     size_bytes=482_113,

@@ -27,7 +27,12 @@ class File(BaseModel):
     """A file of yours, to be used as an input of jobs."""
 
     id: str = Field(examples=["file_01h455vb4pex5vsknk084sn02q"])
-    kind: FileKind = Field(description="Determined from the bytes.")
+    # Open, as codes are; and Go's generator has one namespace for the members of all enums.
+    kind: str = Field(
+        description="Determined from the bytes. New kinds may be added.",
+        json_schema_extra={"x-extensible-enum": [known.value for known in FileKind]},
+        examples=["image"],
+    )
     name: str | None = Field(examples=["photo.jpg"])
     content_type: str = Field(description="Determined from the bytes.", examples=["image/jpeg"])
     size_bytes: Int64
@@ -45,7 +50,7 @@ class File(BaseModel):
     def of(cls, file: StoredFile, content_url: str) -> Self:
         return cls(
             id=encode(Prefix.FILE, file.id),
-            kind=file.format.kind,
+            kind=file.format.kind.value,
             name=file.name,
             content_type=file.format.content_type,
             size_bytes=file.size_bytes,
