@@ -28,7 +28,7 @@ from app.settings import Settings, SettingsError
 from app.web import middleware, problems
 from app.web.forwarded import Forwarded
 from app.web.limits import bounded
-from app.web.uploads import is_upload
+from app.web.uploads import MULTIPART, media_type
 from app.webhooks.router import router as webhooks_router
 
 #: The problems that any request may end in.
@@ -80,7 +80,9 @@ def create_app(settings: Settings) -> FastAPI:
 def _streamed(scope: Scope) -> bool:
     """Whether a request is an upload: its route receives it as it comes."""
     path = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path == "/v1/files" and scope["method"] == "POST" and is_upload(Headers(scope=scope).get("content-type", ""))
+    if path != "/v1/files" or scope["method"] != "POST":
+        return False
+    return media_type(Headers(scope=scope).get("content-type", "")) == MULTIPART
 
 
 def _account_of(scope: Scope) -> str | None:

@@ -12,7 +12,7 @@ from app.assets.service import AssetService
 from app.errors import FilmgateError, Unauthenticated
 from app.ids import Prefix, encode
 from app.media.info import Container
-from app.media.response import Content, Disposition, respond
+from app.media.response import CONDITIONS, Content, Disposition, documented, respond
 from app.web import problems
 
 router = APIRouter(tags=["assets"])
@@ -21,33 +21,8 @@ NEITHER = "This needs an API key (`Authorization: Bearer fgk_…`) or a signed U
 SIGNED_OR_KEY = (
     "Needs a key with `assets:read`, or a signed URL: the `url` that `GET /v1/assets/{asset_id}?signed=1` returns."
 )
-BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
-#: The first is for generators of clients, some of which return nothing for a type that they do not know.
-FILES: dict[str, Any] = dict.fromkeys(
-    ["application/octet-stream", *(container.content_type for container in Container), "image/jpeg"], BINARY
-)
-_FILE_HEADERS: dict[str, str] = {
-    "ETag": "The SHA-256 of the file; send it as `If-None-Match`.",
-    "Last-Modified": "When the file was stored.",
-    "Accept-Ranges": "`bytes`.",
-    "Content-Disposition": "A name for the file.",
-}
-_HEADERS = {
-    name: {"schema": {"type": "string"}, "description": description} for name, description in _FILE_HEADERS.items()
-}
-_RANGE = {"schema": {"type": "string"}, "description": "The range and the size of the file: `bytes 0-99/1048576`."}
-#: What Starlette reads by itself.
-CONDITIONS: list[dict[str, Any]] = [
-    {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": description}
-    for name, description in (
-        ("If-None-Match", "An `ETag`: if it is still that of the file, the response is a 304 without content."),
-        ("Range", "`bytes=0-99`: only these bytes, as a 206."),
-    )
-]
 CONTENT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The whole file", "content": FILES, "headers": _HEADERS},
-    206: {"description": "The requested range", "content": FILES, "headers": {**_HEADERS, "Content-Range": _RANGE}},
-    304: {"description": "Not modified: the caller has this file already (`If-None-Match`)", "headers": _HEADERS},
+    **documented([*(container.content_type for container in Container), "image/jpeg"]),
     **problems.responses("unauthenticated", "forbidden", "not_found", "gone", "range_not_satisfiable", "unavailable"),
 }
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Executable, RowMapping, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,10 +19,7 @@ _COLUMNS = [column for column in files.c if column.name != "stored_at"]
 
 async def begin(conn: AsyncConnection, new: NewFile, *, quota: int, expires_at: datetime) -> bool:
     """Reserve the room of a file whose object is not written yet; False if the account's quota does not allow it."""
-    # Of one account, one at a time: two that fit alone may not fit together.
-    await conn.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"files of {new.account_id}"}
-    )
+    await _lock(conn, new.account_id)  # two files that fit alone may not fit together
     used = await conn.scalar(
         select(func.coalesce(func.sum(files.c.size_bytes), 0)).where(files.c.account_id == new.account_id)
     )
@@ -32,43 +29,36 @@ async def begin(conn: AsyncConnection, new: NewFile, *, quota: int, expires_at: 
     return True
 
 
-async def finish(conn: AsyncConnection, new: NewFile, *, now: datetime, expires_at: datetime) -> bool:
-    """Record that the object is written; False if the account has a file with these bytes by now."""
+async def finish(conn: AsyncConnection, new: NewFile, *, now: datetime, expires_at: datetime) -> StoredFile | None:
+    """Record that the object is written; None if the account has a file with these bytes by now."""
     same = select(files.c.id).where(
         files.c.account_id == new.account_id, files.c.sha256 == new.sha256, files.c.stored_at.is_not(None)
     )
-    await conn.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"files of {new.account_id}"}
+    await _lock(conn, new.account_id)
+    return await _one(
+        conn,
+        update(files)
+        .where(files.c.id == new.id, ~same.exists())
+        .values(stored_at=now, expires_at=expires_at)
+        .returning(*_COLUMNS),
     )
-    result = await conn.execute(
-        update(files).where(files.c.id == new.id, ~same.exists()).values(stored_at=now, expires_at=expires_at)
-    )
-    return result.rowcount == 1
 
 
 async def renew(
     conn: AsyncConnection, account_id: UUID, sha256: bytes, *, now: datetime, expires_at: datetime
 ) -> StoredFile | None:
     """The account's file with these bytes, kept until ``expires_at``; None if it has none."""
-    rows = await conn.execute(
+    return await _one(
+        conn,
         update(files)
-        .where(
-            files.c.account_id == account_id,
-            files.c.sha256 == sha256,
-            files.c.stored_at.is_not(None),
-            files.c.expires_at > now,
-        )
+        .where(files.c.sha256 == sha256, *_visible(account_id, now))
         .values(expires_at=func.greatest(files.c.expires_at, expires_at))
-        .returning(*_COLUMNS)
+        .returning(*_COLUMNS),
     )
-    row = rows.mappings().one_or_none()
-    return None if row is None else _file(row)
 
 
 async def get(conn: AsyncConnection, account_id: UUID, file_id: UUID, now: datetime) -> StoredFile | None:
-    rows = await conn.execute(select(*_COLUMNS).where(files.c.id == file_id, *_visible(account_id, now)))
-    row = rows.mappings().one_or_none()
-    return None if row is None else _file(row)
+    return await _one(conn, select(*_COLUMNS).where(files.c.id == file_id, *_visible(account_id, now)))
 
 
 async def page(
@@ -99,20 +89,31 @@ async def expired(conn: AsyncConnection, now: datetime, limit: int) -> Sequence[
 
 async def end(conn: AsyncConnection, account_id: UUID, file_id: UUID, now: datetime) -> StoredFile | None:
     """Let the file expire now; None if the account has no such file."""
-    rows = await conn.execute(
+    return await _one(
+        conn,
         update(files)
         .where(files.c.id == file_id, *_visible(account_id, now))
         .values(expires_at=now, stored_at=None)
-        .returning(*_COLUMNS)
+        .returning(*_COLUMNS),
     )
-    row = rows.mappings().one_or_none()
-    return None if row is None else _file(row)
 
 
 async def remove(conn: AsyncConnection, file_id: UUID) -> bool:
     """Delete the row of a file that :func:`expired` returned and whose object is deleted."""
     result = await conn.execute(delete(files).where(files.c.id == file_id, files.c.stored_at.is_(None)))
     return result.rowcount == 1
+
+
+async def _lock(conn: AsyncConnection, account_id: UUID) -> None:
+    """Until the end of the transaction: what is stored for an account is decided one file at a time."""
+    await conn.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"files of {account_id}"}
+    )
+
+
+async def _one(conn: AsyncConnection, statement: Executable) -> StoredFile | None:
+    row = (await conn.execute(statement)).mappings().one_or_none()
+    return None if row is None else _file(row)
 
 
 def _visible(account_id: UUID, now: datetime) -> tuple[ColumnElement[bool], ...]:

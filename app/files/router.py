@@ -14,15 +14,14 @@ from app.files.schemas import File, FileFromUrl
 from app.files.service import FileService
 from app.ids import Prefix, encode
 from app.media.info import FileFormat
-from app.media.response import Content, respond
+from app.media.response import Content, documented, respond
 from app.web import problems
 from app.web.concurrency import release
 from app.web.pagination import Page, Paging, paging
-from app.web.uploads import MULTIPART, is_upload, uploaded
+from app.web.uploads import MULTIPART, media_type, uploaded
 
 router = APIRouter(prefix="/files", tags=["files"])
 
-BINARY: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 BODY: dict[str, Any] = {
     "required": True,
     "content": {
@@ -39,9 +38,6 @@ BODY: dict[str, Any] = {
         },
     },
 }
-CONTENT: dict[str, Any] = dict.fromkeys(
-    ["application/octet-stream", *(known.content_type for known in FileFormat)], BINARY
-)
 OTHER_TYPE = f"must be {MULTIPART} with a part `file`, or application/json with a `url`"
 
 
@@ -75,11 +71,11 @@ async def create_file(request: Request, response: Response, caller: Writer, file
     uploads: PerAccount = request.app.state.uploads
     async with uploads.one(request, caller.account_id):
         release(request)
-        content_type = request.headers.get("content-type", "")
-        if is_upload(content_type):
+        kind = media_type(request.headers.get("content-type", ""))
+        if kind == MULTIPART:
             upload = await uploaded(request, timeout=request.app.state.settings.files.upload_timeout)
             given = await files.take(caller.account_id, upload.chunks, name=upload.name, field="file")
-        elif content_type.partition(";")[0].strip().lower() == "application/json":
+        elif kind == "application/json":
             wanted = await _from_url(request)
             given = await files.fetch(caller.account_id, wanted.url, name=wanted.name)
         else:
@@ -121,9 +117,7 @@ async def get_file(file_id: str, caller: Reader, files: Files) -> File:
     description="A request for one `Range` gets that range (206); for several, the whole file.",
     response_class=Response,
     responses={
-        200: {"description": "The whole file", "content": CONTENT},
-        206: {"description": "The requested range", "content": CONTENT},
-        304: {"description": "Not modified: the caller has this file already (`If-None-Match`)"},
+        **documented(known.content_type for known in FileFormat),
         **problems.responses("unauthenticated", "forbidden", "not_found", "range_not_satisfiable"),
     },
 )

@@ -9,8 +9,8 @@ from app.files.records import StoredFile
 from app.ids import Prefix, encode
 from app.media.info import FileKind
 from app.web.schema_types import Int32, Int64
+from app.web.uploads import MAX_NAME
 
-MAX_NAME = 255
 Name = Annotated[str, Field(max_length=MAX_NAME, description="What you call the file. Nothing is derived from it.")]
 
 

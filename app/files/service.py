@@ -201,20 +201,13 @@ class FileService:
         await self.storage.put(new.object_key, spooled.path, new.format.content_type)
         now = self._clock()
         async with self._database.begin() as conn:
-            finished = await repository.finish(conn, new, now=now, expires_at=now + self._retention)
-        if finished:
-            return Given(await self._stored(new), created=True)
+            stored = await repository.finish(conn, new, now=now, expires_at=now + self._retention)
+        if stored:
+            return Given(stored, created=True)
         # The same bytes came twice at once; this copy is deleted when it expires.
         if known := await self._renewed(new.account_id, new.sha256):
             return Given(known, created=False)
         raise Unavailable("The file was deleted while it was stored; send it again.")
-
-    async def _stored(self, new: NewFile) -> StoredFile:
-        async with self._database.read() as conn:
-            found = await repository.get(conn, new.account_id, new.id, self._clock())
-        if found is None:
-            raise Unavailable("The file was deleted while it was stored; send it again.")
-        return found
 
     @property
     def _retention(self) -> timedelta:

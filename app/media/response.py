@@ -1,9 +1,9 @@
 """The HTTP response that carries a file or a range of it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from fastapi import Request, Response
@@ -15,8 +15,42 @@ from app.media.ranges import Part, Version, not_modified, wanted
 from app.media.storage import Storage
 
 Disposition = Literal["attachment", "inline"]
+_DESCRIPTIONS: dict[str, str] = {
+    "ETag": "The SHA-256 of the file; send it as `If-None-Match`.",
+    "Last-Modified": "When the file was stored.",
+    "Accept-Ranges": "`bytes`.",
+    "Content-Disposition": "A name for the file.",
+}
+_HEADERS = {
+    name: {"schema": {"type": "string"}, "description": description} for name, description in _DESCRIPTIONS.items()
+}
+_RANGE = {"schema": {"type": "string"}, "description": "The range and the size of the file: `bytes 0-99/1048576`."}
+#: The request headers that :func:`respond` reads, as parameters of the document.
+CONDITIONS: list[dict[str, Any]] = [
+    {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": description}
+    for name, description in (
+        ("If-None-Match", "An `ETag`: if it is still that of the file, the response is a 304 without content."),
+        ("Range", "`bytes=0-99`: only these bytes, as a 206."),
+    )
+]
 
 log = structlog.get_logger()
+
+
+def documented(content_types: Iterable[str]) -> dict[int | str, dict[str, Any]]:
+    """The ``responses=`` of a route that ends in :func:`respond`, without its problems."""
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    # The first is for generators of clients, some of which return nothing for a type that they do not know.
+    content = dict.fromkeys(["application/octet-stream", *content_types], binary)
+    return {
+        200: {"description": "The whole file", "content": content, "headers": _HEADERS},
+        206: {
+            "description": "The requested range",
+            "content": content,
+            "headers": {**_HEADERS, "Content-Range": _RANGE},
+        },
+        304: {"description": "Not modified: the caller has this file already (`If-None-Match`)", "headers": _HEADERS},
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,9 @@ class Upload:
     chunks: AsyncIterator[bytes]
 
 
-def is_upload(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() == MULTIPART
+def media_type(content_type: str) -> str:
+    """Of a Content-Type, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 async def uploaded(request: Request, *, timeout: float) -> Upload:

@@ -4,9 +4,11 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 import structlog
 
+from app.accounts.service import KeyService
 from app.infra.db import Database
 from app.sandbox.settings import SandboxSettings
 from app.settings import Settings
@@ -45,3 +47,12 @@ async def gateway(settings: Settings, sandbox_url: str) -> AsyncIterator[Gateway
     async with running_gateway(settings, sandbox_url) as running:
         await running.sandbox.delete("/ledger")
         yield running
+
+
+@pytest.fixture
+async def stranger(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
+    """Another account's client."""
+    key = await KeyService(gateway.resources.database).create("strangers", "key")
+    headers = {"Authorization": f"Bearer {key.text}"}
+    async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, verify=False) as client:
+        yield client

@@ -1,13 +1,11 @@
 """Wrong input is answered with what is wrong and what would be right, and nothing is bought."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 import pytest
 
-from app.accounts.service import KeyService
 from app.ids import Prefix, encode, new_id
 from tests.support.gateway import PROMPT, Gateway
 
@@ -22,15 +20,6 @@ async def refused(gateway: Gateway, status: int, code: str, **fields: Any) -> di
     assert problem["code"] == code
     assert problem["request_id"] == reply.headers["x-request-id"]
     return problem
-
-
-@pytest.fixture
-async def stranger(gateway: Gateway) -> AsyncIterator[httpx2.AsyncClient]:
-    """Another account's client."""
-    key = await KeyService(gateway.resources.database).create("strangers", "key")
-    headers = {"Authorization": f"Bearer {key.text}"}
-    async with httpx2.AsyncClient(base_url=gateway.url, headers=headers, verify=False) as client:
-        yield client
 
 
 async def test_an_unknown_model_gets_the_nearest(gateway: Gateway) -> None:
