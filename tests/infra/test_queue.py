@@ -11,8 +11,8 @@ from app.settings import RedisSettings
 from tests.support.redis import running_valkey
 
 
-def settings(url: str) -> RedisSettings:
-    return RedisSettings.model_validate({"url": url, "socket_timeout": 0.2})
+def settings(url: str, *, socket_timeout: float = 60) -> RedisSettings:
+    return RedisSettings.model_validate({"url": url, "socket_timeout": socket_timeout})
 
 
 async def test_rings_of_many_creates_are_gathered_into_few_tasks(redis_url: str) -> None:
@@ -30,7 +30,7 @@ async def test_rings_of_many_creates_are_gathered_into_few_tasks(redis_url: str)
 @pytest.mark.servers
 async def test_a_frozen_redis_blocks_no_request() -> None:
     async with running_valkey() as valkey:
-        bell = RedisBell(open_redis(settings(valkey.url)))
+        bell = RedisBell(open_redis(settings(valkey.url, socket_timeout=0.2)))
         bell.start()
         valkey.process.send(signal.SIGSTOP)
         try:
