@@ -5,8 +5,9 @@ large with a plain-text response that no exception handler can change.
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,21 +18,37 @@ from app.web import problems
 #: Of all bodies that are being received or wait for their request to be worked on.
 MOST_BUFFERED_BYTES = 64 * 1024 * 1024
 RETRY_AFTER = 2.0
+#: A body from this size on takes turns with the other large ones of its caller: to receive and to read one takes a
+#: thousand times the work of a small one, and other callers wait for it.
+LARGE_BODY_BYTES = 32 * 1024
+LARGE_AT_ONCE = 2
 BUSY = "The gateway receives more than it can hold just now; try again."
+
+
+class _NoTurn(Exception):
+    """A large body was not its caller's next one in time."""
 
 
 class BoundedBody:
     """Buffers the request body before calling the app; if it cannot, responds 413, 408 or 503 and hangs up."""
 
     def __init__(
-        self, app: ASGIApp, *, max_bytes: int, timeout: float, streamed: Callable[[Scope], bool] = lambda _: False
+        self,
+        app: ASGIApp,
+        *,
+        max_bytes: int,
+        timeout: float,
+        caller_of: Callable[[Scope], str],
+        streamed: Callable[[Scope], bool] = lambda _: False,
     ) -> None:
-        """``streamed`` says which requests read their bodies themselves, and bound them."""
+        """``caller_of`` says who takes turns; ``streamed``, which requests read their bodies themselves."""
         self._app = app
         self._max_bytes = max_bytes
         self._timeout = timeout
+        self._caller_of = caller_of
         self._streamed = streamed
         self._buffered = 0
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,6 +58,33 @@ class BoundedBody:
             await self._stream(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        if not _may_be_large(headers):
+            await self._buffer(headers, scope, receive, send)
+            return
+        try:
+            async with self._turn(self._caller_of(scope)):
+                await self._buffer(headers, scope, receive, send)
+        except _NoTurn:
+            await self._reject(Unavailable(BUSY, retry_after=RETRY_AFTER), scope, receive, send)
+
+    @asynccontextmanager
+    async def _turn(self, caller: str) -> AsyncIterator[None]:
+        """Before it nothing of the body is read: the client's network holds it.
+
+        Raises:
+            _NoTurn: others of this caller took too long.
+        """
+        turns = self._turns.setdefault(caller, asyncio.Semaphore(LARGE_AT_ONCE))
+        try:
+            await asyncio.wait_for(turns.acquire(), self._timeout)
+        except TimeoutError:
+            raise _NoTurn from None
+        try:
+            yield
+        finally:
+            turns.release()
+
+    async def _buffer(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             body = await self._read(headers, receive) if _has_body(headers) else b""
         except (TooLarge, TooSlow, Unavailable) as error:
@@ -124,6 +168,11 @@ class BoundedBody:
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body of a request may have at most {self._max_bytes} bytes.")
+
+
+def _may_be_large(headers: Headers) -> bool:
+    declared = headers.get("content-length", "")
+    return "transfer-encoding" in headers or (declared.isdecimal() and int(declared) >= LARGE_BODY_BYTES)
 
 
 def _has_body(headers: Headers) -> bool:

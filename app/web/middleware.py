@@ -21,7 +21,7 @@ from app.infra.metrics import HTTP_SECONDS
 from app.settings import ApiSettings
 from app.web import problems
 from app.web.bodies import BoundedBody
-from app.web.concurrency import Concurrency
+from app.web.concurrency import Concurrency, network_of
 
 log = structlog.get_logger()
 
@@ -61,7 +61,13 @@ def install(
     nothing but the order. ``streamed`` says which requests read their bodies themselves.
     """
     app.add_middleware(Concurrency, limit=settings.max_concurrent, line=settings.max_waiting, account_of=account_of)
-    app.add_middleware(BoundedBody, max_bytes=settings.max_body_bytes, timeout=settings.body_timeout, streamed=streamed)
+    app.add_middleware(
+        BoundedBody,
+        max_bytes=settings.max_body_bytes,
+        timeout=settings.body_timeout,
+        caller_of=lambda scope: account_of(scope) or network_of(scope),
+        streamed=streamed,
+    )
     app.add_middleware(Observed)
     if settings.cors_origins:
         app.add_middleware(

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from structlog.testing import capture_logs
 
+from app.web import bodies
 from tests.support.asgi_server import serving
 from tests.support.middleware_app import LARGEST, Gateway, access_line
 
@@ -226,3 +227,50 @@ async def test_a_long_response_ends_when_its_client_leaves(sent: bytes) -> None:
         await reader.readexactly(100_000)
         writer.close()
         await gateway.stream_ended.wait()
+
+
+LARGE = b"x" * 1000
+
+
+async def posting(
+    address: Address, path: str, body: bytes, *, source: str = "127.0.0.1"
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection from ``source`` that has sent a head that declares a large body, and the bytes of ``body``."""
+    reader, writer = await asyncio.open_connection(*address, local_addr=(source, 0))
+    writer.write(head(path, f"Content-Length: {len(LARGE)}", "Connection: close") + body)
+    await writer.drain()
+    return reader, writer
+
+
+async def test_large_bodies_of_one_caller_take_turns_and_nobody_else_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "LARGE_BODY_BYTES", len(LARGE))
+    monkeypatch.setattr(bodies, "LARGE_AT_ONCE", 1)
+    gateway = Gateway(body_timeout=60)
+    async with serving(gateway.app, http="httptools") as address:
+        slow_reader, slow = await posting(address, "/v1/echo/slow", LARGE[:-1])
+        next_reader, next_ = await posting(address, "/v1/echo/next", LARGE)
+        other_reader, other = await posting(address, "/v1/echo/other", LARGE, source="127.0.0.2")
+        assert b"x-name: other" in await other_reader.read()
+        small = await exchange(address, head("/v1/echo/small", "Content-Length: 3", "Connection: close"), b"abc")
+        assert b"x-name: small" in small
+        assert gateway.received == [LARGE, b"abc"]
+        slow.write(LARGE[-1:])
+        assert b"x-name: slow" in await slow_reader.read()
+        assert b"x-name: next" in await next_reader.read()
+        for writer in (slow, next_, other):
+            writer.close()
+
+
+async def test_a_large_body_whose_turn_does_not_come_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "LARGE_BODY_BYTES", len(LARGE))
+    monkeypatch.setattr(bodies, "LARGE_AT_ONCE", 1)
+    gateway = Gateway(body_timeout=0.05)
+    async with serving(gateway.app, http="httptools") as address:
+        stream, first = await posting(address, "/v1/stream", LARGE)
+        await stream.readuntil(b"\r\n\r\n")
+        refused, second = await posting(address, "/v1/echo/a", LARGE)
+        status, headers, problem = parsed(await refused.read())
+        assert (status, problem["code"], headers["retry-after"]) == (503, "unavailable", "2")
+        assert gateway.received == []
+        first.close()
+        second.close()

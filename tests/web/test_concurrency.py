@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 
 from app.web import bodies, concurrency
 from app.web.bodies import BoundedBody
-from app.web.concurrency import Concurrency, Line
+from app.web.concurrency import Concurrency, Line, network_of
 from tests.support.asgi_server import serving
 
 
@@ -80,7 +80,7 @@ async def client(line: Concurrency) -> AsyncIterator[httpx2.AsyncClient]:
 
 @asynccontextmanager
 async def client_of(line: Concurrency) -> AsyncIterator[httpx2.AsyncClient]:
-    async with serving(BoundedBody(line, max_bytes=1000, timeout=60)) as (host, port):
+    async with serving(BoundedBody(line, max_bytes=1000, timeout=60, caller_of=network_of)) as (host, port):
         limits = httpx2.Limits(max_connections=100)
         async with httpx2.AsyncClient(base_url=f"http://{host}:{port}", timeout=60, verify=False, limits=limits) as one:
             yield one
