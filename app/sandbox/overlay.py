@@ -58,7 +58,7 @@ class Lettering:
 
     def draw(self, frame: VideoFrame, number: int, frames: int) -> None:
         """Draw all text and the progress bar on a yuv420p frame."""
-        luma, *chroma = (_pixels(plane) for plane in frame.planes)
+        luma, *chroma = (pixels_of(plane) for plane in frame.planes)
         for strip in self._strips:
             rows = slice(strip.top, strip.top + len(strip.keep))
             luma[rows] = (luma[rows] * strip.keep >> 8) + strip.add
@@ -158,7 +158,7 @@ def _blend(luma: Bytes, chroma: list[Bytes], mask: Words, top: int, left: int) -
         part[:] = (part * (255 - coarse) + 128 * coarse) // 255
 
 
-def _pixels(plane: VideoPlane) -> Bytes:
+def pixels_of(plane: VideoPlane) -> Bytes:
     """A plane's pixels, writable in place."""
     pixels: Bytes = np.frombuffer(plane, np.uint8)  # type: ignore[call-overload]  # a plane is a buffer
     return pixels.reshape(plane.height, plane.line_size)[:, : plane.width]

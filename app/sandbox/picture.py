@@ -13,11 +13,12 @@ import numpy as np
 from av import VideoFrame
 from numpy.typing import NDArray
 
+from app.sandbox.frame_rate import FPS
+from app.sandbox.inputs import Input
 from app.sandbox.overlay import Lettering
 from app.sandbox.palette import palette_for
 
 VERSION = 2  # part of the cache key: increase it whenever the picture changes
-FPS = 24
 # The longer side of the small canvas, in pixels: a fraction of the video's, between these.
 SMALLEST_CANVAS, CANVAS, FRACTION = 48, 240, 3 / 16
 LAMPS = 6
@@ -28,12 +29,13 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """The video to render: the prompt without its brackets, the size in pixels, the length in seconds."""
+    """The video to render: the prompt without its brackets, the size in pixels, the length in seconds, the inputs."""
 
     text: str
     width: int
     height: int
     seconds: float
+    inputs: tuple[Input, ...] = ()
 
 
 class Picture:

@@ -1,4 +1,7 @@
-"""Renders a picture to a video file: H.264 in MP4, with the exact number of frames for its length."""
+"""Renders a picture to a video file: H.264 in MP4, with the exact number of frames for its length.
+
+:mod:`app.sandbox.insertions` draws the inputs of the create on the frames.
+"""
 
 import threading
 from collections.abc import Iterator
@@ -9,7 +12,9 @@ import av
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from PIL import Image
 
-from app.sandbox.picture import FPS, Picture, Shot
+from app.sandbox.frame_rate import FPS
+from app.sandbox.insertions import Insertions
+from app.sandbox.picture import Picture, Shot
 
 BT709 = 1
 # No B-frames: the first frame has timestamp 0 and the container has the video's length. One thread: reproducible bytes.
@@ -29,6 +34,7 @@ def render(shot: Shot, video: Path, poster: Path, stop: threading.Event) -> Iter
     """
     picture = Picture(shot)
     frames = max(1, round(shot.seconds * FPS))
+    insertions = Insertions(shot, frames) if shot.inputs else None
     with av.open(str(video), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=FPS, options=X264)
         stream.width, stream.height, stream.pix_fmt = shot.width, shot.height, "yuv420p"
@@ -47,6 +53,8 @@ def render(shot: Shot, video: Path, poster: Path, stop: threading.Event) -> Iter
                 interpolation=Interpolation.BICUBIC,
             )
             picture.letter(frame, number, frames)
+            if insertions is not None:
+                insertions.draw(frame, number)
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             if number == frames // 2:
                 _save_poster(frame, poster)

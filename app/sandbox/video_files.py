@@ -55,6 +55,7 @@ class Videos:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._pending: dict[Shot, PendingVideo] = {}
         self._stop = threading.Event()
+        self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="video")
 
     def order(self, shot: Shot) -> PendingVideo:
@@ -80,6 +81,12 @@ class Videos:
         if self._temporary is not None:
             self._temporary.cleanup()
 
+    @property
+    def directory(self) -> Path:
+        """Where the files are; it is created with the first one."""
+        with self._lock:
+            return self._directory
+
     @cached_property
     def _directory(self) -> Path:
         if self._named is None:
@@ -97,13 +104,14 @@ class Videos:
             pending.done.set_exception(error)
 
     def _video(self, shot: Shot, pending: PendingVideo) -> Video:
-        key = f"{VERSION}\0{shot.text}".encode("utf-8", "surrogatepass")
+        parts = [str(VERSION), shot.text, *(item.key for item in shot.inputs)]
+        key = "\0".join(parts).encode("utf-8", "surrogatepass")
         name = f"{hashlib.sha256(key).hexdigest()[:24]}-{shot.width}x{shot.height}-{shot.seconds:g}s"
-        video = Video(self._directory / f"{name}.mp4", self._directory / f"{name}.webp")
+        video = Video(self.directory / f"{name}.mp4", self.directory / f"{name}.webp")
         if video.path.exists() and video.poster.exists():
             pending.progress = 1.0
             return video
-        unfinished = Video(self._directory / f"{name}.mp4.part", self._directory / f"{name}.webp.part")
+        unfinished = Video(self.directory / f"{name}.mp4.part", self.directory / f"{name}.webp.part")
         for share in render(shot, unfinished.path, unfinished.poster, self._stop):
             pending.progress = share
         unfinished.poster.replace(video.poster)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.sandbox.settings import SandboxSettings
+from tests.sandbox.pictures import Host, hosting
 from tests.sandbox.server import Client, connected, serving
 
 
@@ -34,3 +35,10 @@ async def client(sandbox_url: str) -> AsyncIterator[Client]:
     async with connected(sandbox_url) as client:
         await client.delete("ledger")
         yield client
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[Host]:
+    """Hosts the pictures that providers fetch."""
+    async with hosting() as host:
+        yield host

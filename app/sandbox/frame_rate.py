@@ -1,0 +1,3 @@
+"""The frame rate of the sandbox's videos."""
+
+FPS = 24
