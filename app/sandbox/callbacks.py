@@ -1,4 +1,4 @@
-"""Callbacks: the only requests that the sandbox sends. Signed by Standard Webhooks if there is a secret.
+"""Callbacks. Signed by Standard Webhooks if there is a secret.
 
 Callbacks to one URL are sent in order, each once: no source says that Kling retries them.
 """

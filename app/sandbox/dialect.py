@@ -19,7 +19,10 @@ from app.sandbox import misbehavior
 from app.sandbox import script as scripts
 from app.sandbox.callbacks import Callbacks
 from app.sandbox.counts import Counts, Reading
+from app.sandbox.create_request import CreateRequest
 from app.sandbox.fingerprint import burn
+from app.sandbox.input_files import InputFiles
+from app.sandbox.inputs import InputRules, InputSource, InvalidInput
 from app.sandbox.ledger import Bill, Ledger, Submission
 from app.sandbox.picture import Shot
 from app.sandbox.problem import Problem
@@ -44,22 +47,7 @@ class Sandbox:
     ledger: Ledger
     counts: Counts
     callbacks: Callbacks
-
-
-@dataclass(frozen=True, slots=True)
-class CreateRequest:
-    """A validated create.
-
-    ``external_id`` is the caller's id for the job; ``callback_url`` receives its phase changes.
-    """
-
-    prompt: str
-    model: str
-    width: int
-    height: int
-    seconds: float
-    external_id: str | None = None
-    callback_url: str | None = None
+    input_files: InputFiles
 
 
 class Dialect(ABC):
@@ -68,6 +56,11 @@ class Dialect(ABC):
     name: ClassVar[str]
     odd_status: ClassVar[str] = "reticulating"
     created_status: ClassVar[int] = 200
+    input_rules: ClassVar[InputRules] = InputRules()
+    #: Whether an invalid input fails the job instead of the create.
+    accepts_invalid_inputs: ClassVar[bool] = False
+    #: Whether URLs can be fetched after the reply to the create.
+    fetches_later: ClassVar[bool] = False
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox
@@ -83,6 +76,7 @@ class Dialect(ABC):
 
         Raises:
             Problem: it is invalid.
+            InvalidInput: an input is.
         """
 
     @abstractmethod
@@ -112,6 +106,18 @@ class Dialect(ABC):
         del create
         return None
 
+    def check_inputs(self, create: CreateRequest) -> None:
+        """Check the inputs that were read against the rest of the create.
+
+        Raises:
+            Problem: they do not fit.
+        """
+        del create
+
+    def refused_input(self, source: InputSource, reason: str) -> Problem:
+        """The error of a create whose input is refused."""
+        return Problem(400, reason, code="invalid_value", field=source.field)
+
     def check_caller(self, request: Request) -> None:
         """Check the credential.
 
@@ -138,7 +144,10 @@ class Dialect(ABC):
 
     async def create(self, request: Request) -> Response:
         """Handle a create, with the effects that its prompt scripts."""
-        create = await self.read_create(request)
+        try:
+            create = await self.read_create(request)
+        except InvalidInput as error:
+            raise self.refused_input(error.source, error.reason) from None
         script = scripts.read(create.prompt)
         misbehavior.note_echo(request, script)
         refusal = self.sandbox.counts.refusal(self.name, create.prompt, script)
@@ -149,12 +158,42 @@ class Dialect(ABC):
         shape = script.asked.get("refuse", "timeout")
         if shape != "timeout":
             return json_reply(misbehavior.REFUSALS[shape], 400)
-        job = self._accept(create, script, request)
+        late = self.fetches_later and script.has("input-slow") and create.is_remote
+        usable = True
+        if create.sources:
+            create, usable = await self._take_inputs(create, script, late=late)
+        job = self._accept(create, script, request, usable=usable, late=late)
         if script.asked.get("callback") == "early" and create.callback_url is not None:
             await self.sandbox.callbacks.wait_sent(create.callback_url)
         return self._created_reply(job)
 
-    def _accept(self, create: CreateRequest, script: Script, request: Request) -> RemoteJob:
+    async def _take_inputs(self, create: CreateRequest, script: Script, *, late: bool) -> tuple[CreateRequest, bool]:
+        """The create with its inputs unless they are read ``late``, and whether the job can use them."""
+        if script.has("input-refused"):
+            raise self.refused_input(create.sources[0], "The asset was refused")
+        usable = not script.has("input-lost")
+        if late:
+            return create, usable
+        try:
+            create = await self._with_inputs(create)
+        except InvalidInput as error:
+            if not self.accepts_invalid_inputs:
+                raise self.refused_input(error.source, error.reason) from None
+            return create, False
+        self.check_inputs(create)
+        return create, usable
+
+    async def _with_inputs(self, create: CreateRequest) -> CreateRequest:
+        """The create with its inputs.
+
+        Raises:
+            InvalidInput: one cannot be fetched or used.
+        """
+        return create.with_inputs(await self.sandbox.input_files.read_all(create.sources, self.input_rules))
+
+    def _accept(
+        self, create: CreateRequest, script: Script, request: Request, *, usable: bool, late: bool
+    ) -> RemoteJob:
         submission = Submission(
             dialect=self.name,
             reference=request.headers.get(REFERENCE_HEADER),
@@ -162,15 +201,24 @@ class Dialect(ABC):
             model=create.model,
             remote_id=misbehavior.accepted_id(self.new_remote_id(), script),
             bill=self.bill(create),
+            inputs=create.inputs,
         )
+
+        async def read_inputs() -> Shot:
+            read = await self._with_inputs(create)
+            submission.inputs = read.inputs
+            return read.shot(script.text)
+
         return self.sandbox.store.accept(
             submission,
-            Shot(script.text, create.width, create.height, create.seconds),
+            create.shot(script.text),
             script,
             concurrency_key=self.concurrency_key(create),
             external_id=create.external_id,
             on_change=self._notifier(create, request),
             lost_after_read=self.sandbox.counts.loses_job(self.name, create.prompt, script),
+            unusable_input=not usable,
+            read_inputs=read_inputs if late else None,
         )
 
     def _created_reply(self, job: RemoteJob) -> Response:

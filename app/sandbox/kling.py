@@ -1,10 +1,12 @@
-"""Kling's new-generation API (document-api, read in 2026-11): text to video, tasks, callbacks.
+"""Kling's new-generation API (document-api, read in 2026-11): text, images and videos to video, tasks, callbacks.
 
 Where the sources are silent, the sandbox behaves as follows and may differ from Kling: a duplicate ``external_task_id``
 is refused (1201); the list is newest first; a failed task has no ``billing`` and costs nothing; an undocumented field
-is refused (1201).
+is refused (1201). The URLs of inputs are fetched by GET, without redirects, before the reply, and an input that cannot
+be used is refused (1201); if a script delays the fetch, the task fails.
 """
 
+import math
 import secrets
 import uuid
 from collections.abc import Mapping
@@ -19,7 +21,18 @@ from starlette.routing import Route
 
 from app.sandbox import misbehavior
 from app.sandbox.counts import Reading
-from app.sandbox.dialect import CreateRequest, Dialect
+from app.sandbox.create_request import CreateRequest
+from app.sandbox.dialect import Dialect
+from app.sandbox.inputs import InputRules, InputSource, Role
+from app.sandbox.kling_models import (
+    CONTENTS,
+    ENDPOINTS,
+    RULES,
+    invalid,
+    known,
+    read_contents,
+    read_settings,
+)
 from app.sandbox.ledger import Bill
 from app.sandbox.phases import Phase
 from app.sandbox.problem import Problem
@@ -39,6 +52,7 @@ FAILURES = {
     JobFailure.INPUT_MODERATION: "Failure to pass the risk control system",
     JobFailure.OUTPUT_MODERATION: "The generated content failed to pass the risk control system",
     JobFailure.INTERNAL: "Internal service error",
+    JobFailure.INVALID_INPUT: "Failed to process the input: the image or video is invalid",
 }
 #: The envelope's code for a problem without one, by HTTP status.
 CODES = {400: 1201, 401: 1002, 404: 1203, 405: 1202, 500: 5000, 503: 5001}
@@ -46,35 +60,7 @@ LARGEST_PAGE = 500
 KIND = {"product_type": "video"}
 FILTERS = ("status", *KIND)
 
-SHORT_SIDES = {"720p": 720, "1080p": 1080, "4k": 2160}
-RATIOS = {"16:9": (16, 9), "9:16": (9, 16), "1:1": (1, 1)}
 OPTIONS = frozenset({"callback_url", "external_task_id", "watermark_info"})
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What one model accepts. Prices are USD per second by resolution: silent, and with sound where offered."""
-
-    durations: tuple[int, ...]
-    prompt: int
-    silent: Mapping[str, str]
-    sound: Mapping[str, str]
-    settings: frozenset[str]
-
-
-_COMMON = frozenset({"resolution", "aspect_ratio", "duration"})
-MODELS: Mapping[str, Model] = {
-    "kling-3.0": Model(
-        tuple(range(3, 16)),
-        3072,
-        {"720p": "0.084", "1080p": "0.112", "4k": "0.42"},
-        {"720p": "0.126", "1080p": "0.168", "4k": "0.42"},
-        _COMMON | {"audio", "multi_shot"},
-    ),
-    "kling-3.0-turbo": Model(tuple(range(3, 16)), 3072, {"720p": "0.112", "1080p": "0.14"}, {}, _COMMON),
-    "kling-2.6": Model((5, 10), 2500, {"720p": "0.042", "1080p": "0.07"}, {"1080p": "0.14"}, _COMMON | {"audio"}),
-    "kling-2.5-turbo": Model((5, 10), 2500, {"720p": "0.042", "1080p": "0.07"}, {}, _COMMON),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,44 +74,51 @@ class Kling(Dialect):
     """``/kling``."""
 
     name: ClassVar[str] = "kling"
+    input_rules: ClassVar[InputRules] = RULES
+    fetches_later: ClassVar[bool] = True
 
     def routes(self) -> list[Route]:
         return [
-            self.route("/text-to-video/{model}", "POST", self.create),
+            *(self.route(f"/{endpoint}/{{model}}", "POST", self.create) for endpoint in ENDPOINTS),
             self.route("/tasks", "GET", self.query),
             self.route("/tasks", "POST", self.list_tasks),
             Route("/results/{remote_id}.mp4", self.result, methods=["GET"]),
         ]
 
     async def read_create(self, request: Request) -> CreateRequest:
-        name = request.path_params["model"]
-        model = MODELS.get(name)
+        name, endpoint = request.path_params["model"], request.url.path.split("/")[-2]
+        model = ENDPOINTS[endpoint].get(name)
         if model is None:
             raise Problem(404, f"The model {name} does not exist.", code="1203")
-        fields = _known(await read_json(request), "body", {"prompt", "settings", "options"})
-        settings = _known(fields.get("settings", {}), "settings", model.settings)
-        options = _known(fields.get("options", {}), "options", OPTIONS)
-        prompt = fields.get("prompt")
-        if not isinstance(prompt, str) or not 1 <= len(prompt) <= model.prompt:
-            raise _invalid("prompt", f"must have 1 to {model.prompt} characters")
-        resolution = _choice(settings, "resolution", "720p", tuple(model.silent))
-        ratio = _choice(settings, "aspect_ratio", "16:9", tuple(RATIOS))
-        seconds = _choice(settings, "duration", 5, model.durations)
-        audio = _choice(settings, "audio", "off", ("off", "native"))
-        if audio == "native" and resolution not in model.sound:
-            raise _invalid("audio", f"native is only supported at {', '.join(model.sound)}")
-        if not isinstance(settings.get("multi_shot", True), bool):
-            raise _invalid("multi_shot", "must be true or false")
-        width, height = _pixels(resolution, ratio)
-        prices = model.silent if audio == "off" else model.sound
-        external_id, callback_url = self._external_id(options), _url(options)
+        named = "contents" if endpoint in CONTENTS else "prompt"
+        fields = known(await read_json(request), "body", {named, "settings", "options"})
+        settings = known(fields.get("settings", {}), "settings", model.settings)
+        options = known(fields.get("options", {}), "options", OPTIONS)
+        prompt, sources = read_contents(fields, endpoint, model)
+        shape = read_settings(settings, model, sources)
         return KlingCreateRequest(
-            prompt, name, width, height, seconds, external_id, callback_url, usd_per_second=Decimal(prices[resolution])
+            prompt,
+            name,
+            shape.width,
+            shape.height,
+            shape.seconds,
+            self._external_id(options),
+            _url(options),
+            sources,
+            follows_source=any(source.role is Role.SOURCE_VIDEO for source in sources),
+            usd_per_second=shape.usd_per_second,
         )
+
+    def check_inputs(self, create: CreateRequest) -> None:
+        # Another create may have taken the id while the URLs were fetched.
+        self._check_unused(create.external_id)
+
+    def refused_input(self, source: InputSource, reason: str) -> Problem:
+        return invalid(source.field, f"is invalid. {reason}")
 
     def bill(self, create: CreateRequest) -> Bill:
         assert isinstance(create, KlingCreateRequest)
-        return Bill(create.usd_per_second * int(create.seconds), refunded=frozenset(JobFailure))
+        return Bill(create.usd_per_second * math.ceil(create.billed_seconds), refunded=frozenset(JobFailure))
 
     def new_remote_id(self) -> str:
         return str(10**17 + secrets.randbelow(9 * 10**17))
@@ -156,7 +149,7 @@ class Kling(Dialect):
         """Tasks by id (a status read, which can be scripted) or by external id."""
         asked = request.query_params
         if ("task_ids" in asked) == ("external_task_ids" in asked):
-            raise _invalid("task_ids", "or external_task_ids: exactly one must be given")
+            raise invalid("task_ids", "or external_task_ids: exactly one must be given")
         if "external_task_ids" in asked:
             names = asked["external_task_ids"].split(",")
             named = [job for name in names for job in self.sandbox.store.named(self.name, name)]
@@ -168,15 +161,15 @@ class Kling(Dialect):
 
     async def list_tasks(self, request: Request) -> Response:
         """The tasks in pages, newest first. A cursor is the id of the last task of the previous page."""
-        fields = _known(await read_json(request), "body", {"start_time", "end_time", "cursor", "limit", "filters"})
+        fields = known(await read_json(request), "body", {"start_time", "end_time", "cursor", "limit", "filters"})
         limit, cursor = fields.get("limit", 100), fields.get("cursor", "")
         if type(limit) is not int or not 1 <= limit <= LARGEST_PAGE:
-            raise _invalid("limit", f"must be from 1 to {LARGEST_PAGE}")
+            raise invalid("limit", f"must be from 1 to {LARGEST_PAGE}")
         jobs = self.listed(newest_first=True)
         if cursor:
             places = [index for index, job in enumerate(jobs) if job.id == cursor]
             if not places:
-                raise _invalid("cursor", "is not one of ours")
+                raise invalid("cursor", "is not one of ours")
             jobs = jobs[places[-1] + 1 :]
         else:
             since, until = (_bound(fields, name) for name in ("start_time", "end_time"))
@@ -231,46 +224,24 @@ class Kling(Dialect):
         if external_id is None:
             return None
         if not isinstance(external_id, str) or not external_id:
-            raise _invalid("external_task_id", "must be a string")
-        if self.sandbox.store.named(self.name, external_id):
-            raise _invalid("external_task_id", "is in use already")
+            raise invalid("external_task_id", "must be a string")
+        self._check_unused(external_id)
         return external_id
+
+    def _check_unused(self, external_id: str | None) -> None:
+        if external_id is not None and self.sandbox.store.named(self.name, external_id):
+            raise invalid("external_task_id", "is in use already")
 
 
 def _envelope(data: Any) -> dict[str, Any]:
     return {"code": 0, "message": "SUCCEED", "request_id": str(uuid.uuid4()), "data": data}
 
 
-def _invalid(field: str, message: str) -> Problem:
-    return Problem(400, f"Invalid parameter: {field} {message}.", code="1201", field=field)
-
-
-def _known(fields: Any, where: str, names: frozenset[str] | set[str]) -> Mapping[str, Any]:
-    if not isinstance(fields, dict):
-        raise _invalid(where, "must be a JSON object")
-    for field in sorted(fields.keys() - names):
-        raise _invalid(field, f"is not a field of {where}")
-    return fields
-
-
-def _choice(fields: Mapping[str, Any], name: str, default: Any, offered: tuple[Any, ...]) -> Any:
-    value = fields.get(name, default)
-    if type(value) is not type(default) or value not in offered:
-        raise _invalid(name, "must be one of " + ", ".join(map(str, offered)))
-    return value
-
-
 def _url(options: Mapping[str, Any]) -> str | None:
     url = options.get("callback_url")
     if url is not None and not (isinstance(url, str) and url.startswith(("http://", "https://"))):
-        raise _invalid("callback_url", "must be a URL")
+        raise invalid("callback_url", "must be a URL")
     return url
-
-
-def _pixels(resolution: str, ratio: str) -> tuple[int, int]:
-    across, down = RATIOS[ratio]
-    unit = SHORT_SIDES[resolution] // min(across, down)
-    return across * unit, down * unit
 
 
 def _milliseconds(seconds: float) -> int:
@@ -290,7 +261,7 @@ def _bound(fields: Mapping[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if not str(value).isdecimal():
-        raise _invalid(name, "must be Unix milliseconds")
+        raise invalid(name, "must be Unix milliseconds")
     return int(value)
 
 
@@ -299,5 +270,5 @@ def _filters(fields: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
     filters = fields.get("filters", [])
     rules = [rule for rule in filters if isinstance(rule, dict)] if isinstance(filters, list) else [{}]
     if any(rule.get("key") not in FILTERS or not isinstance(rule.get("values"), list) for rule in rules):
-        raise _invalid("filters", f"must each hold a key ({' or '.join(FILTERS)}) and values")
+        raise invalid("filters", f"must each hold a key ({' or '.join(FILTERS)}) and values")
     return [(rule["key"], rule["values"]) for rule in rules]

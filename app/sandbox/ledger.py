@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from app.sandbox.inputs import Input
 from app.sandbox.phases import Phase
 from app.sandbox.script import JobFailure
 
@@ -29,6 +30,7 @@ class Submission:
     model: str
     remote_id: str
     bill: Bill
+    inputs: tuple[Input, ...] = ()
     accepted_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     phase: Phase = Phase.WAITING
     failure: JobFailure | None = None
@@ -52,6 +54,7 @@ class Submission:
             "canceled": self.canceled,
             "final_cost": None if self.final_cost is None else str(self.final_cost),
             "finished_at": None if self.finished_at is None else self.finished_at.isoformat(),
+            "inputs": [item.as_json() for item in self.inputs],
         }
 
 

@@ -9,12 +9,14 @@ instead of ``seconds``, and its ``error`` is text; the list ignores its paramete
 LiteLLM 1.108: ids have 242 characters, an error's code is the HTTP status as text, an unknown id is a 500, the list is
 refused, there is no DELETE. The messages of the 500 and of the refused list are reconstructed: only their statuses and
 shapes were observed.
+
+new-api and LiteLLM take ``input_reference`` as OpenAI does, of any size; TensorRT-LLM as a URL, a data URI or base64.
 """
 
 import base64
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from starlette.exceptions import HTTPException
@@ -23,7 +25,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from app.sandbox import misbehavior
-from app.sandbox.dialect import CreateRequest
+from app.sandbox.create_request import CreateRequest
+from app.sandbox.inputs import InputSource
 from app.sandbox.ledger import Bill
 from app.sandbox.openai import ERRORS, NOT_READY, bill_by_second
 from app.sandbox.phases import Phase
@@ -31,6 +34,7 @@ from app.sandbox.problem import Problem, check_seconds, check_size
 from app.sandbox.script import JobFailure
 from app.sandbox.selfhosted import FREE, MESSAGES, SERVED_MODEL
 from app.sandbox.store import RemoteJob
+from app.sandbox.video_inputs import openai_sources, tensorrt_sources
 from app.sandbox.videos import STATUS, ManagedVideosDialect, VideosDialect, read_fields, read_size
 from app.sandbox.wire import json_reply, read_json
 
@@ -80,7 +84,7 @@ class NewAPI(VideosDialect):
             raise Nested(401, "Invalid token", kind="new_api_error") from None
 
     async def read_create(self, request: Request) -> CreateRequest:
-        return _read_create((await read_fields(request))[0])
+        return _read_create((await read_fields(request))[0], openai_sources)
 
     def bill(self, create: CreateRequest) -> Bill:
         return bill_by_second(create)
@@ -145,7 +149,7 @@ class TensorRT(ManagedVideosDialect):
             raise Problem(
                 400, f"1 validation error for VideoGenerationRequest\n{field}\n  Extra inputs are not permitted"
             )
-        return _read_create({"model": SERVED_MODEL, **fields})
+        return _read_create({"model": SERVED_MODEL, **fields}, tensorrt_sources)
 
     def bill(self, create: CreateRequest) -> Bill:
         del create
@@ -219,7 +223,7 @@ class LiteLLM(VideosDialect):
             raise Verbatim(400, "No connected db.", kind="no_db_connection") from None
 
     async def read_create(self, request: Request) -> CreateRequest:
-        return _read_create((await read_fields(request))[0])
+        return _read_create((await read_fields(request))[0], openai_sources)
 
     def bill(self, create: CreateRequest) -> Bill:
         return bill_by_second(create)
@@ -263,11 +267,14 @@ class Verbatim(Problem):
     """A problem of LiteLLM itself: its message does not wrap a provider's error."""
 
 
-def _read_create(fields: Mapping[str, Any] | None) -> CreateRequest:
+def _read_create(
+    fields: Mapping[str, Any] | None, read_sources: Callable[[Mapping[str, Any]], tuple[InputSource, ...]]
+) -> CreateRequest:
     """Parse a create whose ``seconds`` may be a number or text.
 
     Raises:
         Problem: it is invalid.
+        InvalidInput: an input is.
     """
     if fields is None:
         raise Problem(400, "The body is not a JSON object.")
@@ -284,7 +291,7 @@ def _read_create(fields: Mapping[str, Any] | None) -> CreateRequest:
     if size is None:
         raise Problem(400, "size should be WIDTHxHEIGHT", field="size")
     check_size(*size)
-    return CreateRequest(prompt, model, *size, int(seconds))
+    return CreateRequest(prompt, model, *size, int(seconds), sources=read_sources(fields))
 
 
 def _openai_error(job: RemoteJob) -> dict[str, Any]:

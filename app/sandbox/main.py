@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 from app.sandbox.callbacks import Callbacks
 from app.sandbox.counts import Counts
 from app.sandbox.dialect import Dialect, Sandbox
+from app.sandbox.input_files import InputFiles
 from app.sandbox.kling import Kling
 from app.sandbox.ledger import Ledger
 from app.sandbox.lookalikes import LiteLLM, NewAPI, TensorRT
@@ -47,7 +48,8 @@ def create_app(settings: SandboxSettings | None = None) -> ASGIApp:
     videos = Videos(settings.data_dir)
     ledger = Ledger()
     store, callbacks = Store(settings, videos, ledger), Callbacks(settings.callback_secret)
-    sandbox = Sandbox(settings, store, ledger, Counts(), callbacks)
+    input_files = InputFiles(lambda: videos.directory)
+    sandbox = Sandbox(settings, store, ledger, Counts(), callbacks, input_files)
     dialects: Sequence[Dialect] = [dialect(sandbox) for dialect in DIALECTS]
 
     @asynccontextmanager
@@ -57,6 +59,7 @@ def create_app(settings: SandboxSettings | None = None) -> ASGIApp:
         yield
         await sandbox.store.forget()
         await sandbox.callbacks.close()
+        await sandbox.input_files.close()
         videos.close()
 
     app = Starlette(

@@ -1,7 +1,8 @@
 """OpenAI's Videos API as documented until its shutdown in September 2026 (openapi 2.3.0, SDK 3.54).
 
 Create takes JSON or a form; ``seconds`` must be a string, a number is refused. There is no cancel: DELETE accepts
-finished videos only. Failed jobs are not charged.
+finished videos only. Failed jobs are not charged. The picture in ``input_reference`` is the first frame and must have
+the size of the video; a URL is fetched before the reply.
 """
 
 import uuid
@@ -11,12 +12,14 @@ from typing import Any, ClassVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.sandbox.dialect import CreateRequest
+from app.sandbox.create_request import CreateRequest
+from app.sandbox.inputs import InputSource
 from app.sandbox.ledger import Bill
 from app.sandbox.phases import Phase
 from app.sandbox.problem import Problem, check_seconds, check_size
 from app.sandbox.script import JobFailure
 from app.sandbox.store import RemoteJob
+from app.sandbox.video_inputs import openai_sources
 from app.sandbox.videos import ManagedVideosDialect, read_fields, read_size
 from app.sandbox.wire import file_reply, json_reply
 
@@ -27,6 +30,8 @@ POLL_AFTER_MS = 100, 1000  # minimum and maximum
 
 NOT_READY = "Video is not ready yet, use GET /v1/videos/{video_id} to check its status."
 
+WRONG_SIZE = "Inpaint image must match the requested width and height"
+
 ERRORS = {
     JobFailure.INPUT_MODERATION: ("moderation_blocked", "Your request was blocked by our moderation system."),
     JobFailure.OUTPUT_MODERATION: (
@@ -34,6 +39,7 @@ ERRORS = {
         "The generated video was blocked by our moderation system.",
     ),
     JobFailure.INTERNAL: ("server_error", "Video generation failed. Please try again."),
+    JobFailure.INVALID_INPUT: ("invalid_input_reference", "The input reference could not be processed."),
 }
 
 
@@ -59,8 +65,17 @@ class OpenAI(ManagedVideosDialect):
         if size is None:
             raise Problem(400, f"Invalid value: '{fields['size']}'.", code="invalid_value", field="size")
         check_size(*size)
-        _check_reference(fields.get("input_reference"))
-        return CreateRequest(prompt, _text(fields, "model", "sora-2"), *size, int(seconds))
+        model, sources = _text(fields, "model", "sora-2"), openai_sources(fields)
+        return CreateRequest(prompt, model, *size, int(seconds), sources=sources)
+
+    def check_inputs(self, create: CreateRequest) -> None:
+        for item in create.inputs:
+            if (item.width, item.height) != (create.width, create.height):
+                raise Problem(400, WRONG_SIZE, code="invalid_value", field="input_reference")
+
+    def refused_input(self, source: InputSource, reason: str) -> Problem:
+        message = f"Invalid file '{source.field}': {reason}. Supported formats are JPEG, PNG and WebP."
+        return Problem(400, message, code="invalid_value", field=source.field)
 
     def bill(self, create: CreateRequest) -> Bill:
         return bill_by_second(create)
@@ -128,15 +143,6 @@ def _text(fields: dict[str, Any], name: str, default: str | None) -> str:
         message = f"Invalid type for '{name}': expected a string, but got {type(value).__name__} instead."
         raise Problem(400, message, code="invalid_type", field=name)
     return value
-
-
-def _check_reference(value: object) -> None:
-    """Accept an uploaded file, or an object with either ``image_url`` or ``file_id``."""
-    if value is None or isinstance(value, bytes):
-        return
-    if not isinstance(value, dict) or len(value.keys() & {"image_url", "file_id"}) != 1:
-        message = "Invalid 'input_reference': give a file, or an object with one of image_url and file_id."
-        raise Problem(400, message, code="invalid_value", field="input_reference")
 
 
 def _price(create: CreateRequest) -> Decimal:

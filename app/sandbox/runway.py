@@ -1,16 +1,18 @@
 """Runway's task API, version 2024-11-06 (SDK 5.24): tasks, signed results, and strict validation per model.
 
 A task above the concurrency limit is accepted as THROTTLED and starts later. ``estimatedCost`` is charged on
-acceptance; an ``INTERNAL`` failure is refunded, a cancel only before the task runs.
+acceptance; a failure by ``INTERNAL`` or ``ASSET.INVALID`` is refunded, a cancel only before the task runs.
+
+An asset that cannot be fetched or used fails the task with ``ASSET.INVALID``. URLs are fetched before the reply to the
+create, or, if a script says so, before the render.
 """
 
 import hashlib
 import hmac
+import math
 import secrets
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -20,18 +22,28 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.sandbox.dialect import CreateRequest, Dialect, Sandbox
+from app.sandbox.create_request import CreateRequest
+from app.sandbox.dialect import Dialect, Sandbox
+from app.sandbox.inputs import InputRules, InputSource, Role
 from app.sandbox.ledger import Bill
 from app.sandbox.phases import Phase
 from app.sandbox.problem import Problem
+from app.sandbox.runway_inputs import RULES, Uploads, read_sources
+from app.sandbox.runway_models import (
+    ENDPOINTS,
+    MODELS,
+    check_extras,
+    read_duration,
+    read_model,
+    read_prompt,
+    read_ratio,
+)
 from app.sandbox.script import JobFailure, Refusal
 from app.sandbox.store import RemoteJob
 from app.sandbox.wire import json_reply, read_json
 
 API_VERSION = "2024-11-06"
 USD_PER_CREDIT = Decimal("0.01")
-MAX_PROMPT_UNITS = 1000
-MAX_SEED = 4_294_967_295
 DAILY_GENERATIONS = 1000
 CREDIT_BALANCE = 100_000
 
@@ -43,30 +55,12 @@ STATUS = {
     Phase.FAILED: "FAILED",
     Phase.CANCELED: "CANCELLED",
 }
+REFUNDED = frozenset({JobFailure.INTERNAL, JobFailure.INVALID_INPUT})
 FAILURES = {
     JobFailure.INPUT_MODERATION: ("SAFETY.INPUT.TEXT", "The prompt was flagged by our content moderation."),
     JobFailure.OUTPUT_MODERATION: ("SAFETY.OUTPUT.VIDEO", "The generated video was flagged by our content moderation."),
     JobFailure.INTERNAL: ("INTERNAL", "An unexpected error occurred."),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What one model accepts. ``fields`` are those in addition to the common ones."""
-
-    credits_per_second: int
-    durations: tuple[int, ...]
-    ratios: tuple[str, ...]
-    fields: frozenset[str]
-
-
-_HD = ("1280:720", "720:1280")
-_FULL_HD = ("1920:1080", "1080:1920")
-COMMON_FIELDS = frozenset({"model", "promptText", "ratio", "duration"})
-MODELS: Mapping[str, Model] = {
-    "gen4.5": Model(12, tuple(range(2, 11)), _HD, frozenset({"seed", "contentModeration"})),
-    "veo3.1": Model(40, (4, 6, 8), _HD + _FULL_HD, frozenset({"audio", "negativePrompt", "seed"})),
-    "veo3.1_fast": Model(15, (4, 6, 8), _HD + _FULL_HD, frozenset({"audio", "negativePrompt", "seed"})),
+    JobFailure.INVALID_INPUT: ("ASSET.INVALID", "An input asset was invalid."),
 }
 
 
@@ -75,14 +69,20 @@ class Runway(Dialect):
 
     name: ClassVar[str] = "runway"
     odd_status: ClassVar[str] = "RETICULATING"
+    input_rules: ClassVar[InputRules] = RULES
+    accepts_invalid_inputs: ClassVar[bool] = True
+    fetches_later: ClassVar[bool] = True
 
     def __init__(self, sandbox: Sandbox) -> None:
         super().__init__(sandbox)
         self._secret = secrets.token_bytes(32)
+        self._uploads = Uploads(sandbox.input_files, sandbox.settings.upload_seconds)
 
     def routes(self) -> list[Route]:
         return [
-            self.route("/v1/text_to_video", "POST", self.create),
+            *(self.route(f"/v1/{endpoint}", "POST", self.create) for endpoint in ENDPOINTS),
+            self.route("/v1/uploads", "POST", self.create_upload),
+            Route("/uploads/{upload_id}", self._uploads.receive, methods=["POST"]),
             self.route("/v1/tasks/{remote_id}", "GET", self.retrieve),
             self.route("/v1/tasks/{remote_id}", "DELETE", self.cancel),
             self.route("/v1/organization", "GET", self.organization),
@@ -99,28 +99,22 @@ class Runway(Dialect):
         fields = await read_json(request)
         if not isinstance(fields, dict):
             raise Problem(400, "The body must be a JSON object.")
-        name = fields.get("model")
-        model = MODELS.get(name) if isinstance(name, str) else None
-        if model is None or not isinstance(name, str):
-            raise _invalid("model", "must be one of " + ", ".join(MODELS))
-        for field in sorted(fields.keys() - COMMON_FIELDS - model.fields):
-            raise _invalid(field, f"is not a field of {name}")
-        prompt = fields.get("promptText")
-        if not isinstance(prompt, str) or not 1 <= _utf16_units(prompt) <= MAX_PROMPT_UNITS:
-            raise _invalid("promptText", f"must have 1 to {MAX_PROMPT_UNITS} UTF-16 code units")
-        duration = fields.get("duration")
-        if type(duration) is not int or duration not in model.durations:
-            raise _invalid("duration", "must be one of " + ", ".join(map(str, model.durations)))
-        ratio = fields.get("ratio")
-        if not isinstance(ratio, str) or ratio not in model.ratios:
-            raise _invalid("ratio", "must be one of " + ", ".join(model.ratios))
-        _check_extras(fields)
-        width, height = map(int, ratio.split(":"))
-        return CreateRequest(prompt, name, width, height, duration)
+        endpoint = request.url.path.rpartition("/")[2]
+        name, model = read_model(fields, endpoint)
+        prompt = read_prompt(fields, model)
+        seconds = read_duration(fields, model)
+        sources = read_sources(fields, endpoint, model, self._uploads)
+        follows_source = any(source.role is Role.SOURCE_VIDEO for source in sources)
+        width, height = read_ratio(fields, model, follows_source=follows_source)
+        check_extras(fields)
+        return CreateRequest(prompt, name, width, height, seconds, sources=sources, follows_source=follows_source)
+
+    def refused_input(self, source: InputSource, reason: str) -> Problem:
+        return Problem(400, f"Invalid asset for {source.field}: {reason}.", field=source.field)
 
     def bill(self, create: CreateRequest) -> Bill:
-        amount = MODELS[create.model].credits_per_second * int(create.seconds)
-        return Bill(amount * USD_PER_CREDIT, amount, refunded=frozenset({JobFailure.INTERNAL}))
+        amount = MODELS[create.model].credits_per_second * math.ceil(create.billed_seconds)
+        return Bill(amount * USD_PER_CREDIT, amount, refunded=REFUNDED)
 
     def concurrency_key(self, create: CreateRequest) -> str | None:
         return create.model
@@ -148,6 +142,11 @@ class Runway(Dialect):
         elif job.phase is Phase.FAILED:
             task["failureCode"], task["failure"] = FAILURES[job.submission.failure or JobFailure.INTERNAL]
         return task
+
+    async def create_upload(self, request: Request) -> Response:
+        """Where to send a file, and the URI that it has for a day afterwards."""
+        base_url = f"{request.url.scheme}://{request.url.netloc}/{self.name}"
+        return json_reply(self._uploads.create(await read_json(request), base_url))
 
     async def cancel(self, request: Request) -> Response:
         """Cancel an unfinished task; delete a finished one."""
@@ -210,27 +209,6 @@ class Runway(Dialect):
 
     def _sign(self, *parts: str) -> bytes:
         return hmac.new(self._secret, "\n".join(parts).encode(), hashlib.sha256).hexdigest().encode()
-
-
-def _invalid(field: str, message: str) -> Problem:
-    return Problem(400, f"Validation of body failed: {field} {message}.", field=field)
-
-
-def _utf16_units(text: str) -> int:
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
-
-
-def _check_extras(fields: dict[str, Any]) -> None:
-    seed = fields.get("seed", 0)
-    if type(seed) is not int or not 0 <= seed <= MAX_SEED:
-        raise _invalid("seed", f"must be an integer from 0 to {MAX_SEED}")
-    if not isinstance(fields.get("audio", True), bool):
-        raise _invalid("audio", "must be true or false")
-    if not isinstance(fields.get("negativePrompt", ""), str):
-        raise _invalid("negativePrompt", "must be a string")
-    moderation = fields.get("contentModeration", {})
-    if not isinstance(moderation, dict) or moderation.get("publicFigureThreshold", "auto") not in {"auto", "low"}:
-        raise _invalid("contentModeration", "must hold publicFigureThreshold auto or low")
 
 
 def _final_credits(job: RemoteJob) -> int:

@@ -34,6 +34,19 @@ BRACKETS: Mapping[str, Bracket] = {
         words=("moderation", "output", "internal", "prompt", "quota"),
     ),
     "slow": Bracket("[slow:5]", "the render takes 5 seconds longer", default=5),
+    "input-refused": Bracket(
+        "[input-refused]",
+        "a create with an input is refused (400) in the provider's words; nothing is fetched",
+        words=("",),
+    ),
+    "input-lost": Bracket(
+        "[input-lost]", "a create with an input is accepted; the job fails because the input is invalid", words=("",)
+    ),
+    "input-slow": Bracket(
+        "[input-slow]",
+        "Runway and Kling fetch the URLs of inputs only after the reply to the create, just before the render",
+        words=("",),
+    ),
     "late": Bracket("[late:20]", "stays in progress, almost finished, for 20 more seconds", default=20),
     "never": Bracket("[never]", "never finishes", words=("",)),
     "lose-reply": Bracket(
@@ -142,6 +155,7 @@ class JobFailure(StrEnum):
     INPUT_MODERATION = "input_moderation"
     OUTPUT_MODERATION = "output_moderation"
     INTERNAL = "internal"
+    INVALID_INPUT = "invalid_input"
 
 
 _FAILURES = {

@@ -7,7 +7,8 @@ is computed from the frames after alignment to the GPUs: here one second more if
 vLLM-Omni 0.30.0: forms only, the model must be the served one, every error is ``{"error": {message, type, param,
 code}}``, the status of a failed job has the failure's HTTP status and the job as body, DELETE cancels.
 
-Neither server shows the seed, the negative prompt or any other option of a job.
+Neither server shows the seed, the negative prompt or any other option of a job. Both fetch the URLs of inputs before
+their reply; :mod:`app.sandbox.video_inputs` has the fields.
 """
 
 import uuid
@@ -20,14 +21,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.sandbox import script as scripts
-from app.sandbox.dialect import CreateRequest
+from app.sandbox.create_request import CreateRequest
+from app.sandbox.inputs import InputSource
 from app.sandbox.ledger import Bill
 from app.sandbox.phases import Phase
 from app.sandbox.problem import Problem, check_seconds, check_size
 from app.sandbox.script import JobFailure
 from app.sandbox.store import RemoteJob
+from app.sandbox.video_inputs import sglang_sources, vllm_sources
 from app.sandbox.videos import ManagedVideosDialect, read_fields, read_size
-from app.sandbox.wire import is_form, json_reply, read_form
+from app.sandbox.wire import is_form, json_reply, read_parts
 
 SERVED_MODEL = "sandbox-video"
 DEFAULT_SIZE = (1280, 720)
@@ -43,6 +46,7 @@ MESSAGES = {
     JobFailure.INPUT_MODERATION: (400, "The prompt was rejected by the safety checker."),
     JobFailure.OUTPUT_MODERATION: (400, "Output moderation: the video was rejected by the safety checker."),
     JobFailure.INTERNAL: (500, "CUDA error: an illegal memory access was encountered"),
+    JobFailure.INVALID_INPUT: (400, "Invalid input reference: cannot identify image file"),
 }
 
 
@@ -58,14 +62,16 @@ class SGLang(ManagedVideosDialect):
         prompt = fields.get("prompt")
         if not isinstance(prompt, str):
             raise Problem(400, "prompt is required")
-        if isinstance(fields.get("input_reference"), dict):
-            raise Problem(400, "input_reference must be a path or a URL")
+        sources = sglang_sources(fields)
         _check_seeds(fields)
         seconds = _length(fields)
         check_seconds(seconds)
         width, height = _dimensions(fields)
         check_size(width, height)
-        return CreateRequest(prompt, str(fields.get("model") or "sora-2"), width, height, seconds)
+        return CreateRequest(prompt, str(fields.get("model") or "sora-2"), width, height, seconds, sources=sources)
+
+    def refused_input(self, source: InputSource, reason: str) -> Problem:
+        return Problem(400, f"Failed to process image source: {reason}", field=source.field)
 
     def bill(self, create: CreateRequest) -> Bill:
         del create
@@ -133,7 +139,8 @@ class VLLM(ManagedVideosDialect):
     default_limit: ClassVar[int | None] = None
 
     async def read_create(self, request: Request) -> CreateRequest:
-        fields = await read_form(request) if is_form(request) else {}
+        parts = await read_parts(request) if is_form(request) else []
+        fields = dict(parts)
         prompt = fields.get("prompt")
         if not isinstance(prompt, str) or not prompt:
             raise _invalid("prompt", "Field required")
@@ -152,7 +159,10 @@ class VLLM(ManagedVideosDialect):
             raise _invalid("size", "String should match pattern '^\\d+x\\d+$'")
         check_seconds(int(seconds[:9]))
         check_size(*size)
-        return CreateRequest(prompt, SERVED_MODEL, *size, int(seconds))
+        return CreateRequest(prompt, SERVED_MODEL, *size, int(seconds), sources=vllm_sources(parts))
+
+    def refused_input(self, source: InputSource, reason: str) -> Problem:
+        return _invalid(source.field, reason)
 
     def bill(self, create: CreateRequest) -> Bill:
         del create

@@ -16,6 +16,7 @@ class SandboxSettings:
     render_seconds: the least time from acceptance to the end of a job.
     runway_concurrency: how many Runway tasks of one model run at once; the others are THROTTLED.
     result_url_seconds: how long a signed result URL is valid.
+    upload_seconds: how long the URI of a Runway upload is valid.
     clocks: by dialect, how many seconds its clock is fast; the ``Date`` header stays correct, as behind a proxy.
     fingerprint: give every job a distinct small video whose picture encodes the job's id.
     """
@@ -27,5 +28,6 @@ class SandboxSettings:
     render_seconds: float = 1.5
     runway_concurrency: int = 3
     result_url_seconds: float = 86_400
+    upload_seconds: float = 86_400
     clocks: Mapping[str, float] = field(default_factory=dict)
     fingerprint: bool = False

@@ -8,12 +8,13 @@ exists.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from app.sandbox.inputs import InvalidInput
 from app.sandbox.ledger import Ledger, Submission
 from app.sandbox.phases import Phase
 from app.sandbox.picture import Shot
@@ -32,6 +33,8 @@ class RemoteJob:
     ``external_id`` is the caller's id for the job, where the dialect keeps one. ``on_change`` is called on every phase
     change, the first phase included. ``clock_error`` is how many seconds the server's clock is fast; the job's own
     times follow that clock. ``lost_after_read`` makes the server lose the job after its first status read.
+    ``unusable_input`` makes the job fail at its end. ``read_inputs`` reads the inputs before the render, if that was
+    left for later, and gives the video to render with them.
     """
 
     submission: Submission
@@ -42,6 +45,8 @@ class RemoteJob:
     on_change: Callable[["RemoteJob"], None] | None = None
     clock_error: float = 0.0
     lost_after_read: bool = False
+    unusable_input: bool = False
+    read_inputs: Callable[[], Awaitable[Shot]] | None = None
     created_at: float = 0.0
     rendering_since: float | None = None
     finished_at: float | None = None
@@ -119,6 +124,8 @@ class Store:
         external_id: str | None = None,
         on_change: Callable[[RemoteJob], None] | None = None,
         lost_after_read: bool = False,
+        unusable_input: bool = False,
+        read_inputs: Callable[[], Awaitable[Shot]] | None = None,
     ) -> RemoteJob:
         """Accept a job and charge for it. Jobs with one ``concurrency_key`` share a concurrency limit."""
         self._ledger.note(submission)
@@ -135,11 +142,13 @@ class Store:
             on_change,
             clock_error,
             lost_after_read,
+            unusable_input,
+            read_inputs,
             created_at=time.time() + clock_error,
         )
         self._jobs[submission.dialect][job.id] = job
         job.notify()
-        if job.duration == 0 and not (script.has("never") or script.has("late")):
+        if job.duration == 0 and read_inputs is None and not (script.has("never") or script.has("late")):
             job.video = self._videos.instant
             self._end(job)
             return job
@@ -200,13 +209,14 @@ class Store:
 
     async def _run(self, job: RemoteJob, slot: AbstractAsyncContextManager[object]) -> None:
         script = job.script
-        if self._settings.render and script.failure is None:
-            job.pending_video = self._videos.order(job.shot)
+        if job.read_inputs is None:
+            self._order(job)
         if isinstance(slot, asyncio.Semaphore) and slot.locked():
             job.enter(Phase.THROTTLED)
         async with slot:
             job.enter(Phase.WAITING)
             await asyncio.sleep(job.duration * WAITING_SHARE)
+            await self._read_inputs(job)
             job.rendering_since = time.monotonic()
             job.enter(Phase.RENDERING)
             await asyncio.sleep(job.duration * (1 - WAITING_SHARE) + script.number("late"))
@@ -214,6 +224,23 @@ class Store:
                 await asyncio.Event().wait()
             await self._collect(job)
             self._end(job)
+
+    def _order(self, job: RemoteJob) -> None:
+        failed = job.unusable_input or (job.submission.failure or job.script.failure) is not None
+        if self._settings.render and not failed:
+            job.pending_video = self._videos.order(job.shot)
+
+    async def _read_inputs(self, job: RemoteJob) -> None:
+        """Read the inputs if that was left for later."""
+        if job.read_inputs is None:
+            return
+        try:
+            job.shot = await job.read_inputs()
+        except InvalidInput:
+            job.unusable_input = True
+        except OSError:
+            job.submission.failure = JobFailure.INTERNAL
+        self._order(job)
 
     async def _collect(self, job: RemoteJob) -> None:
         try:
@@ -224,6 +251,8 @@ class Store:
     @staticmethod
     def _end(job: RemoteJob) -> None:
         submission = job.submission
+        if job.unusable_input:
+            submission.failure = JobFailure.INVALID_INPUT
         submission.failure = submission.failure or job.script.failure
         submission.canceled = job.script.end is Phase.CANCELED
         refunded = submission.canceled or submission.failure in submission.bill.refunded

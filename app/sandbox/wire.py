@@ -5,14 +5,14 @@ The only file that depends on the HTTP server: a reply is *lost* by closing the 
 """
 
 import asyncio
-import email
-import email.policy
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -113,19 +113,48 @@ def is_form(request: Request) -> bool:
     return kind in {"multipart/form-data", "application/x-www-form-urlencoded"}
 
 
+@dataclass(frozen=True, slots=True)
+class FormFile:
+    """A file in a form. ``content_type`` is empty if the part states none."""
+
+    content: bytes = field(repr=False)
+    content_type: str
+
+
 async def read_form(request: Request) -> dict[str, Any]:
-    """The fields of a form, multipart (RFC 7578) or URL-encoded: text as str, a file as bytes."""
-    head = f"content-type: {request.headers.get('content-type', '')}\r\n\r\n".encode()
-    message = email.message_from_bytes(head + await request.body(), policy=email.policy.HTTP)
-    if not message.is_multipart():
-        return dict(parse_qsl((await request.body()).decode(errors="replace")))
-    fields: dict[str, Any] = {}
-    for part in message.iter_parts():
-        name = part.get_param("name", header="content-disposition")
-        content = part.get_payload(decode=True)
-        if isinstance(name, str) and isinstance(content, bytes):
-            fields[name] = content.decode(errors="replace") if part.get_filename() is None else content
-    return fields
+    """The fields of a form, multipart (RFC 7578) or URL-encoded: text as str, a file as :class:`FormFile`.
+
+    If a name appears twice, the last one counts.
+    """
+    return dict(await read_parts(request))
+
+
+async def read_parts(request: Request) -> list[tuple[str, str | FormFile]]:
+    """The fields of a form in their order. Of a malformed one, those before the error."""
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    body = await request.body()
+    if kind != "multipart/form-data":
+        return list(parse_qsl(body.decode(errors="replace")))
+    parts: list[tuple[str, str | FormFile]] = []
+    try:
+        with PushMultipartParser(options.get("boundary", "")) as parser:
+            segment, content = None, bytearray()
+            for event in parser.parse(body):
+                if isinstance(event, MultipartSegment):
+                    segment, content = event, bytearray()
+                elif event is not None:
+                    content += event
+                elif segment is not None:
+                    parts.append((segment.name or "", _value(segment, bytes(content))))
+    except MultipartError:
+        pass
+    return parts
+
+
+def _value(segment: MultipartSegment, content: bytes) -> str | FormFile:
+    if segment.filename is None:
+        return content.decode(errors="replace")
+    return FormFile(content, segment.content_type or "")
 
 
 async def _start(send: Send, status: int, media_type: str, length: int | None) -> None:

@@ -34,6 +34,7 @@ async def test_every_accepted_create_is_in_the_books(client: Client) -> None:
         "canceled": False,
         "final_cost": None,
         "finished_at": None,
+        "inputs": [],
     }
     assert len((await client.get("ledger")).json["entries"]) == 3
 

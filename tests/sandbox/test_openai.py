@@ -5,6 +5,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.sandbox.pictures import halves
 from tests.sandbox.server import Client, connected
 
 VIDEOS = "openai/v1/videos"
@@ -46,7 +47,8 @@ async def test_a_form_is_as_good_as_json(client: Client) -> None:
     form = aiohttp.FormData(default_to_multipart=True)
     form.add_field("prompt", "a fox\r\nand an owl – 🦉")
     form.add_field("size", "64x64")
-    form.add_field("input_reference", b"\x89PNG\r\n\x1a\n\0\xff", filename="first.png", content_type="image/png")
+    picture = halves(size=(64, 64))
+    form.add_field("input_reference", picture, filename="first.png", content_type="image/png")
     created = await client.post(VIDEOS, data=form)
     assert created.status == 200
     assert created.json["prompt"] == "a fox\r\nand an owl – 🦉"
