@@ -76,6 +76,31 @@ class Job:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """The fields of a file that the command line shows. ``size`` is bytes."""
+
+    id: str
+    kind: str
+    name: str | None
+    size: int
+    width: int | None
+    height: int | None
+    expires_at: str
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            id=data["id"],
+            kind=data["kind"],
+            name=data["name"],
+            size=data["size_bytes"],
+            width=data["width"],
+            height=data["height"],
+            expires_at=data["expires_at"],
+        )
+
+
 class Client:
     """A client of one gateway with one API key. Use as ``async with``."""
 
@@ -108,6 +133,29 @@ class Client:
             await asyncio.sleep(POLL_INTERVAL)
             job = await self._job("GET", f"/v1/jobs/{job.id}", tries=FOLLOWING_TRIES)
             yield job
+
+    async def upload(self, path: Path) -> File:
+        """Give a file; the same bytes again are the same file.
+
+        Raises:
+            CommandError: it cannot be read.
+        """
+        return File.read(await self._json("POST", "/v1/files", file=path))
+
+    async def files(self) -> AsyncIterator[File]:
+        """All files of the account, newest first."""
+        query: dict[str, str] = {"limit": "100"}
+        while True:
+            page = await self._json("GET", "/v1/files", params=query)
+            for data in page["data"]:
+                yield File.read(data)
+            if not page["has_more"]:
+                return
+            query["cursor"] = page["next_cursor"]
+
+    async def delete_file(self, file_id: str) -> None:
+        async with self._send("DELETE", f"/v1/files/{file_id}"):
+            pass
 
     async def webhook_secret(self) -> str:
         """The signing secret of the account's webhooks."""
@@ -171,12 +219,15 @@ class Client:
             yield response
 
     async def _request(self, method: str, path: str, tries: int, options: Mapping[str, Any]) -> aiohttp.ClientResponse:
-        """Send a request, and retry it while the gateway is unavailable. The body of the response is not read yet."""
+        """Send a request, and retry it while the gateway is unavailable. The body of the response is not read yet.
+
+        The option ``file`` is the path of a file to upload.
+        """
         sent = False
         for attempt in range(1, tries + 1):
             last = attempt == tries
             try:
-                response = await self._session.request(method, self.url + path, **options)
+                response = await self._session.request(method, self.url + path, **_opened(options))
             except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
                 raise NotAUrl(f"{self.url} is not a URL; a URL begins with http:// or https://") from error
             except (aiohttp.ClientError, TimeoutError) as error:
@@ -190,6 +241,19 @@ class Client:
                 response.release()
             await asyncio.sleep(backoff.exponential(attempt, first=FIRST_PAUSE, longest=LONGEST_PAUSE))
         raise AssertionError("the last attempt returns or raises")
+
+
+def _opened(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of one attempt: a form can be sent only once."""
+    path: Path | None = options.get("file")
+    if path is None:
+        return dict(options)
+    form = aiohttp.FormData()
+    try:
+        form.add_field("file", path.open("rb"), filename=path.name)
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from error
+    return {"data": form}
 
 
 def part_of(file: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -88,6 +89,28 @@ class ConnectionSettings(Group):
     )
 
 
+class InputRole(StrEnum):
+    """What an input is for."""
+
+    FIRST_FRAME = "first_frame"
+    LAST_FRAME = "last_frame"
+    REFERENCE_IMAGE = "reference_image"
+
+
+class InputSettings(Group):
+    """What a model takes in one role: how many files, and which."""
+
+    most: int = Field(default=1, ge=1, le=16)
+    formats: tuple[Literal["jpg", "png", "webp"], ...] = Field(default=("jpg", "png", "webp"), min_length=1)
+    max_bytes: int = Field(default=16_777_216, ge=1)
+    min_side: int = Field(default=1, ge=1, description="pixels of the shorter side")
+    narrowest: float | None = Field(default=None, gt=0, description="the least width in heights")
+    widest: float | None = Field(default=None, gt=0, description="the largest width in heights")
+    same_size: bool = Field(default=False, description="whether it must have the size of the video")
+    needs: tuple[InputRole, ...] = Field(default=(), description="roles that must be there, too")
+    excludes: tuple[InputRole, ...] = Field(default=(), description="roles that must not be there")
+
+
 class ModelSettings(Group):
     """One model of the catalogue: its parameters and prices.
 
@@ -106,6 +129,10 @@ class ModelSettings(Group):
     negative_prompt: bool = False
     audio: Literal["none", "optional", "always"] = "none"
     options: tuple[str, ...] = Field(default=(), description="provider_options that are passed through")
+    inputs: dict[InputRole, InputSettings] = Field(
+        default_factory=dict, description="the inputs that it takes, by role"
+    )
+    needs_input: bool = Field(default=False, description="whether it makes no video from a prompt alone")
     usd_per_second: Decimal | dict[str, Decimal] | None = Field(
         default=None, description="one price, or one by size; unset means unknown"
     )

@@ -12,6 +12,10 @@ class Failpoint(StrEnum):
 
     CREATE_ACCEPTED = "create.accepted"  # the request is valid, nothing written yet
     CREATE_COMMITTED = "create.committed"  # the job is committed, no response sent yet
+    PREPARE_CLAIMED = "prepare.claimed"
+    PREPARE_FETCHED = "prepare.fetched"  # the input is a file of the account, not recorded with the job yet
+    PREPARE_CONVERTED = "prepare.converted"  # all inputs are ready to be sent, not recorded yet
+    PREPARE_RECORDED = "prepare.recorded"
     CANCEL_WRITTEN = "cancel.written"
     CANCEL_COMMITTED = "cancel.committed"
     SUBMIT_CLAIMED = "submit.claimed"  # a free slot is claimed, the intent not written yet

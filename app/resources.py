@@ -14,6 +14,7 @@ from app.assets.service import AssetService
 from app.connection_settings import CREDENTIAL, callback_variable, credential_variable
 from app.events.service import EventService
 from app.files.service import FileService
+from app.files.urls import FileUrls
 from app.infra.db import Database
 from app.infra.egress import GuardedClient
 from app.infra.encryption import Encryptor
@@ -21,14 +22,18 @@ from app.infra.queue import Bell, Redis, open_redis
 from app.jobs.api.acceptance import Acceptance
 from app.jobs.api.callbacks import CallbackService
 from app.jobs.api.forecast import Forecast
+from app.jobs.api.inputs import Inputs
 from app.jobs.api.service import JobService
 from app.jobs.callback_urls import CallbackUrls
+from app.jobs.db import file_uses
 from app.jobs.db.render_times import RenderTimes
 from app.jobs.engine.admission import Admission
 from app.jobs.engine.context import EngineContext
 from app.jobs.engine.fetcher import Fetcher
 from app.jobs.engine.finder import Finder
+from app.jobs.engine.inputs import SentInputs
 from app.jobs.engine.poller import Poller
+from app.jobs.engine.preparer import Preparer
 from app.jobs.engine.reconciler import Reconciler
 from app.jobs.engine.render_results import RenderResults
 from app.jobs.engine.resolver import Resolver
@@ -46,6 +51,7 @@ from app.webhooks.service import WebhookService
 
 SIGNED_URLS = "signed asset URLs"
 CALLBACK_URLS = "callback URLs"
+INPUT_URLS = "input URLs"
 #: API requests wait this long for a row that another process has locked; then the response is a 503.
 LONGEST_LOCK_SECONDS = 1
 
@@ -72,6 +78,7 @@ def freeze_gc() -> None:
 class Steps(NamedTuple):
     """The steps of a worker, one for each lane."""
 
+    preparer: Preparer
     submitter: Submitter
     resolver: Resolver
     poller: Poller
@@ -155,7 +162,19 @@ class Resources:
         callback_urls = CallbackUrls(encryptor.signing_keys(CALLBACK_URLS), public_url)
         render_times = RenderTimes(database)
         deliverer = Deliverer(database, guarded, webhooks, settings.webhooks, limit=settings.worker.deliveries)
-        engine = EngineContext(database, registry, transitions, settings.jobs, settings.worker.lease, callback_urls)
+        files = FileService(
+            database,
+            storage,
+            settings.files,
+            settings.assets,
+            guarded,
+            used=file_uses.used,
+            urls=FileUrls(encryptor.signing_keys(INPUT_URLS), public_url),
+            public_url=public_url,
+        )
+        engine = EngineContext(
+            database, registry, transitions, settings.jobs, settings.worker.lease, callback_urls, SentInputs(files)
+        )
         return cls(
             settings=settings,
             database=database,
@@ -165,10 +184,11 @@ class Resources:
             events=events,
             webhooks=webhooks,
             assets=assets,
-            files=FileService(database, storage, settings.files, settings.assets, guarded, public_url=public_url),
+            files=files,
             jobs=JobService(
                 database,
                 acceptance=Acceptance(registry, webhooks, settings.jobs),
+                inputs=Inputs(files),
                 catalog=registry.catalog,
                 transitions=transitions,
                 assets=assets,
@@ -180,7 +200,9 @@ class Resources:
             callbacks=CallbackService(transitions, registry, callback_urls, reconcile_for=settings.jobs.watch_for),
             render_times=render_times,
             engine=engine,
-            steps=cls._steps(settings, engine, assets, render_times, deliverer),
+            steps=cls._steps(
+                settings, engine, files=files, assets=assets, render_times=render_times, deliverer=deliverer
+            ),
             retention=Retention(database, settings),
         )
 
@@ -189,6 +211,8 @@ class Resources:
         cls,
         settings: Settings,
         engine: EngineContext,
+        *,
+        files: FileService,
         assets: AssetService,
         render_times: RenderTimes,
         deliverer: Deliverer,
@@ -199,6 +223,7 @@ class Resources:
         admission = Admission(engine, submit_results)
         fetch_tries = settings.assets.fetch_tries
         return Steps(
+            Preparer(engine, files, engine.inputs, limit=limits.preparations),
             Submitter(engine, admission, submit_results, limit=limits.submissions),
             Resolver(engine, finder, submit_results, limit=limits.submissions),
             Poller(engine, render_results, render_times, limit=limits.polls),

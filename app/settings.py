@@ -100,6 +100,7 @@ class WorkerSettings(Group):
     host: str = "127.0.0.1"
     port: int = Field(default=9090, ge=0, le=65535, description="port of the worker's health checks and metrics")
     submissions: int = Field(default=32, ge=1, description="concurrent paid requests")
+    preparations: int = Field(default=8, ge=1, description="jobs whose inputs are prepared concurrently")
     polls: int = Field(default=100, ge=1, description="concurrent status requests")
     stores: int = Field(default=4, ge=1, description="videos copied concurrently")
     deliveries: int = Field(default=256, ge=1, description="concurrent webhook attempts")

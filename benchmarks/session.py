@@ -6,11 +6,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psutil
+from PIL import Image
 
 from benchmarks.child_processes import Generator, Peer
 from benchmarks.load_generator import Count, Plan
@@ -105,6 +107,18 @@ class Client:
             if reply.status != 202:
                 raise RuntimeError(f"HTTP {reply.status}: {job}")
             return job
+
+    async def upload(self, picture: Image.Image) -> str:
+        """The id of a file with this picture, as a PNG."""
+        content = BytesIO()
+        picture.save(content, "PNG")
+        form = aiohttp.FormData()
+        form.add_field("file", content.getvalue(), filename="picture.png")
+        async with self._session.post("/v1/files", data=form) as reply:
+            file: dict[str, Any] = await reply.json()
+            if reply.status not in {200, 201}:
+                raise RuntimeError(f"HTTP {reply.status}: {file}")
+            return str(file["id"])
 
     async def job(self, job_id: str) -> dict[str, Any]:
         async with self._session.get(f"/v1/jobs/{job_id}") as reply:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from app.assets.records import Kind
 from app.assets.schemas import Asset
+from app.connection_settings import InputRole, InputSettings
 from app.events.types import EventType
 from app.files.schemas import File
 from app.jobs.api.requests import JobRequest
@@ -19,7 +20,7 @@ from app.jobs.errors import TIMEOUT
 from app.jobs.payloads import Cancel, Cost, JobAssets, JobError, JobEvent, JobEventData
 from app.jobs.states import ChargeCertainty, Phase, Status, SubmissionState
 from app.media.info import FileKind
-from app.providers.schemas import ModelList, ModelView
+from app.providers.schemas import AcceptedInput, ModelList, ModelView
 from app.readiness import Check, Health, Readiness
 from app.web.pagination import Page
 from app.webhooks.schemas import Attempt, Delivery, WebhookSecret
@@ -93,6 +94,11 @@ REQUESTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "webhook_url": "https://shop.example/videos/done",
         "metadata": _METADATA,
     },
+    "from a picture": {
+        "model": "sandbox/video",
+        "prompt": "the fox turns its head and looks at us",
+        "inputs": [{"role": "first_frame", "file_id": "file_01h455vb4pex5vsknk084sn02q"}],
+    },
 }
 
 
@@ -118,6 +124,7 @@ def _job(**fields: Any) -> JobView:
         "seed": None,
         "negative_prompt": None,
         "audio": None,
+        "inputs": [],
         "provider_options": {},
         "adjustments": [],
         "cost": _FREE,
@@ -203,6 +210,8 @@ _MODEL: Final = ModelView(
     seed=False,
     negative_prompt=False,
     audio="none",
+    inputs=[AcceptedInput.of(InputRole.FIRST_FRAME, InputSettings())],
+    needs_input=False,
     provider_options=[],
     usd_per_second="0.01",
     typical_seconds=30,
@@ -229,6 +238,7 @@ _FILE: Final = File(
 _UNDERWAY: Final = {"status": Status.RUNNING, "model_used": "sandbox/video"}
 #: What the data of an event has beside that of a job that was just created.
 _EVENT_DATA: Final[Mapping[EventType, Mapping[str, Any]]] = {
+    EventType.PREPARING: {"phase": Phase.PREPARING},
     EventType.QUEUED: {},
     EventType.SUBMITTING: {"phase": Phase.SUBMITTING},
     EventType.CONFIRMING: {"phase": Phase.CONFIRMING, "notice": "The provider's reply was lost; checking."},

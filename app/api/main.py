@@ -15,6 +15,7 @@ from app.accounts.auth import Authenticator
 from app.accounts.limits import PerAccount
 from app.api import docs, health, openapi
 from app.assets.router import router as assets_router
+from app.files.router import inputs_router
 from app.files.router import router as files_router
 from app.infra import logs
 from app.infra.ports import check_free
@@ -57,7 +58,15 @@ def describe(*, serve_docs: bool = True) -> FastAPI:
         redirect_slashes=False,  # a redirect would be built from the Host header
         telemetry={"tracing": False, "metrics": False},
     )
-    for router in (jobs_router, files_router, assets_router, models_router, webhooks_router, callbacks_router):
+    for router in (
+        jobs_router,
+        files_router,
+        inputs_router,
+        assets_router,
+        models_router,
+        webhooks_router,
+        callbacks_router,
+    ):
         app.include_router(router, prefix="/v1", responses=problems.responses(*ANYWHERE))
     app.include_router(health.router, responses=problems.responses(*ANYWHERE))
     docs.install(app, reference=serve_docs)

@@ -3,7 +3,7 @@
 import asyncio
 import shlex
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from app.ids import Prefix, decode
 from app.terminal import MESSAGES, RESULTS, CommandError, fail, program, run, say
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+PICTURE = "PICTURE"
 PROGRESS_STEP = 10  # percent between two lines of a phase
 
 
@@ -28,6 +29,16 @@ def generate(  # noqa: PLR0917  # typer names the options after the parameters
     model: Model = "default",
     seconds: Seconds = None,
     size: Size = None,
+    first_frame: Annotated[
+        str | None, typer.Option(metavar=PICTURE, help="Begin with this picture: a file, a URL or the id of a file.")
+    ] = None,
+    last_frame: Annotated[str | None, typer.Option(metavar=PICTURE, help="End with this picture.")] = None,
+    reference_image: Annotated[
+        list[str] | None, typer.Option(metavar=PICTURE, help="Show what is in this picture; repeatable.")
+    ] = None,
+    adjust: Annotated[
+        bool, typer.Option("--adjust", help="Change what the model does not take, such as the size of a picture.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="The file to save the video to.")] = Path("video.mp4"),
     resume: Annotated[str | None, typer.Option(metavar="JOB_ID", help="Wait for an existing job.")] = None,
     idempotency_key: Annotated[
@@ -45,7 +56,16 @@ def generate(  # noqa: PLR0917  # typer names the options after the parameters
         fail("no API key; set FILMGATE_API_KEY or pass --key (`filmgate dev` shows one)", 2)
     if prompt is not None and resume is None:
         body = job_request(prompt, model, seconds, size)
-        run(create_and_save(url, key, body, out, idempotency_key=idempotency_key or str(uuid.uuid4())))
+        if adjust:
+            body["mode"] = "adjust"
+        given = [("first_frame", first_frame), ("last_frame", last_frame)]
+        given += [("reference_image", picture) for picture in reference_image or ()]
+        pictures = [(role, picture) for role, picture in given if picture is not None]
+        run(
+            create_and_save(
+                url, key, body, out, pictures=pictures, idempotency_key=idempotency_key or str(uuid.uuid4())
+            )
+        )
     elif resume is None or prompt is not None:
         fail("give either a prompt or --resume JOB_ID", 2)
     elif decode(Prefix.JOB, resume) is None:
@@ -54,15 +74,25 @@ def generate(  # noqa: PLR0917  # typer names the options after the parameters
         run(wait_and_save(url, key, resume, out))
 
 
-async def create_and_save(url: str, key: str, body: Mapping[str, Any], out: Path, *, idempotency_key: str) -> None:
-    """Create a job, wait for its video and save it.
+async def create_and_save(
+    url: str,
+    key: str,
+    body: Mapping[str, Any],
+    out: Path,
+    *,
+    pictures: Sequence[tuple[str, str]] = (),
+    idempotency_key: str,
+) -> None:
+    """Create a job, wait for its video and save it. ``pictures`` are its inputs, each a role and where the picture is.
 
     Raises:
-        CommandError: ``out`` cannot be written; no job was created.
+        CommandError: ``out`` cannot be written, or a picture cannot be read; no job was created.
         ApiError: the job was rejected or failed, or the gateway cannot be reached.
     """
     _require_writable(out)
     async with Client(url, key) as client:
+        if pictures:
+            body = {**body, "inputs": [{"role": role, **await _source(client, where)} for role, where in pictures]}
         try:
             job = await client.create_job(body, idempotency_key)
         except (ApiError, asyncio.CancelledError) as error:
@@ -75,6 +105,15 @@ async def create_and_save(url: str, key: str, body: Mapping[str, Any], out: Path
             raise
         say(RESULTS, f"job: {job.id}")
         await _finish(client, job, out)
+
+
+async def _source(client: Client, where: str) -> dict[str, str]:
+    """A picture as an input names it. One on this machine is uploaded first."""
+    if where.startswith(("https://", "http://")):
+        return {"url": where}
+    if decode(Prefix.FILE, where) is not None:
+        return {"file_id": where}
+    return {"file_id": (await client.upload(Path(where))).id}
 
 
 async def wait_and_save(url: str, key: str, job_id: str, out: Path) -> None:

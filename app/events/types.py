@@ -6,6 +6,7 @@ from enum import StrEnum
 class EventType(StrEnum):
     """The types of the events of a job. The data of each is that of `JobEvent`."""
 
+    PREPARING = "job.preparing"
     QUEUED = "job.queued"
     SUBMITTING = "job.submitting"
     CONFIRMING = "job.confirming"
@@ -29,7 +30,8 @@ class EventType(StrEnum):
 
 #: What each event means, for the OpenAPI document.
 OCCASIONS: dict[EventType, str] = {
-    EventType.QUEUED: "The job is queued: it was created, or queued again after a failed submission.",
+    EventType.PREPARING: "The job was created; its inputs are being prepared.",
+    EventType.QUEUED: "The job is queued: it was created or prepared, or queued again after a failed submission.",
     EventType.SUBMITTING: "The job is being submitted to a provider.",
     EventType.CONFIRMING: "The provider's reply was lost; the gateway checks whether the job was accepted.",
     EventType.STARTED: "A provider accepted the job and is rendering it.",

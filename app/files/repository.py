@@ -1,12 +1,25 @@
 """SQL of files. Every query of a caller carries the account."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Executable, RowMapping, delete, func, select, text, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Executable,
+    RowMapping,
+    Uuid,
+    any_,
+    cast,
+    delete,
+    func,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +27,10 @@ from app.files.records import NewFile, StoredFile
 from app.files.tables import files
 from app.media.info import FileFormat
 
+#: Those of some files that are in use.
+Used = Callable[[AsyncConnection, Collection[UUID]], Awaitable[set[UUID]]]
+#: How long an expired file is kept at a time while a job uses it.
+LONGER = timedelta(hours=1)
 _COLUMNS = [column for column in files.c if column.name != "stored_at"]
 
 
@@ -72,17 +89,30 @@ async def page(
     return [_file(row) for row in rows.mappings()]
 
 
-async def expired(conn: AsyncConnection, now: datetime, limit: int) -> Sequence[StoredFile]:
+async def of_ids(conn: AsyncConnection, file_ids: Collection[UUID], now: datetime) -> list[StoredFile]:
+    """Files of any account that are not expired. Does not check ownership."""
+    rows = await conn.execute(
+        select(*_COLUMNS).where(
+            files.c.id == any_(cast(list(file_ids), ARRAY(Uuid))),
+            files.c.stored_at.is_not(None),
+            files.c.expires_at > now,
+        )
+    )
+    return [_file(row) for row in rows.mappings()]
+
+
+async def expired(conn: AsyncConnection, now: datetime, limit: int, used: Used) -> Sequence[StoredFile]:
     """Files of all accounts that are to be deleted, with those whose upload was never finished.
 
-    They are not seen any more, and the same bytes may be given anew.
+    They are not seen any more, and the same bytes may be given anew. Those that are ``used`` are kept for another hour.
     """
     due = select(files.c.id).where(files.c.expires_at <= now).order_by(files.c.expires_at).limit(limit)
+    ids = list(await conn.scalars(due.with_for_update(skip_locked=True)))
+    kept = await used(conn, ids) if ids else set()
+    if kept:
+        await conn.execute(update(files).where(files.c.id.in_(kept)).values(expires_at=now + LONGER))
     rows = await conn.execute(
-        update(files)
-        .where(files.c.id.in_(due.with_for_update(skip_locked=True)), files.c.expires_at <= now)
-        .values(stored_at=None)
-        .returning(*_COLUMNS)
+        update(files).where(files.c.id.in_(set(ids) - kept)).values(stored_at=None).returning(*_COLUMNS)
     )
     return [_file(row) for row in rows.mappings()]
 

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from app.accounts.auth import Caller, require
 from app.accounts.limits import PerAccount
 from app.errors import FieldError, InvalidRequest
+from app.files.records import StoredFile
 from app.files.schemas import File, FileFromUrl
 from app.files.service import FileService
 from app.ids import Prefix, encode
-from app.media.info import FileFormat
+from app.media.info import FileFormat, FileKind
 from app.media.response import Content, documented, respond
 from app.web import problems
 from app.web.concurrency import release
@@ -21,6 +22,8 @@ from app.web.pagination import Page, Paging, paging
 from app.web.uploads import MULTIPART, media_type, uploaded
 
 router = APIRouter(prefix="/files", tags=["files"])
+#: What providers fetch.
+inputs_router = APIRouter(prefix="/inputs", tags=["inputs"])
 
 BODY: dict[str, Any] = {
     "required": True,
@@ -38,6 +41,7 @@ BODY: dict[str, Any] = {
         },
     },
 }
+PICTURES = [known.content_type for known in FileFormat if known.kind is FileKind.IMAGE]
 OTHER_TYPE = f"must be {MULTIPART} with a part `file`, or application/json with a `url`"
 
 
@@ -123,7 +127,11 @@ async def get_file(file_id: str, caller: Reader, files: Files) -> File:
 )
 async def get_file_content(request: Request, file_id: str, caller: Reader, files: Files) -> Response:
     file = await files.get(caller.account_id, file_id)
-    content = Content(
+    return await respond(files.storage, content_of(file), request, "attachment")
+
+
+def content_of(file: StoredFile) -> Content:
+    return Content(
         object_key=file.object_key,
         name=f"{encode(Prefix.FILE, file.id)}.{file.format}",
         content_type=file.format.content_type,
@@ -131,7 +139,6 @@ async def get_file_content(request: Request, file_id: str, caller: Reader, files
         sha256=file.sha256,
         created_at=file.created_at,
     )
-    return await respond(files.storage, content, request, "attachment")
 
 
 @router.delete(
@@ -140,10 +147,37 @@ async def get_file_content(request: Request, file_id: str, caller: Reader, files
     status_code=204,
     summary="Delete a file",
     description="It is not found any more from now on; its bytes are deleted soon. They may be given again.",
-    responses=problems.responses("unauthenticated", "forbidden", "not_found"),
+    responses=problems.responses("unauthenticated", "forbidden", "not_found", "conflict"),
 )
 async def delete_file(file_id: str, caller: Writer, files: Files) -> None:
     await files.delete(caller.account_id, file_id)
+
+
+@inputs_router.get(
+    "/{token}/{name}",
+    operation_id="get_input",
+    summary="A provider fetches an input",
+    description="For providers only: the token in the URL gives access to one file, until long after its job.",
+    response_class=Response,
+    responses={**documented(PICTURES), **problems.responses("not_found", "range_not_satisfiable", "unavailable")},
+)
+async def get_input(request: Request, token: str, name: str, files: Files) -> Response:
+    del name  # for the provider: it ends with the format
+    return await respond(files.storage, content_of(await files.get_signed(token)), request, "inline")
+
+
+@inputs_router.head(
+    "/{token}/{name}",
+    operation_id="head_input",
+    summary="A provider asks for the type and the size of an input",
+    description="As `get_input`, without the bytes.",
+    response_class=Response,
+    responses={status: found for status, found in documented(PICTURES).items() if status != 206}
+    | problems.responses("not_found", "unavailable"),
+)
+async def head_input(request: Request, token: str, name: str, files: Files) -> Response:
+    del name  # for the provider: it ends with the format
+    return await respond(files.storage, content_of(await files.get_signed(token)), request, "inline")
 
 
 async def _from_url(request: Request) -> FileFromUrl:

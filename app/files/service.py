@@ -1,23 +1,30 @@
 """Receives, inspects, stores, serves and expires the files that callers give."""
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import FieldError, InvalidRequest, NotFound, TooLarge, Unavailable
+from app.errors import Conflict, FieldError, InvalidRequest, NotFound, TooLarge, Unavailable
 from app.files import repository
 from app.files.records import NewFile, StoredFile
+from app.files.repository import Used
 from app.files.schemas import File
+from app.files.urls import FileUrls
 from app.ids import Prefix, decode, encode, new_id
 from app.infra.db import Database
-from app.infra.egress import GuardedClient, GuardError
+from app.infra.egress import ForbiddenAddress, GuardedClient, GuardError, InvalidUrl, check_url
 from app.media.errors import NotPlayable, StorageError, TooBig
-from app.media.info import FileInfo
+from app.media.info import Conversion, FileInfo
 from app.media.probe_pool import ProbePool
 from app.media.spool import Spool, Spooled
 from app.media.storage import Storage
@@ -28,6 +35,11 @@ from app.web.pagination import Page, Paging
 NO_FILE = "There is no such file."
 #: How long a file may take from its row to its object; then it counts as given up.
 STORE_WITHIN = timedelta(hours=1)
+IN_USE = "A job that has not ended uses this file; cancel the job, or wait for its end."
+_DATA_URL = re.compile(r"data:[a-zA-Z0-9!#$&^_.+/;=-]*;base64,", re.ASCII)
+#: Statuses of a URL after which another try may succeed.
+_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+COPY_BYTES = 1024 * 1024
 
 log = structlog.get_logger()
 
@@ -39,8 +51,16 @@ class Given(NamedTuple):
     created: bool
 
 
+class NotFetched(InvalidRequest):
+    """A URL did not deliver a file. ``passing``: it may the next time."""
+
+    def __init__(self, message: str, field: str, *, passing: bool) -> None:
+        super().__init__(f"`{field}` {message}.", [FieldError(field, "not_fetched", message)])
+        self.passing = passing
+
+
 class FileService:
-    """``public_url`` is the API's own, where it is configured."""
+    """``used`` says which files a job uses that has not ended. ``public_url`` is the API's own, if configured."""
 
     def __init__(
         self,
@@ -50,12 +70,16 @@ class FileService:
         assets: AssetSettings,
         guarded: GuardedClient,
         *,
+        used: Used,
+        urls: FileUrls,
         public_url: str | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._database = database
         self.storage = storage
         self._guarded = guarded
+        self._used = used
+        self.urls = urls
         self._settings = settings
         self._spool = Spool(assets.spool, assets.min_free_bytes)
         self._probes = ProbePool(cpu_seconds=assets.probe_cpu_seconds)
@@ -86,24 +110,89 @@ class FileService:
             await spooled.receive(chunks, self._check_size)
             return await self._taken(account_id, spooled, name=name, field=field)
 
-    async def fetch(self, account_id: UUID, url: str, *, name: str | None) -> Given:
+    async def fetch(self, account_id: UUID, url: str, *, name: str | None, field: str = "url") -> Given:
         """As :meth:`take`, of what a URL delivers.
 
         Raises:
-            InvalidRequest: also when the URL may not be called, or does not deliver a file in time.
+            NotFetched: the URL may not be called, or does not deliver a file in time.
         """
         with self._spooled() as spooled:
             try:
                 async with self._guarded.get(url, timeout=self._settings.fetch_timeout) as found:
                     if found.status != 200:
-                        raise _refused("url", f"was not delivered: the URL responds with HTTP {found.status}")
+                        message = f"cannot be fetched: it responds with HTTP {found.status}"
+                        raise NotFetched(message, field, passing=found.status in _PASSING)
                     await spooled.receive(found.chunks, self._check_size)
             except GuardError as error:
-                message = str(error)
-                raise InvalidRequest(
-                    f"`url` cannot be fetched: {message}.", [FieldError("url", "not_fetched", message)]
-                ) from error
-            return await self._taken(account_id, spooled, name=name, field="url")
+                passing = not isinstance(error, InvalidUrl | ForbiddenAddress)
+                raise NotFetched(f"cannot be fetched: {error}", field, passing=passing) from error
+            return await self._taken(account_id, spooled, name=name, field=field)
+
+    async def decode(self, account_id: UUID, data_url: str, *, field: str) -> Given:
+        """As :meth:`take`, of what a ``data:`` URL holds in base64. Its media type is not believed.
+
+        Raises:
+            InvalidRequest: also when it is no such URL.
+        """
+        found = _DATA_URL.match(data_url)
+        try:
+            data = b64decode(data_url[found.end() :], validate=True) if found else None
+        except (binascii.Error, ValueError):
+            data = None
+        if data is None:
+            raise _refused(field, "must be a data URL in base64, such as data:image/png;base64,iVBORw0KGgo…")
+        return await self.take(account_id, _chunks_of(data), name=None, field=field)
+
+    async def converted(self, file: StoredFile, conversion: Conversion, *, field: str) -> StoredFile:
+        """A file of the same account with the picture as asked; the same one if it is so already.
+
+        Raises:
+            InvalidRequest, TooLarge, Unavailable: as :meth:`take`.
+        """
+        with self._spooled() as source, self._spooled() as target:
+            try:
+                await source.receive(self.storage.read(file.object_key, 0, file.size_bytes), self._check_size)
+                written = await self._probes.convert(source.path, target.path, conversion)
+            except (NotPlayable, TooBig) as error:
+                raise _refused(field, f"cannot be used: {getattr(error, 'reason', error.message)}") from error
+            if not written:
+                return file
+            return (await self.take(file.account_id, _read(target.path), name=file.name, field=field)).file
+
+    def check_url(self, url: str) -> None:
+        """Refuse a URL that can never be fetched.
+
+        Raises:
+            InvalidUrl
+        """
+        check_url(url, self._guarded.settings)
+
+    async def of_ids(self, asked: Collection[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], StoredFile]:
+        """Files by pairs of account and file; those that are not there are left out."""
+        async with self._database.read() as conn:
+            found = await repository.of_ids(conn, {file_id for _, file_id in asked}, self._clock())
+        return {(file.account_id, file.id): file for file in found if (file.account_id, file.id) in asked}
+
+    async def content(self, object_key: str, size: int) -> bytes:
+        """The bytes of a file, which must be small.
+
+        Raises:
+            StorageError: they cannot be read now.
+        """
+        return b"".join([chunk async for chunk in self.storage.read(object_key, 0, size)])
+
+    async def get_signed(self, token: str) -> StoredFile:
+        """The file that a provider fetches.
+
+        Raises:
+            NotFound: the token is invalid or has expired, or the file is gone.
+        """
+        identifier = self.urls.file_of(token)
+        if identifier is not None:
+            async with self._database.read() as conn:
+                for file in await repository.of_ids(conn, [identifier], self._clock()):
+                    return file
+        raise NotFound(NO_FILE)
 
     async def get(self, account_id: UUID, file_id: str) -> StoredFile:
         """
@@ -128,10 +217,15 @@ class FileService:
 
         Raises:
             NotFound: as :meth:`get`.
+            Conflict: a job that has not ended uses it.
         """
         identifier = decode(Prefix.FILE, file_id)
         if identifier is not None:
             async with self._database.begin() as conn:
+                if await self._used(conn, [identifier]) and await repository.get(
+                    conn, account_id, identifier, self._clock()
+                ):
+                    raise Conflict(IN_USE)
                 if await repository.end(conn, account_id, identifier, self._clock()):
                     return
         raise NotFound(NO_FILE)
@@ -139,7 +233,7 @@ class FileService:
     async def expire(self, limit: int) -> int:
         """Delete at most ``limit`` expired files; returns how many. A later call retries what cannot be deleted."""
         async with self._database.begin() as conn:
-            due = await repository.expired(conn, self._clock(), limit)
+            due = await repository.expired(conn, self._clock(), limit, self._used)
         count = 0
         for file in due:
             try:
@@ -228,6 +322,16 @@ def _new(account_id: UUID, name: str | None, spooled: Spooled, info: FileInfo) -
         frame_rate=info.frame_rate,
         has_audio=info.has_audio,
     )
+
+
+async def _chunks_of(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _read(path: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while chunk := await asyncio.to_thread(file.read, COPY_BYTES):
+            yield chunk
 
 
 def _refused(field: str, message: str) -> InvalidRequest:

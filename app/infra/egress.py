@@ -148,7 +148,7 @@ class GuardedClient:
     def __init__(
         self, settings: WebhookSettings, *, resolver: AbstractResolver | None = None, proxy: str | None = None
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._proxy = through(proxy)
         self._resolver = resolver or _ThreadedResolver()
         self._keeping = self._session(keepalive_timeout=KEEP_SECONDS)
@@ -182,9 +182,9 @@ class GuardedClient:
             InvalidUrl, ForbiddenAddress: nothing was sent.
             Unreachable, NoReply, TimedOut: see the module.
         """
-        target = _parse(url, self._settings)
+        target = _parse(url, self.settings)
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(self.settings.timeout):
                 if self._proxy:
                     await self._check_addresses(target)
                 use = _Use()
@@ -195,7 +195,7 @@ class GuardedClient:
                         raise
                 return await self._post(self._once, target, headers, body, _Use())
         except TimeoutError as error:
-            raise TimedOut(f"no complete response within {self._settings.timeout:g} seconds") from error
+            raise TimedOut(f"no complete response within {self.settings.timeout:g} seconds") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _explained(error) from error
 
@@ -206,7 +206,7 @@ class GuardedClient:
             url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=use, **self._proxy
         ) as response:
             use.kept = False  # a response has started: a later failure is not due to the reuse of the connection
-            excerpt = await _beginning(response, self._settings.max_reply_bytes)
+            excerpt = await _beginning(response, self.settings.max_reply_bytes)
             return GuardedReply(response.status, _lower(response.headers), excerpt)
 
     @asynccontextmanager
@@ -219,7 +219,7 @@ class GuardedClient:
             InvalidUrl, ForbiddenAddress: the URL, or one that it leads to, may not be called.
             Unreachable, NoReply, TimedOut: see the module. Also while ``chunks`` are read.
         """
-        target = _parse(url, self._settings)
+        target = _parse(url, self.settings)
         try:
             async with asyncio.timeout(timeout):
                 for _ in range(MOST_REDIRECTS + 1):
@@ -232,7 +232,7 @@ class GuardedClient:
                         if location is None:
                             yield Download(response.status, response.content.iter_any())
                             return
-                        target = _parse(str(target.join(URL(location))), self._settings)
+                        target = _parse(str(target.join(URL(location))), self.settings)
                 raise Unreachable(f"it redirects more than {MOST_REDIRECTS} times")
         except TimeoutError as error:
             raise TimedOut(f"no complete response within {timeout:g} seconds") from error
@@ -252,7 +252,7 @@ class GuardedClient:
                 self._check_address(found["host"])
 
     def _check_address(self, address: str) -> None:
-        if not permitted(ip_address(address), self._settings.allowed_networks):
+        if not permitted(ip_address(address), self.settings.allowed_networks):
             raise _AddressForbidden
 
     def _open_socket(self, target: aiohttp.AddrInfoType) -> socket.socket:

@@ -36,6 +36,7 @@ log = structlog.get_logger()
 class Lane(StrEnum):
     """The kinds of work of a worker."""
 
+    PREPARE = "prepare"
     SUBMIT = "submit"
     RESOLVE = "confirm"
     POLL = "poll"

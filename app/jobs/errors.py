@@ -58,11 +58,22 @@ ASSET_UNAVAILABLE = _failure(
     retryable=True,
 )
 
+INPUT_UNUSABLE = "input_unusable"
+
+
+def input_unusable(message: str) -> Mapping[str, Any]:
+    """Of an input that the gateway itself found unusable; ``message`` names it."""
+    return _failure(INPUT_UNUSABLE, message, Fault.INPUT.value, retryable=False)
+
+
 #: Every code that `error.code` of a job or of a submission can have, with its meaning.
 CODES: dict[str, str] = {
     failure["code"]: failure["message"]
     for failure in (DEADLINE, TIMEOUT, LOST, NOT_SENT_IN_TIME, UNKNOWN, CANCELED_UPSTREAM, ASSET_UNAVAILABLE)
-} | dict(PUBLIC.values())
+} | {
+    INPUT_UNUSABLE: "An input cannot be used; the message names it and says why. Nothing was sent to a provider.",
+    **dict(PUBLIC.values()),
+}
 #: Every `fault`: a provider's, and ours.
 FAULTS: tuple[str, ...] = (*(fault.value for fault in Fault), NOT_SENT_IN_TIME["fault"])
 

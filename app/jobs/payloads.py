@@ -106,10 +106,11 @@ class JobEventData(BaseModel):
     def first(cls, accepted: AcceptedRequest) -> Self:
         """The data of the first event, of a job that is about to be inserted."""
         spec = accepted.spec
+        status, phase = PUBLIC[accepted.state]
         return cls(
             id=encode(Prefix.JOB, accepted.id),
-            status=Status.QUEUED,
-            phase=Phase.WAITING,
+            status=status,
+            phase=phase,
             progress=0,
             notice=accepted.notice,
             version=1,

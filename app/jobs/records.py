@@ -1,6 +1,6 @@
 """Values of the jobs code: immutable copies of rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -10,8 +10,15 @@ from uuid import UUID
 from sqlalchemy import ColumnElement
 
 from app.claims import Held
+from app.files.records import StoredFile
 from app.jobs.states import FINAL, ChargeCertainty, State, SubmissionState
+from app.providers.inputs import InputFile
 from app.providers.job_spec import JobSpec
+
+
+def input_file(file: StoredFile) -> InputFile:
+    """What a job keeps of a file that it uses."""
+    return InputFile(file.id, file.format, file.size_bytes, file.sha256.hex(), file.width, file.height, file.object_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +43,17 @@ class AcceptedRequest:
     key: str | None = None
     body_hash: bytes | None = None
 
+    @property
+    def state(self) -> State:
+        """The first state of the job."""
+        return State.PREPARING if self.spec.inputs else State.QUEUED
+
     def job(self, created_at: datetime, deadline_at: datetime) -> "Job":
         """The job as it was inserted."""
         return Job(
             id=self.id,
             account_id=self.account_id,
-            state=State.QUEUED,
+            state=self.state,
             version=1,
             spec=self.spec,
             fallbacks=self.fallbacks,
@@ -122,6 +134,19 @@ class JobChange(TypedDict, total=False):
     started_at: datetime | ColumnElement[datetime]
     cancel_requested_at: datetime | ColumnElement[datetime]
     cancel_outcome: str | None
+    request: Mapping[str, Any]
+    adjustments: list[Mapping[str, Any]]
+    fallbacks: list[Mapping[str, Any]]
+
+
+def changed_specs(specs: Sequence[JobSpec]) -> JobChange:
+    """The columns that hold a job's specs: its own, and those of its fallbacks."""
+    first, *others = specs
+    return {
+        "request": first.request(),
+        "adjustments": list(first.adjustments),
+        "fallbacks": [other.stored() for other in others],
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from app.infra.queue import Lane
 class State(StrEnum):
     """The internal state of a job."""
 
+    PREPARING = "preparing"  # committed; its inputs are fetched, checked and converted
     QUEUED = "queued"  # committed; no live submission
     SUBMITTING = "submitting"  # the intent is committed; a paid request may be in flight
     SUBMIT_UNKNOWN = "submit_unknown"  # a paid request may or may not have been accepted
@@ -57,6 +58,7 @@ class Status(StrEnum):
 class Phase(StrEnum):
     """The current step within a status."""
 
+    PREPARING = "preparing"
     WAITING = "waiting"
     SUBMITTING = "submitting"
     CONFIRMING = "confirming"
@@ -64,11 +66,16 @@ class Phase(StrEnum):
     STORING = "storing"
 
 
+#: Before a paid request: a cancel takes effect at once, and nothing is charged.
+UNSUBMITTED = frozenset({State.PREPARING, State.QUEUED})
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELED})
 LIVE_SUBMISSIONS = frozenset({SubmissionState.SENDING, SubmissionState.UNKNOWN, SubmissionState.ACCEPTED})
 
 #: The allowed transitions, numbered as in docs/architecture.md, "States and transitions".
 ALLOWED: dict[tuple[State, State], int] = {
+    (State.PREPARING, State.QUEUED): 19,
+    (State.PREPARING, State.CANCELED): 20,
+    (State.PREPARING, State.FAILED): 21,
     (State.QUEUED, State.SUBMITTING): 1,
     (State.QUEUED, State.CANCELED): 2,
     (State.QUEUED, State.FAILED): 3,
@@ -92,6 +99,7 @@ ALLOWED: dict[tuple[State, State], int] = {
 #: The lane that advances a job in a state. The worker that submits a job holds it by a lease; when the lease expires,
 #: the result of the request is unknown and the resolver takes over.
 LANES: dict[State, Lane] = {
+    State.PREPARING: Lane.PREPARE,
     State.QUEUED: Lane.SUBMIT,
     State.SUBMITTING: Lane.RESOLVE,
     State.SUBMIT_UNKNOWN: Lane.RESOLVE,
@@ -100,6 +108,7 @@ LANES: dict[State, Lane] = {
 }
 
 PUBLIC: dict[State, tuple[Status, Phase | None]] = {
+    State.PREPARING: (Status.QUEUED, Phase.PREPARING),
     State.QUEUED: (Status.QUEUED, Phase.WAITING),
     State.SUBMITTING: (Status.RUNNING, Phase.SUBMITTING),
     State.SUBMIT_UNKNOWN: (Status.RUNNING, Phase.CONFIRMING),
@@ -112,6 +121,7 @@ PUBLIC: dict[State, tuple[Status, Phase | None]] = {
 
 
 EVENTS: dict[State, EventType] = {
+    State.PREPARING: EventType.PREPARING,
     State.QUEUED: EventType.QUEUED,
     State.SUBMITTING: EventType.SUBMITTING,
     State.SUBMIT_UNKNOWN: EventType.CONFIRMING,

@@ -15,11 +15,12 @@ from app.failpoints import Failpoint, failpoint
 from app.ids import new_id
 from app.infra.db import Database
 from app.infra.queue import Bell, Lane
-from app.jobs.db import reconciliations, repository, schedule
+from app.jobs.db import file_uses, reconciliations, repository, schedule
 from app.jobs.failover import NextRoute
 from app.jobs.payloads import JobEventData
-from app.jobs.records import AcceptedRequest, Job, JobChange, Submission
+from app.jobs.records import AcceptedRequest, Job, JobChange, Submission, changed_specs
 from app.jobs.states import EVENTS, LANES, WEBHOOK_EVENTS, State, lanes_of
+from app.providers.job_spec import JobSpec
 from app.webhooks.service import WebhookService
 
 
@@ -51,6 +52,11 @@ class Changes:
         self.lanes |= lanes_of(from_, to)
         await self._note(job, EVENTS[to], assets)
         return job
+
+    async def record_inputs(self, job_id: UUID, specs: Sequence[JobSpec], file_ids: Collection[UUID]) -> None:
+        """Record a step of a job's preparation, and the files that it uses now. It is no event."""
+        await repository.record_inputs(self.conn, job_id, changed_specs(specs))
+        await file_uses.add(self.conn, job_id, file_ids)
 
     async def amend(self, job_id: UUID, event_type: EventType, **values: Unpack[JobChange]) -> Job:
         """`repository.amend`, with its event."""
@@ -125,10 +131,10 @@ class Transitions:
             jobs = await repository.create(conn, [(one, _first_event(one)) for one in accepted])
         await failpoint(Failpoint.CREATE_COMMITTED)
         if jobs:
-            self._bell.ring(Lane.SUBMIT)
+            self._bell.ring(*sorted({LANES[job.state] for job in jobs.values()}))
         return jobs
 
 
 def _first_event(accepted: AcceptedRequest) -> NewEvent:
     data = JobEventData.first(accepted).logged()
-    return NewEvent(new_id(), accepted.account_id, accepted.id, EventType.QUEUED.value, 1, data)
+    return NewEvent(new_id(), accepted.account_id, accepted.id, EVENTS[accepted.state].value, 1, data)

@@ -9,6 +9,7 @@ class Task(IntEnum):
 
     PROBE = 0
     INSPECT = 1
+    CONVERT = 2
 
 
 class Container(StrEnum):
@@ -84,6 +85,16 @@ class FileInfo:
     seconds: float | None = None
     frame_rate: float | None = None
     has_audio: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a picture is to become: its centre, scaled to cover ``width`` × ``height`` pixels, as displayed."""
+
+    format: FileFormat
+    width: int
+    height: int
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

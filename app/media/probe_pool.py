@@ -15,6 +15,7 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ import structlog
 
 from app.media.decode_budget import CPU_SECONDS
 from app.media.errors import MediaError, NotPlayable, ProbeExhausted, StorageFull, StorageUnavailable, TooBig
-from app.media.info import Container, FileFormat, FileInfo, PosterInfo, Task, VideoInfo
+from app.media.info import Container, Conversion, FileFormat, FileInfo, PosterInfo, Task, VideoInfo
 
 #: Wall time limit for one video. Probing an hour of video takes seconds; the CPU time has a smaller limit.
 PROBE_SECONDS = 120.0
@@ -87,7 +88,7 @@ class ProbePool:
             TooBig: beyond the limits of :mod:`app.media.video`.
             StorageError: the file or a subprocess is not available; the video is not at fault.
         """
-        return await self._run(Task.PROBE, path, _probed, retried=retried)
+        return await self._run(Task.PROBE, os.fsencode(path), _probed, retried=retried)
 
     async def inspect(self, path: Path) -> FileInfo:
         """What a file that a caller gives is. See :mod:`app.media.inspection`.
@@ -95,16 +96,25 @@ class ProbePool:
         Raises:
             NotPlayable, TooBig, StorageError: as :meth:`examine`.
         """
-        return await self._run(Task.INSPECT, path, _inspected, retried=False)
+        return await self._run(Task.INSPECT, os.fsencode(path), _inspected)
+
+    async def convert(self, path: Path, target: Path, conversion: Conversion) -> bool:
+        """Write a picture to ``target`` as asked; False if it is so already, and nothing was written.
+
+        Raises:
+            NotPlayable, TooBig, StorageError: as :meth:`examine`.
+        """
+        request = {"path": str(path), "target": str(target), **asdict(conversion)}
+        return await self._run(Task.CONVERT, json.dumps(request).encode(), _converted)
 
     async def _run(
-        self, task: Task, path: Path, parse: Callable[[Mapping[str, Any], bytes], Found], *, retried: bool
+        self, task: Task, subject: bytes, parse: Callable[[Mapping[str, Any], bytes], Found], *, retried: bool = False
     ) -> Found:
         async with self._retry_slots if retried else nullcontext(), self._slots:
             process = self._acquire()
             try:
                 async with asyncio.timeout(self._look_seconds):
-                    metadata, jpeg = await process.run(task, path)
+                    metadata, jpeg = await process.run(task, subject)
                 rejected = _rejected(metadata)
                 found = None if rejected else parse(metadata, jpeg)
             except TimeoutError:
@@ -168,15 +178,15 @@ class _Process:
         self._socket.setblocking(False)
         self._end = weakref.finalize(self, _end, self._process, self._socket)
 
-    async def run(self, task: Task, path: Path) -> tuple[dict[str, Any], bytes]:
-        """Send a task and a path, and receive the metadata and the poster.
+    async def run(self, task: Task, subject: bytes) -> tuple[dict[str, Any], bytes]:
+        """Send a task and what it is about, and receive the metadata and the poster.
 
         Raises:
             EOFError, OSError: the subprocess is gone.
             ValueError: the message violates the protocol.
         """
-        loop, name = asyncio.get_running_loop(), os.fsencode(path)
-        await loop.sock_sendall(self._socket, REQUEST.pack(task, len(name)) + name)
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._socket, REQUEST.pack(task, len(subject)) + subject)
         head = await self._read(8)
         metadata, jpeg = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:], "big")
         if metadata > MAX_METADATA_BYTES or jpeg > MAX_POSTER_BYTES:
@@ -243,6 +253,10 @@ def _inspected(metadata: Mapping[str, Any], _: bytes) -> FileInfo:
         frame_rate=_or_none(float, file["frame_rate"]),
         has_audio=bool(file["has_audio"]),
     )
+
+
+def _converted(metadata: Mapping[str, Any], _: bytes) -> bool:
+    return bool(metadata["written"])
 
 
 def _or_none(kind: Callable[[Any], Number], value: Any) -> Number | None:

@@ -13,16 +13,17 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from app.media import inspection
+from app.media import images, inspection
 from app.media import video as videos
 from app.media.decode_budget import DecodeBudget
 from app.media.errors import MediaError, NotPlayable, ProbeExhausted, of_os_error
-from app.media.info import PosterInfo, Task, VideoInfo
+from app.media.info import Conversion, FileFormat, PosterInfo, Task, VideoInfo
 
 #: A frame of 8192x8192 takes 100 MB, and a decoder holds several.
 MEMORY_BYTES = 1536 * 1024 * 1024
@@ -51,8 +52,19 @@ def probe(path: Path, cpu_seconds: float) -> tuple[dict[str, Any], bytes]:
 def inspect(path: Path, cpu_seconds: float) -> dict[str, Any]:
     """What a file that a caller gives is, or the reason why it is rejected."""
     budget = DecodeBudget(cpu_seconds=cpu_seconds)
+    return _guarded(lambda: {"file": asdict(inspection.inspect(path, budget))})
+
+
+def convert(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a picture had to be written anew, or the reason why it cannot be."""
+    path, target = Path(request["path"]), Path(request["target"])
+    wanted = Conversion(FileFormat(request["format"]), *(request[name] for name in ("width", "height", "max_bytes")))
+    return _guarded(lambda: {"written": images.convert(path, target, wanted)})
+
+
+def _guarded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return {"file": asdict(inspection.inspect(path, budget))}
+        return work()
     except MediaError as error:
         return _rejected(error)
     except OSError as error:
@@ -80,12 +92,19 @@ def serve(connection: socket.socket, cpu_seconds: float) -> None:
     with connection, connection.makefile("rb") as requests:
         while head := requests.read(REQUEST.size):
             task, length = REQUEST.unpack(head)
-            path = Path(os.fsdecode(requests.read(length)))
+            subject = requests.read(length)
             signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
-            metadata, jpeg = probe(path, cpu_seconds) if task == Task.PROBE else (inspect(path, cpu_seconds), b"")
+            metadata, jpeg = _work(Task(task), subject, cpu_seconds)
             signal.setitimer(signal.ITIMER_PROF, 0)
             text = json.dumps(metadata).encode()
             connection.sendall(RESPONSE.pack(len(text), len(jpeg)) + text + jpeg)
+
+
+def _work(task: Task, subject: bytes, cpu_seconds: float) -> tuple[dict[str, Any], bytes]:
+    if task is Task.CONVERT:
+        return convert(json.loads(subject)), b""
+    path = Path(os.fsdecode(subject))
+    return probe(path, cpu_seconds) if task is Task.PROBE else (inspect(path, cpu_seconds), b"")
 
 
 def main(parent: int, cpu_seconds: float) -> None:

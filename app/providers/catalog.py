@@ -18,6 +18,7 @@ from app.clock import Clock, utc_now
 from app.connection_settings import ModelSettings
 from app.errors import FieldError, ModelRetired, UnknownModel
 from app.providers.fitting import Fitting, Mode
+from app.providers.inputs import JobInput
 from app.providers.job_spec import JobSpec
 from app.settings import SettingsError
 
@@ -61,6 +62,7 @@ class Model:
         negative_prompt: str | None = None,
         audio: bool | None = None,
         options: Mapping[str, Any] | None = None,
+        inputs: tuple[JobInput, ...] = (),
         mode: Mode = "strict",
     ) -> JobSpec:
         """Resolve a request against this model; see :mod:`app.providers.fitting`.
@@ -75,6 +77,7 @@ class Model:
         fitting = Fitting(self.name, self.facts, mode)
         fitting.check_texts(prompt, negative_prompt, options or {})
         width, height = fitting.size(size, aspect_ratio, resolution)
+        fitting.inputs(inputs, (width, height))
         offered_seconds = fitting.seconds(seconds)
         spec = JobSpec(
             model=self.name,
@@ -88,6 +91,7 @@ class Model:
             options=fitting.options(options or {}),
             estimated_cost=self.price(offered_seconds, f"{width}x{height}"),
             adjustments=tuple(fitting.adjustments),
+            inputs=inputs,
         )
         fitting.raise_problems()
         return spec

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 from app.connection_settings import ModelSettings
 from app.errors import FieldError, InvalidRequest
 from app.providers import shapes
+from app.providers.fitting_inputs import fit_inputs
+from app.providers.inputs import JobInput
 from app.providers.shapes import Size
 
 Mode = Literal["strict", "adjust"]
@@ -103,6 +105,12 @@ class Fitting:
             case "always", False:
                 self._refuse("audio", False, True, "unsupported", f"{self._model} renders videos with sound only")
         return None
+
+    def inputs(self, inputs: Sequence[JobInput], size: Size) -> None:
+        """Those whose files are not known yet are checked again when they are."""
+        fitted = fit_inputs(self._model, self._facts, size, inputs)
+        self.problems += fitted.problems
+        self.adjustments += fitted.adjustments
 
     def options(self, requested: Mapping[str, Any]) -> Mapping[str, Any]:
         offered = self._facts.options

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Self
 
+from app.providers.inputs import JobInput, prepared
 from app.providers.outcomes import ProviderRequest
 
 
@@ -28,6 +29,7 @@ class JobSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     estimated_cost: Decimal | None = None
     adjustments: Sequence[Mapping[str, Any]] = ()
+    inputs: tuple[JobInput, ...] = ()
 
     @property
     def size(self) -> str:
@@ -35,14 +37,14 @@ class JobSpec:
 
     def provider_request(self, upstream_model: str) -> ProviderRequest:
         """The same in the terms of the provider port. ``upstream_model`` is the provider's name of the model."""
-        return ProviderRequest(upstream_model, **self._video())
+        return ProviderRequest(upstream_model, **self._video(), inputs=prepared(self.inputs))
 
     def stored(self) -> dict[str, Any]:
         """As JSON values: ``jobs.fallbacks`` holds a list of them."""
         cost = None if self.estimated_cost is None else str(self.estimated_cost)
         return {
             "model": self.model,
-            "ordered": self._video(),
+            "ordered": self.request(),
             "estimated_cost": cost,
             "adjustments": list(self.adjustments),
         }
@@ -65,6 +67,12 @@ class JobSpec:
         """From the columns of ``jobs``; ``request`` is what :meth:`stored` calls ``ordered``."""
         return cls(model, **_video_of(request), estimated_cost=estimated_cost, adjustments=adjustments)
 
+    def request(self) -> dict[str, Any]:
+        """As JSON values: what ``jobs.request`` holds."""
+        # Without inputs as before there were any: processes of the version before read it, too.
+        inputs = {"inputs": [one.stored() for one in self.inputs]} if self.inputs else {}
+        return {**self._video(), **inputs}
+
     def _video(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _VIDEO_FIELDS}
 
@@ -73,4 +81,5 @@ _VIDEO_FIELDS = ("prompt", "seconds", "width", "height", "seed", "negative_promp
 
 
 def _video_of(stored: Mapping[str, Any]) -> dict[str, Any]:
-    return {**stored, "options": stored.get("options") or {}}
+    inputs = tuple(JobInput.restored(one) for one in stored.get("inputs", ()))
+    return {**stored, "options": stored.get("options") or {}, "inputs": inputs}

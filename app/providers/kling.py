@@ -1,7 +1,7 @@
-"""Adapter for Kling's new-generation API: the model in the path, an API key, text to video.
+"""Adapter for Kling's new-generation API: the model in the path, an API key, text and image to video.
 
 Sources, read in 2026-11: Kling's document-api pages on authentication, error codes, concurrency, callbacks, and text to
-video with 2.5 Turbo, 2.6, 3.0 and 3.0 Turbo.
+video with 2.5 Turbo, 2.6, 3.0 and 3.0 Turbo. Pictures are given by URL, in ``contents``.
 
 * A task stores the submission id as its ``external_task_id``, "unique within the account", and can be queried by it. It
   is not documented whether a second create with the same id is refused, so this is a look-up and not a replay.
@@ -58,6 +58,7 @@ from app.providers.base import (
 )
 from app.providers.errors import Billed, Failure, Fault
 from app.providers.http_clients import Clients
+from app.providers.inputs import InputRole, InputWay
 from app.providers.reading import moment, number, obj, remote_id, retry_after, text, urls
 from app.providers.transport import Call, Reply, Transport, json_body
 
@@ -95,6 +96,7 @@ RESOLUTIONS = {2160: "4k"}
 BASE_URL = "https://api-singapore.klingai.com"  # the international endpoint; keys are regional
 LIST_LIMIT = 100
 SIGNATURE_TOLERANCE = 300  # seconds that a callback's timestamp may differ from our clock
+CONTENT_TYPES = {InputRole.FIRST_FRAME: "first_frame", InputRole.LAST_FRAME: "last_frame"}
 TRAITS = Traits(
     lookup=Lookup.REFERENCE,
     bills_on=BillsOn.ACCEPTANCE,  # conservative: no source says that a failure is free
@@ -105,6 +107,7 @@ TRAITS = Traits(
     callbacks=True,
     switches_audio=True,
     reserved_options=frozenset({"resolution", "aspect_ratio", "duration", "audio"}),
+    input_ways=(InputWay.PUBLIC_URL,),
 )
 
 _AMOUNT = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -185,8 +188,8 @@ class Kling(Provider):
         options = {"external_task_id": _external_id(ref)}
         if callback_url is not None:
             options["callback_url"] = callback_url
-        body = json_body({"prompt": order.prompt, "settings": settings, "options": options})
-        path = f"/text-to-video/{quote(order.model, safe='')}"
+        body = json_body({**_subject(order), "settings": settings, "options": options})
+        path = f"/{'image' if order.inputs else 'text'}-to-video/{quote(order.model, safe='')}"
         return Call("POST", path, headers={"Content-Type": "application/json"}, body=body)
 
     def read_created(self, reply: Reply) -> Accepted | Rejected | None:
@@ -265,6 +268,13 @@ class Kling(Provider):
             return None
         named = remote_id(obj(Reply(200, headers, body).json()).get("id"))
         return Callback(named) if named else None
+
+
+def _subject(order: ProviderRequest) -> dict[str, Any]:
+    if not order.inputs:
+        return {"prompt": order.prompt}
+    pictures = [{"type": CONTENT_TYPES[one.role], "url": one.url} for one in order.inputs]
+    return {"contents": [{"type": "prompt", "text": order.prompt}, *pictures]}
 
 
 def _external_id(ref: UUID) -> str:

@@ -36,11 +36,12 @@ from app.providers.base import (
 )
 from app.providers.errors import Billed, Failure, Fault
 from app.providers.http_clients import Clients
+from app.providers.inputs import ProviderInput
 from app.providers.openai_errors import ErrorWords, fault_of_render, read_error, refusal_of, words_of
 from app.providers.openai_profiles import ENCODINGS, PROFILES, SECONDS_TYPES, Profile, matches
 from app.providers.reading import moment, obj, percent, remote_id, requested_delay, retry_after, text, urls, wait
 from app.providers.search import folded, is_another_prompt
-from app.providers.transport import Call, Reply, Transport, json_body, multipart_body
+from app.providers.transport import Call, FilePart, Reply, Transport, json_body, multipart_body
 
 # Status words, in lower case. In addition to OpenAI's: `deleted` is SGLang's, `expired` OpenAI's batch output; the
 # others were observed at look-alikes. An unknown word is recorded as an oddity, and the job stays pending.
@@ -101,11 +102,17 @@ class OpenAICompatible(Provider):
             fields["negative_prompt"] = order.negative_prompt
         if order.audio is not None and self._profile.audio_field is not None:
             fields[self._profile.audio_field] = order.audio
-        if self._profile.create_encoding == "json":
+        if self._profile.create_encoding == "json" and not order.inputs:
             body, content_type = json_body(fields), "application/json"
         else:
-            body, content_type = multipart_body({name: _form_text(value) for name, value in fields.items()}, ref)
+            # Every profile takes a form, and the official SDKs send files in no other way.
+            texts = {name: _form_text(value) for name, value in fields.items()}
+            body, content_type = multipart_body(texts, ref, map(self._file_part, order.inputs))
         return Call("POST", "/videos", headers={"Content-Type": content_type}, body=body)
+
+    def _file_part(self, one: ProviderInput) -> FilePart:
+        name = self._profile.input_fields[one.role]
+        return FilePart(name, one.name, one.file.format.content_type, one.data or b"")
 
     def read_created(self, reply: Reply) -> Accepted | Rejected | None:
         body = reply.json()
@@ -230,7 +237,8 @@ class OpenAICompatible(Provider):
         agrees = all(_repeats(told.get(name), ordered[name]) for name in profile.echoes)
         # A field that is not repeated may differ: on a shared account the match is then not exact.
         extras = (order.seed, order.negative_prompt, order.audio)
-        repeated = profile.echoes >= ordered.keys() and not order.options and all(extra is None for extra in extras)
+        plain = not order.options and not order.inputs and all(extra is None for extra in extras)
+        repeated = plain and profile.echoes >= ordered.keys()
         return Likeness.EXACT if agrees and (repeated or self.exclusive) else Likeness.DOUBT
 
 

@@ -21,10 +21,11 @@ TensorRT-LLM. ``generic`` is for all other servers: it accepts every error shape
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal
 
+from app.providers.inputs import InputRole, InputWay
 from app.providers.openai_errors import SHAPES
 from app.providers.traits import BillsOn, Lookup, Traits
 
@@ -40,6 +41,8 @@ RESERVED = frozenset(
 #: An HTTP status, and a pattern that the error text must contain.
 ErrorPattern = tuple[int, re.Pattern[str]]
 ANY_TEXT = re.compile("")
+#: No server documents a limit of its own; a create must arrive within its time-out.
+MAX_FILE_BYTES = 16 * 1024 * 1024
 ENCODINGS: Mapping[str, Literal["json", "multipart"]] = {"json": "json", "multipart": "multipart"}
 SECONDS_TYPES: Mapping[str, type[str] | type[int]] = {"string": str, "integer": int}
 
@@ -52,7 +55,8 @@ class Profile:
     repeats unchanged; ``echoes_prompt_exactly``: a different prompt means a different request; ``length_field`` holds
     the seconds; ``lists_in_one_page``: the list has no pages. ``error_shapes`` names the server's error formats;
     ``unknown_id`` matches its errors for an unknown id; ``refuses_by`` matches refusals whose status alone is
-    inconclusive; ``account_words`` appear in the error for a refused key.
+    inconclusive; ``account_words`` appear in the error for a refused key; ``input_fields`` are the fields of the form
+    that take files, by role.
     """
 
     traits: Traits
@@ -69,6 +73,7 @@ class Profile:
     unknown_id: tuple[ErrorPattern, ...] = ((404, ANY_TEXT),)
     refuses_by: tuple[ErrorPattern, ...] = ()
     account_words: tuple[str, ...] = ()
+    input_fields: Mapping[InputRole, str] = field(default_factory=lambda: {InputRole.FIRST_FRAME: "input_reference"})
 
 
 HOSTED = Traits(
@@ -78,6 +83,8 @@ HOSTED = Traits(
     visibility_delay=timedelta(seconds=30),  # no source; lists rarely lag more
     result_ttl=timedelta(hours=1),
     reserved_options=RESERVED,
+    input_ways=(InputWay.BYTES,),
+    max_inline_bytes=MAX_FILE_BYTES,
 )
 SELF_HOSTED = Traits(
     lookup=Lookup.LIST,
@@ -85,6 +92,8 @@ SELF_HOSTED = Traits(
     poll_interval=timedelta(seconds=3),
     lookup_proves_absence=True,
     reserved_options=RESERVED,
+    input_ways=(InputWay.BYTES,),
+    max_inline_bytes=MAX_FILE_BYTES,
 )
 
 PROFILES: Mapping[str, Profile] = {
@@ -102,6 +111,7 @@ PROFILES: Mapping[str, Profile] = {
         create_encoding="multipart",
         needs_key=False,
         audio_field="generate_sound",
+        input_fields={InputRole.FIRST_FRAME: "input_reference", InputRole.REFERENCE_IMAGE: "input_references"},
         echoes_prompt_exactly=True,
         refuses_by=((409, re.compile(r"not supported with --api-server-count")),),
     ),
@@ -119,7 +129,8 @@ PROFILES: Mapping[str, Profile] = {
     ),
     "tensorrt_llm": Profile(
         # Its list shows everything in one page, oldest first; how long it keeps a job is not known.
-        replace(SELF_HOSTED, lookup_proves_absence=False),
+        # No source says how it takes files.
+        replace(SELF_HOSTED, lookup_proves_absence=False, input_ways=(), max_inline_bytes=0),
         seconds_type=int,
         needs_key=False,
         length_field="duration",

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from app.providers.errors import Failure
+from app.providers.inputs import InputRole, InputWay, ProviderInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,20 @@ class ProviderRequest:
     negative_prompt: str | None = None
     audio: bool | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[ProviderInput, ...] = ()
 
     @property
     def size(self) -> str:
         return f"{self.width}x{self.height}"
+
+    def inputs_in(self, role: InputRole) -> list[ProviderInput]:
+        """The inputs of one role, in the order of the request."""
+        return [one for one in self.inputs if one.role is role]
+
+    @property
+    def unloaded(self) -> bool:
+        """Whether an input goes into the body of the create and is not read yet."""
+        return any(one.way is not InputWay.PUBLIC_URL and one.data is None for one in self.inputs)
 
     @property
     def hash(self) -> bytes:
@@ -38,7 +49,11 @@ class ProviderRequest:
         Unlike a hash of the request's bytes, it is the same for every submission of a request: the bytes also contain
         our reference, a multipart boundary and a callback URL.
         """
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()).digest()
+        video: dict[str, Any] = asdict(replace(self, inputs=()))
+        del video["inputs"]
+        if self.inputs:
+            video["inputs"] = [[one.role, one.file.sha256] for one in self.inputs]
+        return hashlib.sha256(json.dumps(video, sort_keys=True, separators=(",", ":")).encode()).digest()
 
 
 # Results of a paid request -----------------------------------------------------------------------------------------

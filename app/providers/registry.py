@@ -9,6 +9,7 @@ from app.connection_settings import ConnectionSettings, credential_variable
 from app.providers.base import Access, BadAccess, Provider, Traits
 from app.providers.catalog import Catalog, Model, suggest
 from app.providers.http_clients import Clients
+from app.providers.inputs import InputWay
 from app.providers.kling import Kling
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.runway import Runway
@@ -64,8 +65,9 @@ class UnknownConnection(LookupError):
 class Registry:
     """All connections and the catalogue."""
 
-    def __init__(self, catalog: Catalog, connections: Iterable[Connection]) -> None:
+    def __init__(self, catalog: Catalog, connections: Iterable[Connection], *, has_public_url: bool = False) -> None:
         self.catalog = catalog
+        self._has_public_url = has_public_url
         self.connections = {connection.name: connection for connection in connections}
 
     @classmethod
@@ -90,7 +92,7 @@ class Registry:
             problems += _model_problems(connection, catalog)
         if problems:
             raise SettingsError("\n".join(problems))
-        return cls(catalog, connections)
+        return cls(catalog, connections, has_public_url=settings.api.public_url is not None)
 
     def connection(self, name: str) -> Connection:
         """One connection.
@@ -117,6 +119,11 @@ class Registry:
     def poll_interval(self, connection: str) -> float:
         """Seconds between two polls of a remote job."""
         return self.connection(connection).poll_interval
+
+    def takes_inputs(self, connection: str) -> bool:
+        """Whether there is a way to give inputs to a connection."""
+        ways = self.provider(connection).traits.input_ways
+        return any(self._has_public_url or way is not InputWay.PUBLIC_URL for way in ways)
 
     def routes(self, model: str) -> tuple[Route, ...]:
         """The routes for a model in the order of the configuration; empty for an unknown model."""
@@ -215,6 +222,8 @@ def _model_problems(connection: Connection, catalog: Catalog) -> Iterator[str]:
     for model in filter(connection.serves, catalog):
         for option in sorted(traits.reserved_options.intersection(model.facts.options)):
             yield f"models.{model.name}.options: {option} is set by the gateway; remove it"
+        if model.facts.inputs and not traits.input_ways:
+            yield f"models.{model.name}.inputs: connections.{connection.name} takes no inputs; remove them"
         if model.facts.audio == "optional" and not traits.switches_audio:
             yield (
                 f"models.{model.name}.audio: connections.{connection.name} cannot switch sound on and off; "

@@ -1,4 +1,6 @@
-"""Adapter for Runway's API: one account and one task format for the models of several vendors. Text to video.
+"""Adapter for Runway's API: one account and one task format for the models of several vendors.
+
+Text to video, and image to video from the first frame, or the first and the last one.
 
 Sources, read in 2026-11: the Python SDK runwayml 5.24.0, and docs.dev.runwayml.com on errors, task failures, usage
 tiers and assets.
@@ -11,6 +13,8 @@ tiers and assets.
 * DELETE cancels an unfinished task, without a guarantee that the render stops, and without a refund once it runs; it
   deletes a finished task. Afterwards the task is ``CANCELLED`` with its cost, or unknown. So a cancel is only
   *requested*: poll for the cost right before and once after it.
+* ``promptImage`` is a URL or a data URL, or a list of them with positions. A data URL has at most 5 MB; a URL must
+  have a domain name, respond to HEAD with type and size, and not redirect.
 * Output URLs are signed and valid for 24–48 hours; reading the task again returns new ones.
 """
 
@@ -42,6 +46,7 @@ from app.providers.base import (
 )
 from app.providers.errors import Billed, Failure, Fault
 from app.providers.http_clients import Clients
+from app.providers.inputs import InputRole, InputWay
 from app.providers.reading import number, obj, percent, remote_id, retry_after, text, urls
 from app.providers.transport import Call, Reply, json_body
 
@@ -81,6 +86,8 @@ WORDS_OF_REFUSAL = (
 # A refused cancel. A 404 is no confirmation: polling resolves whether the task is gone.
 REFUSED_CANCELS = {400: CancelOutcome.NOT_CANCELLABLE}
 
+POSITIONS = {InputRole.FIRST_FRAME: "first", InputRole.LAST_FRAME: "last"}
+
 BASE_URL = "https://api.dev.runwayml.com"
 VERSION = "2024-11-06"
 USD_PER_CREDIT = Decimal("0.01")
@@ -94,6 +101,9 @@ TRAITS = Traits(
     reserved_options=frozenset(
         {"model", "promptText", "ratio", "duration", "seed", "audio", "negativePrompt", "promptImage", "resolution"}
     ),
+    # A data URL needs no way from Runway to this gateway.
+    input_ways=(InputWay.DATA_URL, InputWay.PUBLIC_URL),
+    max_inline_bytes=3_700_000,  # 5 MB in base64
 )
 
 
@@ -124,8 +134,10 @@ class Runway(Provider):
         # Each model has its own strict schema, so unset fields are not sent.
         optional = {"seed": order.seed, "audio": order.audio, "negativePrompt": order.negative_prompt}
         fields |= {name: value for name, value in optional.items() if value is not None}
-        headers = {"Content-Type": "application/json"}
-        return Call("POST", "/v1/text_to_video", headers=headers, body=json_body(fields))
+        if order.inputs:
+            fields["promptImage"] = _prompt_image(order)
+        path = "/v1/image_to_video" if order.inputs else "/v1/text_to_video"
+        return Call("POST", path, headers={"Content-Type": "application/json"}, body=json_body(fields))
 
     def read_created(self, reply: Reply) -> Accepted | Rejected | None:
         body = reply.json()
@@ -183,6 +195,13 @@ class Runway(Provider):
             return CancelOutcome.REQUESTED
         refused = isinstance(obj(reply.json()).get("error"), str)
         return REFUSED_CANCELS.get(reply.status, CancelOutcome.FAILED) if refused else CancelOutcome.FAILED
+
+
+def _prompt_image(order: ProviderRequest) -> str | list[dict[str, str]]:
+    """One picture is the first frame, unless it says otherwise."""
+    if [one.role for one in order.inputs] == [InputRole.FIRST_FRAME]:
+        return order.inputs[0].reference
+    return [{"uri": one.reference, "position": POSITIONS[one.role]} for one in order.inputs]
 
 
 def _failure(task: Mapping[str, Any], cost: Decimal | None) -> Failure:

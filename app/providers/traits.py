@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from app.providers.inputs import InputWay
+
 
 class Lookup(StrEnum):
     """How a lost reply can be resolved."""
@@ -29,7 +31,8 @@ class Traits:
     ``lookup_proves_absence``: a look-up that finds nothing, after ``visibility_delay``, proves that nothing was
     accepted; only then is a second submission allowed. ``callbacks``: a create can name a URL that the provider calls
     on status changes. ``switches_audio``: a create can turn sound on or off. ``reserved_options``: request fields that
-    the gateway sets, or that are unsafe; callers cannot set them in ``provider_options``.
+    the gateway sets, or that are unsafe; callers cannot set them in ``provider_options``. ``input_ways``: how it takes
+    inputs, best first; ``max_inline_bytes`` is the limit for one in the body of a create, before any encoding.
     """
 
     lookup: Lookup
@@ -42,3 +45,5 @@ class Traits:
     callbacks: bool = False
     switches_audio: bool = False
     reserved_options: frozenset[str] = frozenset()
+    input_ways: tuple[InputWay, ...] = ()
+    max_inline_bytes: int = 0

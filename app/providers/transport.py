@@ -117,14 +117,30 @@ def json_body(fields: Mapping[str, Any]) -> bytes:
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def multipart_body(fields: Mapping[str, str], boundary: UUID) -> tuple[bytes, str]:
-    """Text fields as multipart/form-data (RFC 7578): body and content type, deterministic for a given boundary."""
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file in a form. ``name`` is the field's, ``filename`` needs no escapes."""
+
+    name: str
+    filename: str
+    content_type: str
+    data: bytes = field(repr=False)
+
+
+def multipart_body(fields: Mapping[str, str], boundary: UUID, files: Iterable[FilePart] = ()) -> tuple[bytes, str]:
+    """Text fields and files as multipart/form-data (RFC 7578): body and content type.
+
+    Deterministic for a given boundary.
+    """
     mark = boundary.hex
     parts = [
-        f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
         for name, value in fields.items()
     ]
-    return f"{''.join(parts)}--{mark}--\r\n".encode(), f"multipart/form-data; boundary={mark}"
+    for file in files:
+        head = f'--{mark}\r\nContent-Disposition: form-data; name="{file.name}"; filename="{file.filename}"\r\n'
+        parts += [f"{head}Content-Type: {file.content_type}\r\n\r\n".encode(), file.data, b"\r\n"]
+    return b"".join([*parts, f"--{mark}--\r\n".encode()]), f"multipart/form-data; boundary={mark}"
 
 
 class Transport:

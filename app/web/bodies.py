@@ -21,7 +21,7 @@ RETRY_AFTER = 2.0
 #: A body from this size on takes turns with the other large ones of its caller: to receive and to read one takes a
 #: thousand times the work of a small one, and other callers wait for it.
 LARGE_BODY_BYTES = 32 * 1024
-LARGE_AT_ONCE = 2
+LARGE_AT_ONCE = 1
 BUSY = "The gateway receives more than it can hold just now; try again."
 
 

@@ -4,7 +4,10 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
+
+from PIL import Image
 
 from app.ids import Prefix, decode, new_id
 from benchmarks.bulk_jobs import Spread, copied_ids, copy, delete_jobs, vacuum
@@ -26,6 +29,9 @@ BODY = {
     "metadata": {"order": MARK, "customer": "c-20481"},
     "webhook_url": "http://127.0.0.1:9/videos/done",
 }
+#: A model that takes a first and a last frame; nothing serves it here.
+FRAMED = {"model": "runway/veo3.1"}
+WITH_INPUTS = "`POST /v1/jobs`, two `file_id`"
 POST, GET = "`POST /v1/jobs`", "`GET /v1/jobs/{id}`"
 INTRO = (
     f"One API process with default settings (log level `info`, written to a file); no worker runs, so this measures "
@@ -54,15 +60,17 @@ class StoredJobs:
     ids: Mapping[str, Sequence[str]]
 
 
-def creates(site: Site, callers: int, seconds: float, *, keyed: bool = False) -> Plan:
-    """A window of creates."""
+def creates(
+    site: Site, callers: int, seconds: float, *, keyed: bool = False, more: Mapping[str, Any] | None = None
+) -> Plan:
+    """A window of creates; ``more`` are further fields of the body."""
     headers = {**site.headers, **({"Idempotency-Key": f"bench-{MARK}"} if keyed else {})}
     return Plan(
         site.api.port,
         ["/v1/jobs"],
         "POST",
         headers,
-        json.dumps(BODY),
+        json.dumps({**BODY, **(more or {})}),
         expect=202,
         callers=callers,
         seconds=seconds,
@@ -114,13 +122,19 @@ def as_uuid(job_id: str) -> UUID:
 
 
 def creating(
-    bench: Bench, site: Site, meter: Meter, callers: int, *, keyed: bool = False
+    bench: Bench,
+    site: Site,
+    meter: Meter,
+    callers: int,
+    *,
+    keyed: bool = False,
+    more: Mapping[str, Any] | None = None,
 ) -> Callable[[], Awaitable[Measured]]:
     """A window of creates, whose jobs are deleted afterwards."""
 
     async def window() -> Measured:
         since = new_id()
-        measured = await bench.window(creates(site, callers, bench.options.seconds, keyed=keyed), meter)
+        measured = await bench.window(creates(site, callers, bench.options.seconds, keyed=keyed, more=more), meter)
         connection = await site.connect()
         try:
             await delete_jobs(connection, since)
@@ -151,7 +165,7 @@ async def measure(bench: Bench, figures: Sequence[str]) -> list[Section]:
         if "rivals" in figures:
             windows |= await stack.enter_async_context(rivals.windows(bench))
         stored_jobs = await store_jobs(bench.site)
-        windows |= _ours(bench, stored_jobs, figures)
+        windows |= _ours(bench, stored_jobs, await _framed(bench.site), figures)
         named = {"|".join(map(str, key)): window for key, window in windows.items()}
         for name in [name for name in named if name.endswith("|16")]:
             await named[name]()  # warm-up: code paths, statements, pools
@@ -162,12 +176,21 @@ async def measure(bench: Bench, figures: Sequence[str]) -> list[Section]:
     return _sections({key: Typical.of(measured["|".join(map(str, key))]) for key in windows})
 
 
-def _ours(bench: Bench, stored_jobs: StoredJobs, figures: Sequence[str]) -> Windows:
+async def _framed(site: Site) -> Mapping[str, Any]:
+    """What a create has that begins with one picture and ends with another one."""
+    async with Client.of(site) as client:
+        frames = [await client.upload(Image.new("RGB", (1280, 720), color)) for color in ("teal", "navy")]
+    roles = ("first_frame", "last_frame")
+    return {**FRAMED, "inputs": [{"role": role, "file_id": file} for role, file in zip(roles, frames, strict=True)]}
+
+
+def _ours(bench: Bench, stored_jobs: StoredJobs, framed: Mapping[str, Any], figures: Sequence[str]) -> Windows:
     windows: Windows = {}
     site = bench.site
     meter = bench.meter(api=site.api.process)
     if "p1" in figures:
         windows["p1", POST, 16] = creating(bench, site, meter, 16)
+        windows["p1", WITH_INPUTS, 16] = creating(bench, site, meter, 16, more=framed)
         for callers in (1, 16, 64):
             windows["p1", f"{POST}, Idempotency-Key", callers] = creating(bench, site, meter, callers, keyed=True)
     if "p2" in figures:
@@ -208,6 +231,8 @@ def _targets(figure: str, typical: Mapping[tuple[str, str, int], Typical]) -> li
             TargetResult("P1", f"durable {POST}, c = 16, per second", post.rate, 1500, 2500),
             TargetResult("P1", "… p99", post.p99, 30, unit=" ms", better="less", digits=1),
         ]
+        framed = typical["p1", WITH_INPUTS, 16].rate / post.rate
+        targets.append(TargetResult("P1", "… with two `file_id` inputs, of that", 100 * framed, 60, unit=" %"))
         rival = typical.get(("rivals", rivals.PATHS["p1"], 16))
         if rival is not None:
             targets.append(TargetResult("P1", "… against LiteLLM", post.rate / rival.rate, 20, 40, " ×", digits=1))

@@ -99,7 +99,7 @@ def test_what_any_request_may_meet_is_declared_everywhere(published: dict[str, A
 
 def test_open_operations_say_so_and_a_video_is_bytes_for_every_generator(published: dict[str, Any]) -> None:
     open_to_all = {operation["operationId"] for operation in operations(published) if operation["security"] == []}
-    assert open_to_all == {"get_health", "get_readiness", "receive_callback"}
+    assert open_to_all == {"get_health", "get_readiness", "receive_callback", "get_input", "head_input"}
     content = published["paths"]["/v1/assets/{asset_id}/content"]["get"]["responses"]
     for status in ("200", "206"):
         assert next(iter(content[status]["content"])) == "application/octet-stream"

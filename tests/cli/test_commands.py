@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from app.embedded.servers import Postgres
 from tests.support import command_runner
 from tests.support.command_runner import Ended, filmgate
 from tests.support.raw_server import Say, Then, reply, running_raw_server
+from tests.support.sample_files import picture
 
 pytestmark = pytest.mark.servers
 
@@ -383,6 +385,74 @@ async def test_generate_shows_a_line_for_each_phase_and_each_ten_percent(tmp_pat
         "succeeded (100 %)",
     ]
     assert (tmp_path / "video.mp4").read_bytes() == b"a video"
+
+
+FILE = "file_01h455vb4pex5vsknk084sn02q"
+
+
+def file_reply(**fields: Any) -> Say:
+    shown = {"id": FILE, "kind": "image", "name": "photo.png", "size_bytes": 2_500_000, "width": 640, "height": 360}
+    return json_reply({**shown, "expires_at": "2026-12-24T10:00:00Z", **fields})
+
+
+def json_reply(body: Any) -> Say:
+    return reply(json.dumps(body).encode(), "Content-Type: application/json")
+
+
+async def test_generate_uploads_a_picture_and_names_others(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(picture("PNG"))
+    refused = reply(b'{"detail": "No."}', "Content-Type: application/json", status="422 Unprocessable Content")
+    async with running_raw_server(file_reply(), refused) as server:
+        ended = await filmgate(
+            *("generate", "a video", "--first-frame", "photo.png", "--last-frame", "https://shop.example/last.png"),
+            *("--reference-image", FILE, "--adjust", "--url", server.url, "--key", "k"),
+            directory=tmp_path,
+        )
+        upload, order = server.heard
+    assert (ended.code, ended.err) == (1, "No.\n")
+    assert upload.line.startswith("POST /v1/files ")
+    assert picture("PNG") in upload.body
+    body = json.loads(order.body)
+    assert body["mode"] == "adjust"
+    assert body["inputs"] == [
+        {"role": "first_frame", "file_id": FILE},
+        {"role": "last_frame", "url": "https://shop.example/last.png"},
+        {"role": "reference_image", "file_id": FILE},
+    ]
+
+
+async def test_generate_orders_nothing_without_its_picture(tmp_path: Path) -> None:
+    async with running_raw_server(reply()) as server:
+        ended = await filmgate(
+            *("generate", "a video", "--first-frame", "none.png", "--url", server.url, "--key", "k"), directory=tmp_path
+        )
+        assert not server.heard
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == "none.png cannot be read: No such file or directory\n"
+
+
+async def test_files_are_uploaded_listed_and_deleted(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(picture("PNG"))
+    command = ("--key", "k")
+    async with running_raw_server(file_reply()) as server:
+        uploaded = await filmgate("files", "upload", "a.png", "--url", server.url, *command, directory=tmp_path)
+        assert (uploaded.code, uploaded.out) == (0, f"{FILE}  a.png\n")
+        one = json.loads(file_reply().data.partition(b"\r\n\r\n")[2])
+        server.will_say(
+            json_reply({"data": [one], "has_more": True, "next_cursor": "abc"}),
+            json_reply({"data": [{**one, "kind": "audio", "width": None}], "has_more": False, "next_cursor": None}),
+        )
+        listed = await filmgate("files", "list", "--url", server.url, *command, directory=tmp_path)
+        assert listed.out.splitlines() == [
+            f"{FILE}\timage\t640x360\t2.5\t2026-12-24\tphoto.png",
+            f"{FILE}\taudio\t-\t2.5\t2026-12-24\tphoto.png",
+        ]
+        assert server.heard[-1].line.startswith("GET /v1/files?limit=100&cursor=abc ")
+        server.will_say(reply(b"", status="204 No Content"))
+        deleted = await filmgate("files", "delete", FILE, "--url", server.url, *command, directory=tmp_path)
+        assert (deleted.code, deleted.out) == (0, f"deleted: {FILE}\n")
+    for arguments in (("delete", "x", *command), ("list",)):
+        assert (await filmgate("files", *arguments, directory=tmp_path)).code == 2
 
 
 async def test_generate_asks_for_nothing_but_jobs(tmp_path: Path) -> None:

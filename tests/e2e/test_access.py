@@ -46,9 +46,11 @@ SCOPES = {
     "get_health": None,
     "get_readiness": None,
     "get_metrics": Scope.METRICS_READ,
+    "get_input": None,  # nor for what it fetches
+    "head_input": None,
     "receive_callback": None,  # a provider has no key: the token in the URL is the proof
 }
-OPEN = {"get_health", "get_readiness", "receive_callback"}
+OPEN = {"get_health", "get_readiness", "receive_callback", "get_input", "head_input"}
 SAME_REQUEST = {"X-Request-Id": "same"}
 SECURITY_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 

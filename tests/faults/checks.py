@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 
 from app.events.types import EventType
-from app.jobs.states import ALLOWED, EVENTS, FINAL_EVENTS, LIVE_SUBMISSIONS, State, SubmissionState
+from app.jobs.states import ALLOWED, EVENTS, FINAL_EVENTS, LIVE_SUBMISSIONS, UNSUBMITTED, State, SubmissionState
 from tests.faults.snapshots import Entry
 
 STATES = {event: state for state, event in EVENTS.items()}
@@ -73,8 +73,8 @@ def _events(entry: Entry) -> Iterator[str]:
     if versions != sorted(versions):
         yield f"{entry.id}: events out of order: {versions}"
     way = [STATES[event["type"]] for event in entry.events if event["type"] in STATES]
-    if not way or way[0] is not State.QUEUED:
-        yield f"{entry.id}: its log does not begin with job.queued"
+    if not way or way[0] not in UNSUBMITTED:
+        yield f"{entry.id}: its log begins with {way[:1]}"
     for one, other in pairwise(way):
         if (one, other) not in ALLOWED:
             yield f"{entry.id}: its log says {one} → {other}, which is no move"

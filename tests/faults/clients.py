@@ -15,7 +15,9 @@ from typing import Any, Self
 
 import aiohttp
 
+from app.providers.inputs import data_url
 from tests.faults.environment import Arena
+from tests.faults.pictures import picture_of
 from tests.faults.recipes import SPICE, Recipe
 
 EVERY = 7  # of so many orders at least one wants a webhook
@@ -136,6 +138,14 @@ class Customer:
 
     async def _place(self, order: Order) -> None:
         body = order.body
+        if order.recipe.picture == "url":
+            body |= {
+                "mode": "adjust",
+                "inputs": [{"role": "first_frame", "url": f"{self._arena.pictures}/{order.key}"}],
+            }
+        elif order.recipe.picture == "data_url":
+            data = data_url("image/png", picture_of(order.key))
+            body |= {"mode": "adjust", "inputs": [{"role": "first_frame", "data_url": data}]}
         if order.recipe.webhook:
             body["webhook_url"] = self._arena.receiver.url
             if self._chance.random() < 0.3:
@@ -156,7 +166,7 @@ class Customer:
         while time.monotonic() < end:
             with suppress(aiohttp.ClientError, TimeoutError, OSError):
                 job = await self.get(f"/v1/jobs/{order.job_id}", order.account)
-                if job["phase"] not in {"waiting", "submitting", "confirming"}:
+                if job["phase"] not in {"preparing", "waiting", "submitting", "confirming"}:
                     return
             await asyncio.sleep(TRY_AGAIN_SECONDS)
 

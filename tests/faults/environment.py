@@ -17,6 +17,7 @@ from app.sandbox.settings import SandboxSettings
 from app.settings import Settings
 from tests.faults import child, fast_settings
 from tests.faults.child import Program, Trap
+from tests.faults.pictures import serving_pictures
 from tests.faults.processes import Child
 from tests.support.fault_proxy import CommitCutter, FaultProxy, Mode
 from tests.support.receiver import Receiver, running_receiver
@@ -39,6 +40,7 @@ class Arena:
     database: CommitCutter
     upstream: FaultProxy
     receiver: Receiver
+    pictures: str  # the URL of their server
     sandbox_url: str
     keys: tuple[str, ...]  # of two accounts
     api: Child
@@ -147,6 +149,7 @@ async def running_arena(directory: Path) -> AsyncIterator[Arena]:
             database=database,
             upstream=upstream,
             receiver=await stack.enter_async_context(running_receiver()),
+            pictures=await stack.enter_async_context(serving_pictures()),
             sandbox_url=f"http://{LOCALHOST}:{sandbox_port}",
             keys=await _keys(postgres.url),
             api=Child(child.api(settings), directory / "api.log"),

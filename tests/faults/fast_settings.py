@@ -52,6 +52,8 @@ MODELS = {
 }
 #: Waits that no setting shortens, because in production nobody needs to.
 HASTE: Mapping[str, float | timedelta] = {
+    "app.jobs.engine.preparer.FIRST_RETRY_SECONDS": 0.2,
+    "app.jobs.engine.preparer.LONGEST_RETRY_SECONDS": 2,
     "app.jobs.engine.requeue.FIRST_RETRY_SECONDS": 0.2,
     "app.jobs.engine.requeue.LONGEST_RETRY_SECONDS": 2,
     "app.jobs.engine.resolver.LONGEST_PAUSE_SECONDS": 1,

@@ -38,7 +38,7 @@ class Recipe:
     """One kind of order.
 
     ``script`` is for the sandbox. The customer cancels after ``cancel_in`` seconds; ``under_way``: these seconds begin
-    when the provider is rendering.
+    when the provider is rendering. ``picture`` is how the video's first frame is given, if it is.
     """
 
     script: str = ""
@@ -46,6 +46,7 @@ class Recipe:
     cancel_in: float | None = None
     under_way: bool = False
     webhook: bool = False
+    picture: str | None = None
 
     @property
     def takes_seed(self) -> bool:
@@ -87,6 +88,13 @@ MISLISTED = (
     *_lost(("[unlisted:4]", "[unlisted:9]", "[replicas:2]"), (HOSTED,)),
     *_lost(("[id:long]", "[echo]", "[elsewhere:2]"), EVERYWHERE),
     *_lost(("[id:odd]",), (KLING, RUNWAY, NEWAPI)),
+)
+#: Jobs that are made from a picture: fetched, or in the request; sent in the body, or by URL.
+PREPARED = tuple(
+    Recipe(script, body, picture=source)
+    for body in (SANDBOX, VLLM, RUNWAY, KLING)
+    for source in ("url", "data_url")
+    for script in ("", "[lose-reply]")
 )
 CANCELED = (Recipe("[slow:3]", RUNWAY, cancel_in=0.5), Recipe("[slow:3]", RUNWAY, cancel_in=0.1))
 STOPPED = (Recipe("[slow:5]", RUNWAY, cancel_in=0.0, under_way=True),)
@@ -131,9 +139,13 @@ PRESSED = (
     *_cross(("[429:3] [lose-reply]", "[lose-reply] [slow:8]"), (SANDBOX, VLLM), **SOON),
 )
 #: What else is ordered beside the orders of a fault: a group is drawn first, then one of its recipes.
-SPICE = (ODDITIES, LOST, MISLISTED, MISANSWERED, MISTOLD, PRESSED, ABANDONED)
+SPICE = (PREPARED, ODDITIES, LOST, MISLISTED, MISANSWERED, MISTOLD, PRESSED, ABANDONED)
 #: What makes a process come through a checkpoint; ORDINARY where nothing is named.
 LEADS_TO = {
+    Failpoint.PREPARE_CLAIMED: PREPARED,
+    Failpoint.PREPARE_FETCHED: PREPARED,
+    Failpoint.PREPARE_CONVERTED: PREPARED,
+    Failpoint.PREPARE_RECORDED: PREPARED,
     Failpoint.CANCEL_WRITTEN: CANCELED,
     Failpoint.CANCEL_COMMITTED: CANCELED,
     Failpoint.UPSTREAM_CANCELED: STOPPED,

@@ -16,7 +16,7 @@ def test_a_final_state_is_never_left() -> None:
 
 
 def test_every_state_can_be_reached_and_every_live_one_can_end() -> None:
-    reached = {State.QUEUED}
+    reached = {State.PREPARING, State.QUEUED}  # with inputs, and without
     while more := {to for source, to in ALLOWED if source in reached} - reached:
         reached |= more
     assert reached == set(State)

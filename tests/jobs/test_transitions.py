@@ -2,19 +2,22 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from app.ids import Prefix, encode
 from app.infra.db import Database
 from app.infra.queue import Lane
 from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.states import ALLOWED, State
 from app.providers.base import Accepted, CancelOutcome
 from tests.support.engine_fixture import EngineDriver, opened_engine
+from tests.support.sample_files import picture
 from tests.support.scripted_provider import BUSY_NOW, DROPPED, LOST, REFUSED_FOR_GOOD, UNREACHABLE, Phase
 
-QUEUED, SUBMITTING, UNKNOWN, RUNNING, STORING, SUCCEEDED, FAILED, CANCELED = State
+PREPARING, QUEUED, SUBMITTING, UNKNOWN, RUNNING, STORING, SUCCEEDED, FAILED, CANCELED = State
 
 Way = Callable[[EngineDriver], Awaitable[UUID]]
 WAYS: list[tuple[tuple[State, State], Way]] = []
@@ -71,6 +74,47 @@ async def proven_absent(engine: EngineDriver) -> UUID:
 
 
 # The ways ---------------------------------------------------------------------------------------------------------
+
+
+async def with_a_picture(engine: EngineDriver, **fields: Any) -> UUID:
+    """A job whose inputs are to be prepared."""
+
+    async def content() -> AsyncIterator[bytes]:
+        yield picture("PNG", size=(128, 96))
+
+    given = await engine.resources.files.take(engine.account_id, content(), name=None, field="file")
+    inputs = [{"role": "first_frame", "file_id": encode(Prefix.FILE, given.file.id)}]
+    return await engine.order(inputs=inputs, **fields)
+
+
+@makes(PREPARING, QUEUED)
+async def prepared(engine: EngineDriver) -> UUID:
+    job_id = await with_a_picture(engine)
+    await engine.work(Lane.PREPARE)
+    return job_id
+
+
+@makes(PREPARING, CANCELED)
+async def canceled_while_it_was_prepared(engine: EngineDriver) -> UUID:
+    job_id = await with_a_picture(engine)
+    await engine.cancel(job_id)
+    return job_id
+
+
+@makes(PREPARING, FAILED)
+async def prepared_for_too_long(engine: EngineDriver) -> UUID:
+    job_id = await with_a_picture(engine, deadline_seconds=10)
+    await engine.pass_time(11)
+    await engine.work(Lane.PREPARE)
+    return job_id
+
+
+@makes(PREPARING, FAILED)
+async def found_without_its_picture(engine: EngineDriver) -> UUID:
+    job_id = await with_a_picture(engine)
+    await engine.execute("UPDATE files SET stored_at = NULL")
+    await engine.work(Lane.PREPARE)
+    return job_id
 
 
 @makes(QUEUED, SUBMITTING)

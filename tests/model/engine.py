@@ -133,6 +133,8 @@ class Engine:
         about = worker.submission
         if not self.decides(world, worker):
             yield _step(number, "finds its claim gone", rested)
+        elif worker.saw is State.PREPARING:
+            yield from self._prepare(world, rested, number)
         elif worker.saw is State.QUEUED:
             yield _step(number, "ends the job: it waited too long", self.move(rested, State.FAILED))
         elif worker.saw is State.SUBMITTING:
@@ -147,6 +149,15 @@ class Engine:
         else:
             yield _learn(world, number, Finding.STORED)
             yield _learn(world, number, Finding.UNAVAILABLE)
+
+    def _prepare(self, world: World, rested: World, number: int) -> Iterator[Move]:
+        """Everything that it does before it writes may be done again: nothing is bought."""
+        if world.late:
+            yield _step(number, "ends the job: its inputs took too long", self.move(rested, State.FAILED))
+            return
+        yield _step(number, "has prepared the inputs", self.move(rested, State.QUEUED))
+        yield _step(number, "finds that an input is unusable", self.move(rested, State.FAILED), Kind.LUCK)
+        yield _step(number, "cannot fetch an input just now", self._hand_back(world, number), Kind.FAULT)
 
     # The resolver ----------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from app.jobs.states import FINAL, LIVE_SUBMISSIONS, State
+from app.jobs.states import FINAL, LIVE_SUBMISSIONS, UNSUBMITTED, State
 from app.providers.base import Lookup
 from tests.model.engine import Engine
 from tests.model.promises import Mutant
@@ -33,7 +33,7 @@ class Outside:
             if self._setting.callbacks and world.ledger[number].record is not Record.NONE:
                 yield self._call_back(world, number)
         # The flags are looked at in these states only: in others it makes no difference when they come up.
-        if not world.late and world.job in {State.QUEUED, State.RUNNING}:
+        if not world.late and world.job in UNSUBMITTED | {State.RUNNING}:
             yield Move("the job's deadline passes", Kind.PROGRESS, world._replace(late=True))
         if self._setting.cancels and not world.cancel and world.job not in FINAL | {State.STORING}:
             yield Move("the customer cancels the job", Kind.LUCK, self._cancel(world))
@@ -113,7 +113,7 @@ class Outside:
             yield Move(f"the visibility delay of request {number + 1} is over", Kind.PROGRESS, after)
 
     def _cancel(self, world: World) -> World:
-        if world.job is State.QUEUED:
+        if world.job in UNSUBMITTED:
             return self._engine.move(world, State.CANCELED)
         asked = world._replace(cancel=True)
         return asked if world.job is State.SUBMITTING else asked.unclaimed()

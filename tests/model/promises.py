@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from app.jobs.states import FINAL, LANES, LIVE_SUBMISSIONS, ChargeCertainty, State
+from app.jobs.states import FINAL, LANES, LIVE_SUBMISSIONS, UNSUBMITTED, ChargeCertainty, State
 from app.providers.base import BillsOn, Lookup
 from tests.model.world import Kind, Move, Record, Step, Submission, Watch, World
 
@@ -85,7 +85,7 @@ class Violation(Exception):
 def of_world(setting: Setting, world: World) -> Iterator[Breach]:
     """What is broken here and now."""
     live = sum(one.state in LIVE_SUBMISSIONS for one in world.ledger)
-    if live != (world.job in LANES and world.job is not State.QUEUED):
+    if live != (world.job in LANES and world.job not in UNSUBMITTED):
         yield Promise.ONE_LIVE, f"the job is {world.job} and has {live} live submissions"
     if world.lane is not LANES.get(world.job) or (world.lane is None) != (world.job in FINAL):
         yield Promise.SCHEDULED, f"the job is {world.job} and has the schedule row of {world.lane}"

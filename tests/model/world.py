@@ -111,8 +111,8 @@ class Worker(NamedTuple):
 class World(NamedTuple):
     """Everything."""
 
-    job: State = State.QUEUED
-    lane: Lane | None = Lane.SUBMIT  # of the row in the schedule; none: there is no row
+    job: State = State.PREPARING
+    lane: Lane | None = Lane.PREPARE  # of the row in the schedule; none: there is no row
     held: bool = False  # by a lease, of a worker that may be dead
     cancel: bool = False  # the customer has asked
     late: bool = False  # the job's deadline has passed

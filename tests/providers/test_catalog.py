@@ -9,6 +9,7 @@ import pytest
 from app.connection_settings import ModelSettings
 from app.errors import ModelRetired, UnknownModel
 from app.providers.catalog import Catalog, built_in
+from app.providers.inputs import JobInput
 from app.providers.registry import ADAPTERS
 from app.settings import SettingsError
 
@@ -35,7 +36,8 @@ def test_built_in_models_belong_to_an_adapter_and_offer_what_they_default_to(nam
     model = load().resolve(name)
     assert model.facts.provider in ADAPTERS
     assert name.startswith(f"{model.facts.provider}/")
-    assert model.check(prompt="a video").adjustments == ()
+    inputs = (JobInput(next(iter(model.facts.inputs)), url="https://x"),) if model.facts.needs_input else ()
+    assert model.check(prompt="a video", inputs=inputs).adjustments == ()
     assert not model.retired
 
 
@@ -82,7 +84,7 @@ def test_alias_leads_to_its_model() -> None:
     [
         ("veo31", "; did you mean runway/veo3.1?"),
         ("gen4.5", "; did you mean runway/gen4.5?"),
-        ("runway/gen45", "; did you mean runway/gen4.5?"),
+        ("runway/gen45", "; did you mean runway/gen4.5 or runway/gen4_turbo?"),
         ("defaul", "; did you mean default?"),
         ("nothing like it", "; GET /v1/models lists all."),
     ],
@@ -106,7 +108,7 @@ def test_unknown_model_s_name_is_not_repeated_at_length() -> None:
         (
             {},
             {"default": "runway/gen45"},
-            "aliases.default: there is no model runway/gen45; did you mean runway/gen4.5?",
+            "aliases.default: there is no model runway/gen45; did you mean runway/gen4.5 or runway/gen4_turbo?",
         ),
         ({}, {"runway/gen4.5": "runway/veo3.1"}, "aliases.runway/gen4.5: is the name of a model too"),
         ({"video": facts(sunset="2026-13-01")}, {}, "models.video.sunset: 2026-13-01 is not a date"),

@@ -54,6 +54,7 @@ class LaneDriver:
         self.resources = resources
         steps = resources.steps
         self._steps: dict[Lane, Any] = {
+            Lane.PREPARE: steps.preparer,
             Lane.SUBMIT: steps.submitter,
             Lane.RESOLVE: steps.resolver,
             Lane.POLL: steps.poller,

@@ -18,12 +18,12 @@ CODECS = {"wav": ("pcm_s16le", "s16", "wav"), "mp3": ("libmp3lame", "s16p", "mp3
 
 @cache
 def picture(kind: str = "JPEG", *, size: tuple[int, int] = SIZE, color: str = "teal", turned: int = 1) -> bytes:
-    """A picture of one colour. ``turned`` is EXIF's orientation: 6 for a phone that was held upright."""
+    """A picture of one colour. ``turned`` is EXIF's orientation: 6 for a phone that was held upright, 1 for no EXIF."""
     target = BytesIO()
     image = Image.new("RGB", size, color)
     exif = Image.Exif()
     exif[0x0112] = turned
-    image.save(target, kind, exif=exif)
+    image.save(target, kind, **({} if turned == 1 else {"exif": exif}))
     return target.getvalue()
 
 

@@ -49,6 +49,7 @@ from app.providers.base import (
 from app.providers.download import Download
 from app.providers.errors import Billed, Failure, Fault
 from app.providers.http_clients import Clients
+from app.providers.inputs import InputRole, InputWay
 from app.providers.transport import Call, Reply, Transport, json_body
 from tests.support.sample_videos import video
 
@@ -80,6 +81,15 @@ class Phase(StrEnum):
     CANCELED = "canceled"
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """An input as a provider got it: ``bytes`` is what was in the body, if anything was."""
+
+    role: InputRole
+    url: str | None
+    bytes: bytes | None
+
+
 @dataclass(slots=True)
 class Record:
     """One accepted purchase. ``forgotten``: the provider does not know it any more; it was charged all the same."""
@@ -89,6 +99,7 @@ class Record:
     made_at: float
     phase: Phase = Phase.RENDERING
     forgotten: bool = False
+    inputs: tuple[Sent, ...] = ()
 
 
 @dataclass(slots=True)
@@ -107,12 +118,13 @@ class Books:
     fates: deque[str] = field(default_factory=deque)
     records: dict[str, Record] = field(default_factory=dict)
     written_at: dict[UUID, float] = field(default_factory=dict)
+    inputs: dict[UUID, tuple[Sent, ...]] = field(default_factory=dict)  # by our reference
 
     def forget(self) -> None:
         """Begin anew."""
         self.clock, self.answers, self.video_is_there = 0, True, True
         self.cancel_answer = CancelOutcome.CONFIRMED
-        for kept in (self.fates, self.records, self.written_at):
+        for kept in (self.fates, self.records, self.written_at, self.inputs):
             kept.clear()
 
     def accept(self, ref: UUID) -> Record:
@@ -120,7 +132,7 @@ class Books:
         known = [record for record in self.records.values() if record.ref == ref]
         if known and self.traits.lookup is Lookup.REPLAY:
             return known[0]
-        record = Record(f"{self.name}-{len(self.records) + 1}", ref, self.clock)
+        record = Record(f"{self.name}-{len(self.records) + 1}", ref, self.clock, inputs=self.inputs.get(ref, ()))
         self.records[record.remote_id] = record
         return record
 
@@ -160,7 +172,7 @@ class Books:
         return [record for record in self.records.values() if record.ref == ref and record.made_at <= due]
 
 
-def traits_of(lookup: Lookup, bills_on: BillsOn, *, cancels: bool) -> Traits:
+def traits_of(lookup: Lookup, bills_on: BillsOn, *, cancels: bool, way: InputWay = InputWay.BYTES) -> Traits:
     return Traits(
         lookup=lookup,
         bills_on=bills_on,
@@ -169,12 +181,14 @@ def traits_of(lookup: Lookup, bills_on: BillsOn, *, cancels: bool) -> Traits:
         visibility_delay=timedelta(seconds=VISIBLE_AFTER),
         cancels=cancels,
         callbacks=True,
+        input_ways=(way,),
+        max_inline_bytes=1_000_000,
     )
 
 
 #: The kinds of providers there are, by the profile of their connection.
 KINDS: Mapping[str, Traits] = {
-    "reference": traits_of(Lookup.REFERENCE, BillsOn.SUCCESS, cancels=True),
+    "reference": traits_of(Lookup.REFERENCE, BillsOn.SUCCESS, cancels=True, way=InputWay.PUBLIC_URL),
     "replay": traits_of(Lookup.REPLAY, BillsOn.ACCEPTANCE, cancels=True),
     "none": traits_of(Lookup.NONE, BillsOn.ACCEPTANCE, cancels=False),
     "free": traits_of(Lookup.REFERENCE, BillsOn.NEVER, cancels=True),
@@ -201,7 +215,9 @@ class ScriptedProvider(Provider):
 
     def order_call(self, order: ProviderRequest, ref: UUID, callback_url: str | None = None) -> Call:
         self._books.written_at[ref] = self._books.clock
-        return Call("POST", "/", body=json_body({"prompt": order.prompt, "callback_url": callback_url}))
+        self._books.inputs[ref] = tuple(Sent(one.role, one.url, one.data) for one in order.inputs)
+        said = {"prompt": order.prompt, "callback_url": callback_url, "inputs": [one.url for one in order.inputs]}
+        return Call("POST", "/", body=json_body(said))
 
     async def submit(self, call: Call, deadline: float) -> SubmitOutcome:
         ref = decode(Prefix.SUBMISSION, call.headers[SUBMISSION_HEADER])
@@ -290,5 +306,10 @@ def as_models() -> dict[str, Any]:
         "sizes": ["128x96"],
         "default_size": "128x96",
         "usd_per_second": str(PRICE),
+        "inputs": {
+            "first_frame": {"same_size": True},
+            "last_frame": {"needs": ["first_frame"]},
+            "reference_image": {"most": 2, "excludes": ["first_frame"], "narrowest": 0.5, "widest": 2},
+        },
     }
     return {f"books/{kind}": model for kind in KINDS}

@@ -15,6 +15,7 @@ MODEL = {
     "default_size": "128x96",
     "usd_per_second": "0.01",
     "typical_seconds": 1,
+    "inputs": {"first_frame": {"same_size": True}},
 }
 
 

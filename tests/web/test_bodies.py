@@ -242,7 +242,7 @@ async def posting(
     return reader, writer
 
 
-async def test_large_bodies_of_one_caller_take_turns_and_nobody_else_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_bodies_of_one_caller_take_turns_and_no_other_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "LARGE_BODY_BYTES", len(LARGE))
     monkeypatch.setattr(bodies, "LARGE_AT_ONCE", 1)
     gateway = Gateway(body_timeout=60)

@@ -11,6 +11,7 @@ from app.jobs.api.requests import PRIORITIES, JobRequest
 from app.jobs.payloads import money
 from app.jobs.records import AcceptedRequest
 from app.providers.catalog import Model
+from app.providers.inputs import JobInput
 from app.providers.job_spec import JobSpec
 from app.providers.registry import Registry
 from app.settings import JobSettings
@@ -29,17 +30,22 @@ class Acceptance:
         self._settings = settings
 
     def accept(
-        self, account_id: UUID, request: JobRequest, key: str | None, body_hash: bytes | None
+        self,
+        account_id: UUID,
+        request: JobRequest,
+        inputs: tuple[JobInput, ...],
+        key: str | None,
+        body_hash: bytes | None,
     ) -> AcceptedRequest:
-        """Resolve a request to the values its job is inserted with.
+        """Resolve a request to the values its job is inserted with. ``inputs`` are its inputs, resolved.
 
         Raises:
             InvalidRequest: the request does not fit the model, or names an unusable URL, deadline or cost.
         """
-        spec = self._resolve(request, self._catalog.resolve(request.model), request.provider_options)
+        spec = self._resolve(request, inputs, self._catalog.resolve(request.model), request.provider_options)
         if request.webhook_url is not None:
             self._webhooks.check_url(request.webhook_url)
-        fallbacks = self._fallbacks(request, spec)
+        fallbacks = self._fallbacks(request, inputs, spec)
         served = any(self._registry.connections_of(one.model) for one in (spec, *fallbacks))
         return AcceptedRequest(
             id=new_id(),
@@ -57,7 +63,9 @@ class Acceptance:
             body_hash=body_hash,
         )
 
-    def _resolve(self, request: JobRequest, model: Model, options: Mapping[str, Any]) -> JobSpec:
+    def _resolve(
+        self, request: JobRequest, inputs: tuple[JobInput, ...], model: Model, options: Mapping[str, Any]
+    ) -> JobSpec:
         spec = model.check(
             prompt=request.prompt,
             seconds=request.seconds,
@@ -68,18 +76,28 @@ class Acceptance:
             negative_prompt=request.negative_prompt,
             audio=request.audio,
             options=options,
+            inputs=inputs,
             mode=request.mode,
         )
+        if inputs:
+            self._check_ways(model)
         _check_cost(request.max_cost, spec.estimated_cost, model)
         return spec
 
-    def _fallbacks(self, request: JobRequest, first: JobSpec) -> list[JobSpec]:
+    def _check_ways(self, model: Model) -> None:
+        """Refuse inputs that no connection of the model could be given."""
+        connections = self._registry.connections_of(model.name)
+        if connections and not any(self._registry.takes_inputs(name) for name in connections):
+            message = f"cannot be sent: {model.name} fetches them, and this gateway has no `api.public_url`"
+            raise InvalidRequest(f"`inputs` {message}.", [FieldError("inputs", "unsupported", message)])
+
+    def _fallbacks(self, request: JobRequest, inputs: tuple[JobInput, ...], first: JobSpec) -> list[JobSpec]:
         specs: list[JobSpec] = []
         for index, name in enumerate(request.fallbacks):
             field = f"fallbacks[{index}]"
             try:
                 model = self._catalog.resolve(name)
-                specs.append(self._resolve(request, model, {}))
+                specs.append(self._resolve(request, inputs, model, {}))
             except InvalidRequest as error:
                 faults = [FieldError(_inside(field, fault.field), fault.code, fault.message) for fault in error.fields]
                 raise type(error)(f"`{field}`, {name}: {error.message}", faults) from None

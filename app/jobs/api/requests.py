@@ -1,7 +1,7 @@
 """The request body of ``POST /v1/jobs``."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -12,14 +12,17 @@ from pydantic import (
     StrictInt,
     StringConstraints,
     field_validator,
+    model_validator,
 )
 
+from app.providers.inputs import InputRole
 from app.web.input_types import WHOLE, PositiveUsd
 
 MAX_METADATA = 16
 MAX_METADATA_NAME = 40
 MAX_DEPTH = 16
 MAX_FALLBACKS = 4
+MAX_INPUTS = 16
 MAX_SECONDS = 86_400
 MAX_DEADLINE = 31_536_000
 Priority = Literal["low", "normal", "high"]
@@ -60,6 +63,42 @@ Text = Annotated[str, AfterValidator(_storable)]
 Fallback = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
 MetadataKey = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_METADATA_NAME)]
 MetadataValue = Annotated[Text, StringConstraints(max_length=500)]
+
+
+class InputRequest(BaseModel):
+    """A file that the video is made from."""
+
+    model_config = ConfigDict(title="JobCreateInput", extra="forbid")
+
+    # Open, as codes are: models of later versions take more.
+    role: Text = Field(
+        max_length=40,
+        description="What it is for. `GET /v1/models` says which roles a model takes. New roles may be added.",
+        json_schema_extra={"x-extensible-enum": [known.value for known in InputRole]},
+        examples=["first_frame"],
+    )
+    file_id: str | None = Field(default=None, max_length=100, description="A file of `POST /v1/files`.")
+    url: Text | None = Field(
+        default=None,
+        max_length=2048,
+        description="A public `https` URL. It is fetched once, by the gateway, before anything is submitted.",
+    )
+    data_url: str | None = Field(
+        default=None, description="A small file in base64: `data:image/png;base64,…`. Upload larger ones."
+    )
+
+    @field_validator("role")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in set(InputRole):
+            raise ValueError(f"must be one of: {', '.join(InputRole)}")
+        return value
+
+    @model_validator(mode="after")
+    def _names_one_source(self) -> Self:
+        if sum(source is not None for source in (self.file_id, self.url, self.data_url)) != 1:
+            raise ValueError("must have exactly one of file_id, url and data_url")
+        return self
 
 
 class JobRequest(BaseModel):
@@ -103,6 +142,14 @@ class JobRequest(BaseModel):
     negative_prompt: Text | None = Field(default=None, max_length=4000, description="What the video must not show.")
     audio: StrictBool | None = Field(
         default=None, description="Whether the video has sound, for models where this is optional."
+    )
+    inputs: list[InputRequest] = Field(
+        default_factory=list,
+        max_length=MAX_INPUTS,
+        description=(
+            "Pictures that the video is made from, such as its first frame. Those that do not fit the model are "
+            "rejected, or with `mode: adjust` cut, scaled or converted."
+        ),
     )
     provider_options: Annotated[dict[str, Any], AfterValidator(_shallow)] = Field(
         default_factory=dict, description="Provider-specific options, passed through unchanged; models list theirs."

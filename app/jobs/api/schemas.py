@@ -12,6 +12,7 @@ from app.jobs.api.requests import PRIORITIES, Priority, Size
 from app.jobs.payloads import Adjustment, Cancel, Cost, JobAssets, JobError, cancel_of, cost_of, money
 from app.jobs.records import NO_ESTIMATE, Estimate, Job, Submission
 from app.jobs.states import PUBLIC, ChargeCertainty, Phase, Status, SubmissionState
+from app.providers.inputs import InputFile, JobInput
 from app.providers.job_spec import JobSpec
 from app.web.schema_types import Int32, Int64, Percent, Position
 
@@ -47,6 +48,23 @@ class Waiting(BaseModel):
     estimated_start_at: datetime | None = Field(description="Estimated from past renders; null while unknown.")
 
 
+class InputView(BaseModel):
+    """An input of a job."""
+
+    model_config = ConfigDict(title="JobInput")
+
+    role: str
+    file_id: str | None = Field(description="The file; null while its URL was not fetched yet.")
+    url: str | None = Field(description="Where the file was fetched, if it was given as a URL.")
+    sent_file_id: str | None = Field(
+        description="The file that the provider gets: upright, without metadata, and adjusted. Null until prepared."
+    )
+
+    @classmethod
+    def of(cls, one: JobInput) -> Self:
+        return cls(role=one.role.value, file_id=_file_id(one.file), url=one.url, sent_file_id=_file_id(one.sent))
+
+
 class JobView(BaseModel):
     """A job."""
 
@@ -75,6 +93,7 @@ class JobView(BaseModel):
     seed: Int64 | None
     negative_prompt: str | None
     audio: bool | None
+    inputs: list[InputView]
     provider_options: dict[str, Any]
     adjustments: list[Adjustment]
     cost: Cost
@@ -113,6 +132,7 @@ class JobView(BaseModel):
             seed=spec.seed,
             negative_prompt=spec.negative_prompt,
             audio=spec.audio,
+            inputs=[InputView.of(one) for one in spec.inputs],
             provider_options=dict(spec.options),
             adjustments=[Adjustment(**item) for item in spec.adjustments],
             cost=cost_of(job),
@@ -174,6 +194,10 @@ class SubmissionView(BaseModel):
             accepted_at=submission.accepted_at,
             ended_at=submission.ended_at,
         )
+
+
+def _file_id(file: InputFile | None) -> str | None:
+    return None if file is None else encode(Prefix.FILE, file.id)
 
 
 def _waiting(estimate: Estimate) -> Waiting | None:

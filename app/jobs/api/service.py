@@ -25,13 +25,14 @@ from app.ids import Prefix, decode
 from app.infra.db import NOW, Database, left_nothing
 from app.jobs.api.acceptance import Acceptance
 from app.jobs.api.forecast import Forecast
+from app.jobs.api.inputs import Inputs
 from app.jobs.api.requests import JobRequest
 from app.jobs.api.schemas import JobView
 from app.jobs.db import listing, repository, schedule, submissions
 from app.jobs.db.schedule import QueuePosition
 from app.jobs.payloads import JobEvent, JobEventData
 from app.jobs.records import NO_ESTIMATE, AcceptedRequest, Estimate, Job, Submission
-from app.jobs.states import State, Status, states_of
+from app.jobs.states import UNSUBMITTED, State, Status, states_of
 from app.jobs.transitions import Changes, Transitions
 from app.providers.base import CancelOutcome
 from app.providers.catalog import Catalog
@@ -92,6 +93,7 @@ class JobService:
         database: Database,
         *,
         acceptance: Acceptance,
+        inputs: Inputs,
         catalog: Catalog,
         transitions: Transitions,
         assets: AssetService,
@@ -102,6 +104,7 @@ class JobService:
     ) -> None:
         self._database = database
         self._acceptance = acceptance
+        self._inputs = inputs
         self._catalog = catalog
         self._transitions = transitions
         self._assets = assets
@@ -125,7 +128,8 @@ class JobService:
         """
         body_hash = None if key is None else _hash(request)
         try:
-            accepted = self._acceptance.accept(account_id, request, key, body_hash)
+            inputs = await self._inputs.resolve(account_id, request) if request.inputs else ()
+            accepted = self._acceptance.accept(account_id, request, inputs, key, body_hash)
         except InvalidRequest:
             # A request that was accepted once stays accepted, even if the catalogue has changed.
             if key is None or (earlier := await self._earlier(account_id, key, body_hash)) is None:
@@ -250,8 +254,8 @@ class JobService:
             return
         if job.final:
             raise Conflict(f"The job has ended already: it {job.state}.")
-        if job.state is State.QUEUED:
-            await changes.move(job.id, State.CANCELED, from_=(State.QUEUED,), fence=None, cancel_requested_at=NOW)
+        if job.state in UNSUBMITTED:
+            await changes.move(job.id, State.CANCELED, from_=(job.state,), fence=None, cancel_requested_at=NOW)
             return
         storing = job.state is State.STORING
         job = await changes.amend(

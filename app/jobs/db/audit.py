@@ -243,12 +243,12 @@ VIOLATIONS = _grouped(
     WHERE jobs.finished_at IS NOT NULL
     UNION ALL
     SELECT 'running_job_without_submission', id, created_at FROM jobs
-    WHERE finished_at IS NULL AND state <> 'queued'
+    WHERE finished_at IS NULL AND state NOT IN ('preparing', 'queued')
         AND NOT EXISTS (SELECT FROM submissions WHERE submissions.job_id = jobs.id AND submissions.{LIVE})
     UNION ALL
     SELECT 'live_submission_of_no_running_job', jobs.id, submissions.created_at
     FROM submissions JOIN jobs ON jobs.id = submissions.job_id
-    WHERE submissions.{LIVE} AND (jobs.finished_at IS NOT NULL OR jobs.state = 'queued')
+    WHERE submissions.{LIVE} AND (jobs.finished_at IS NOT NULL OR jobs.state IN ('preparing', 'queued'))
     UNION ALL
     SELECT 'succeeded_job_without_video', id, finished_at FROM jobs
     WHERE id >= :since AND state = 'succeeded'

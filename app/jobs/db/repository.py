@@ -18,7 +18,7 @@ from app.jobs.db.tables import idempotency_keys, jobs, submissions
 from app.jobs.db.tables import schedule as schedule_table
 from app.jobs.failover import NextRoute
 from app.jobs.records import AcceptedRequest, Job, JobChange
-from app.jobs.states import ALLOWED, FINAL, ChargeCertainty, State
+from app.jobs.states import ALLOWED, FINAL, LANES, ChargeCertainty, State
 from app.providers.base import CancelOutcome
 from app.providers.job_spec import JobSpec
 
@@ -47,7 +47,7 @@ _CREATE = text(
             id uuid, account_id uuid, model text, request jsonb, adjustments jsonb, metadata jsonb, fallbacks jsonb,
             fallback_on_refusal boolean, max_cost numeric, priority smallint, webhook_url text, notice text,
             estimated_cost numeric, deadline_seconds float8, diverts boolean, key text, body_hash bytea,
-            event_id uuid, event_type text, event jsonb
+            event_id uuid, event_type text, event jsonb, state text, lane text, queue text, file_ids uuid[]
         )
     ), kept AS (
         INSERT INTO idempotency_keys (account_id, key, body_hash, job_id)
@@ -56,14 +56,19 @@ _CREATE = text(
     ), made AS (
         INSERT INTO jobs (id, account_id, state, model, request, adjustments, metadata, fallbacks, fallback_on_refusal,
             max_cost, priority, webhook_url, notice, estimated_cost, deadline_at)
-        SELECT id, account_id, 'queued', model, request, adjustments, metadata, fallbacks, fallback_on_refusal,
+        SELECT id, account_id, state, model, request, adjustments, metadata, fallbacks, fallback_on_refusal,
             max_cost, priority, webhook_url, notice, estimated_cost,
             clock_timestamp() + make_interval(secs => deadline_seconds)
         FROM request WHERE key IS NULL OR id IN (SELECT job_id FROM kept)
         RETURNING id, created_at, deadline_at
     ), scheduled AS (
         INSERT INTO schedule (job_id, account_id, lane, queue, priority, diverts, next_at)
-        SELECT id, account_id, 'submit', model, priority, diverts, deadline_at FROM made JOIN request USING (id)
+        SELECT id, account_id, lane, queue, priority, diverts,
+            CASE WHEN queue IS NULL THEN clock_timestamp() ELSE deadline_at END
+        FROM made JOIN request USING (id)
+    ), used AS (
+        INSERT INTO file_uses (file_id, job_id)
+        SELECT DISTINCT unnest(file_ids), id FROM made JOIN request USING (id) WHERE file_ids IS NOT NULL
     ), told AS (
         INSERT INTO events (id, account_id, subject_id, type, version, data)
         SELECT event_id, account_id, id, event_type, 1, event FROM made JOIN request USING (id)
@@ -74,7 +79,7 @@ _CREATE = text(
 
 
 async def create(conn: AsyncConnection, accepted: Sequence[tuple[AcceptedRequest, NewEvent]]) -> dict[UUID, Job]:
-    """Insert queued jobs, their schedule rows, their idempotency keys and their first events.
+    """Insert jobs, their schedule rows, their idempotency keys, the files that they use, and their first events.
 
     A request whose key was taken before, or by another one of the batch, creates no job and is not in the result. Waits
     for a concurrent transaction with the same key.
@@ -107,6 +112,10 @@ def _columns(accepted: AcceptedRequest, event: NewEvent) -> dict[str, Any]:
         "event_id": str(event.id),
         "event_type": event.type,
         "event": event.data,
+        "state": accepted.state.value,
+        "lane": LANES[accepted.state].value,
+        "queue": spec["model"] if accepted.state is State.QUEUED else None,
+        "file_ids": [str(one.file.id) for one in accepted.spec.inputs if one.file] or None,
     }
 
 
@@ -238,6 +247,19 @@ async def move(
     job = job_of(row)
     await schedule.put(conn, job, fence=fence, next_in=next_in, route=route)
     return job
+
+
+async def record_inputs(conn: AsyncConnection, job_id: UUID, changed: JobChange) -> None:
+    """Record a step of a job's preparation.
+
+    Raises:
+        ClaimLost: the job is not being prepared any more.
+    """
+    result = await conn.execute(
+        update(jobs).where(jobs.c.id == job_id, jobs.c.state == State.PREPARING.value).values(**changed)
+    )
+    if result.rowcount != 1:
+        raise ClaimLost
 
 
 async def amend(conn: AsyncConnection, job_id: UUID, **values: Unpack[JobChange]) -> Job:

@@ -63,5 +63,6 @@ async def expired(
 async def delete(conn: AsyncConnection, job_ids: Sequence[UUID]) -> int:
     """Delete ended jobs and their ledger. Returns how many."""
     ids = {"ids": list(job_ids)}
+    await conn.execute(text("DELETE FROM file_uses WHERE job_id = ANY(cast(:ids AS uuid[]))"), ids)
     await conn.execute(text("DELETE FROM submissions WHERE job_id = ANY(cast(:ids AS uuid[]))"), ids)
     return (await conn.execute(text("DELETE FROM jobs WHERE id = ANY(cast(:ids AS uuid[]))"), ids)).rowcount

@@ -64,7 +64,8 @@ jobs = Table(
     Column("started_at", DateTime(timezone=True)),
     Column("finished_at", DateTime(timezone=True)),
     CheckConstraint(
-        "state in ('queued', 'submitting', 'submit_unknown', 'running', 'storing', 'succeeded', 'failed', 'canceled')",
+        "state in ('preparing', 'queued', 'submitting', 'submit_unknown', 'running', 'storing', 'succeeded', 'failed', "
+        "'canceled')",
         name="state",
     ),
     CheckConstraint("charge_certainty in ('none', 'possible', 'certain')", name="charge_certainty"),
@@ -98,7 +99,7 @@ schedule = Table(
     Column("ready_at", DateTime(timezone=True)),
     Column("avoid", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("diverts", Boolean, nullable=False, server_default=text("false")),  # may have another route
-    CheckConstraint("lane in ('submit', 'confirm', 'poll', 'store')", name="lane"),
+    CheckConstraint("lane in ('prepare', 'submit', 'confirm', 'poll', 'store')", name="lane"),
     CheckConstraint("(queue is not null) = (lane = 'submit')", name="queued_in_a_line"),
     Index("ix_schedule_account_id", "account_id"),
     Index("ix_schedule_lane_next_at", "lane", "next_at"),
@@ -162,6 +163,15 @@ submissions = Table(
     Index("ix_submissions_live_connection", "connection", postgresql_where=text(LIVE)),
     Index("ix_submissions_connection_created_at", "connection", "created_at"),
     postgresql_with=WITH_ROOM,
+)
+
+# The files that a job uses: they are not deleted before it has ended. No foreign key to them: the job may outlive them.
+file_uses = Table(
+    "file_uses",
+    metadata,
+    Column("file_id", Uuid, primary_key=True),
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Index("ix_file_uses_job_id", "job_id"),  # read when a job is deleted
 )
 
 # Submissions to reconcile: their job has ended, and their final result may still become known.

@@ -26,6 +26,7 @@ from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.records import Job
 from app.jobs.states import State
 from app.jobs.transitions import Changes
+from app.providers.outcomes import ProviderRequest
 from app.providers.transport import Call
 
 MINUTE_SECONDS = 60
@@ -47,7 +48,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class AdmittedSubmission:
-    """One paid request, ready to be sent. ``deadline`` is event-loop time.
+    """One paid request, ready to be sent but for inputs that go into its body. ``deadline`` is event-loop time.
 
     ``failures`` is how often the connection had failed in a row before; a success then resets its circuit breaker.
     """
@@ -55,6 +56,7 @@ class AdmittedSubmission:
     submission_id: UUID
     job_id: UUID
     connection: str
+    request: ProviderRequest
     call: Call
     deadline: float
     failures: int
@@ -178,7 +180,7 @@ class Admission:
         deadline = asyncio.get_running_loop().time() + within
         try:
             provider = self._context.registry.provider(connection)
-            request = spec.provider_request(route.upstream_model)
+            request = self._context.request(job, model, route.upstream_model, provider)
             call = self._context.paid_call(provider, connection, request, submission_id)
         except Exception:
             log.exception("provider request not built", job=encode(Prefix.JOB, job.id), connection=connection)
@@ -208,7 +210,7 @@ class Admission:
             next_in=self._lease,
             model_used=model,
         )
-        return AdmittedSubmission(submission_id, job.id, connection, call, deadline, health.failures)
+        return AdmittedSubmission(submission_id, job.id, connection, request, call, deadline, health.failures)
 
     @property
     def _lease(self) -> float:

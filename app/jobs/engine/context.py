@@ -18,7 +18,8 @@ from app.infra.queue import Lane, Step
 from app.jobs import billing
 from app.jobs.callback_urls import CallbackUrls
 from app.jobs.db import schedule
-from app.jobs.records import Claim, Submission, SubmissionChange
+from app.jobs.engine.inputs import SentInputs
+from app.jobs.records import Claim, Job, Submission, SubmissionChange
 from app.jobs.transitions import Changes, Transitions
 from app.providers.base import BillsOn, Finished, Provider, ProviderRequest
 from app.providers.registry import Registry, UnknownConnection
@@ -43,6 +44,16 @@ class EngineContext:
     settings: JobSettings
     lease: float
     callbacks: CallbackUrls
+    inputs: SentInputs
+
+    def request(self, job: Job, model: str, upstream_model: str, provider: Provider) -> ProviderRequest:
+        """What one of a job's models is asked for, with its inputs in their places.
+
+        Raises:
+            NoWay: an input cannot be sent to this provider.
+        """
+        request = job.spec_for(model).provider_request(upstream_model)
+        return self.inputs.placed(job, request, provider.traits)
 
     async def claim(self, lane: Lane, limit: int) -> Sequence[Claim]:
         """Take up to ``limit`` due jobs of a lane."""

@@ -122,10 +122,13 @@ class Resolver(ScheduledStep):
 
     async def _replay(self, provider: Provider, job: Job, submission: Submission) -> FindOutcome:
         """Send the same bytes again: the provider recognises their key and repeats its first reply."""
-        request = job.spec_for(submission.model).provider_request(submission.upstream_model)
+        request = self._context.request(job, submission.model, submission.upstream_model, provider)
         call = self._context.paid_call(provider, submission.connection, request, submission.id)
         if hashlib.sha256(call.body).digest() != submission.body_hash:
             return Inconclusive("the request cannot be rebuilt byte for byte")
+        if request.unloaded:
+            request = await self._context.inputs.loaded(request)
+            call = self._context.paid_call(provider, submission.connection, request, submission.id)
         deadline = asyncio.get_running_loop().time() + self._context.settings.submit_timeout
         result = await provider.submit(call, deadline)
         # A refusal may concern only the second request: it proves nothing about the first.

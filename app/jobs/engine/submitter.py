@@ -7,6 +7,7 @@ means *unknown*, never "send again".
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,12 +22,15 @@ from app.jobs.engine.context import EngineContext, persist
 from app.jobs.engine.submit_results import SubmitResults
 from app.jobs.records import Claim
 from app.jobs.states import State
-from app.providers.base import Accepted, Rejected, SubmitOutcome, Unknown, Unsent
+from app.media.errors import StorageError
+from app.providers.base import Accepted, Provider, Rejected, SubmitOutcome, Unknown, Unsent
 from app.providers.errors import Fault
+from app.providers.transport import Call
 
 #: Faults of refusals that concern the connection and not the request.
 CONNECTION_FAULTS = frozenset({Fault.ACCOUNT, Fault.QUOTA, Fault.PROVIDER})
 
+INPUTS_NOT_READ = "The gateway could not read the inputs of the job; nothing was sent. Retrying."
 #: A request is sent only with at least this share of its time-out left: a shortened one might end as unknown.
 LEAST_SHARE = 0.5
 
@@ -76,7 +80,16 @@ class Submitter(Step[Claim | AdmittedSubmission]):
             )
             return
         provider = self._context.registry.provider(admitted.connection)
-        result = await provider.submit(admitted.call, admitted.deadline)
+        try:
+            async with self._call(admitted, provider) as call:
+                result = await provider.submit(call, admitted.deadline)
+        except StorageError as error:
+            log.error("inputs not read", connection=admitted.connection, error=error.detail)  # noqa: TRY400
+            detail = f"its inputs could not be read: {error.message}"
+            await persist(
+                lambda: self._submit_results.absent(admitted.job_id, admitted.submission_id, detail, INPUTS_NOT_READ)
+            )
+            return
         await failpoint(Failpoint.SUBMIT_ANSWERED)
         SUBMISSIONS.labels(connection=admitted.connection, outcome=type(result).__name__.lower()).inc()
         await persist(lambda: self._record(admitted, result))
@@ -84,6 +97,21 @@ class Submitter(Step[Claim | AdmittedSubmission]):
             await self._update_health(admitted, result)
         except (SQLAlchemyError, OSError) as error:
             log.warning("connection health not updated", connection=admitted.connection, error=repr(error))
+
+    @asynccontextmanager
+    async def _call(self, admitted: AdmittedSubmission, provider: Provider) -> AsyncIterator[Call]:
+        """The request, with the inputs that go into its body; few of those are in memory at once.
+
+        Raises:
+            StorageError: an input cannot be read; nothing was sent.
+        """
+        if not admitted.request.unloaded:
+            yield admitted.call
+            return
+        inputs = self._context.inputs
+        async with inputs.loading:
+            request = await inputs.loaded(admitted.request)
+            yield self._context.paid_call(provider, admitted.connection, request, admitted.submission_id)
 
     async def _record(self, admitted: AdmittedSubmission, result: SubmitOutcome) -> None:
         job_id, submission_id = admitted.job_id, admitted.submission_id

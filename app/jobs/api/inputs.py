@@ -1,0 +1,71 @@
+"""Resolves the inputs of requests: which file each one is, as far as that is known yet. URLs are fetched later."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from uuid import UUID
+
+from app.batching import Batcher
+from app.errors import FieldError, InvalidRequest
+from app.files.service import FileService
+from app.ids import Prefix, decode
+from app.infra.egress import InvalidUrl
+from app.jobs.api.requests import InputRequest, JobRequest
+from app.jobs.records import input_file
+from app.providers.inputs import InputFile, InputRole, JobInput
+
+LARGEST_BATCH = 100
+BATCHES = 4
+#: A request that waits longer for its batch gets a 503.
+PATIENCE_SECONDS = 5.0
+NO_FILE = "there is no such file; upload it with POST /v1/files"
+
+Files = Mapping[UUID, InputFile]
+
+
+class Inputs:
+    """Resolves the inputs of requests of any account. Concurrent look-ups share round trips: docs/decisions/011."""
+
+    def __init__(self, files: FileService) -> None:
+        self._files = files
+        self._finding = Batcher(self._find, largest=LARGEST_BATCH, at_once=BATCHES, patience=PATIENCE_SECONDS)
+
+    async def resolve(self, account_id: UUID, request: JobRequest) -> tuple[JobInput, ...]:
+        """The inputs of a request, with their files but for those that are URLs.
+
+        Raises:
+            InvalidRequest: names every input that is no file of the account, or cannot become one.
+        """
+        wanted = [identifier for one in request.inputs if (identifier := _file_id(one))]
+        known = await self._finding((account_id, wanted)) if wanted else {}
+        if problems := list(self._problems(request.inputs, known)):
+            raise InvalidRequest(f"`{problems[0].field}`: {problems[0].message}.", problems)
+        resolved = []
+        for number, one in enumerate(request.inputs):
+            file = known.get(_file_id(one) or UUID(int=0))
+            if one.data_url is not None:
+                field = f"inputs[{number}].data_url"
+                file = input_file((await self._files.decode(account_id, one.data_url, field=field)).file)
+            resolved.append(JobInput(InputRole(one.role), file, one.url, adjust=request.mode == "adjust"))
+        return tuple(resolved)
+
+    def _problems(self, inputs: Sequence[InputRequest], known: Files) -> Iterator[FieldError]:
+        for number, one in enumerate(inputs):
+            if one.file_id is not None and _file_id(one) not in known:
+                yield FieldError(f"inputs[{number}].file_id", "not_found", NO_FILE)
+            if one.url is not None:
+                try:
+                    self._files.check_url(one.url)
+                except InvalidUrl as error:
+                    yield FieldError(f"inputs[{number}].url", "invalid_url", str(error))
+
+    async def _find(self, asked: Sequence[tuple[UUID, Sequence[UUID]]]) -> Sequence[Files]:
+        """The files of concurrent requests, each of an account and the ids that it names."""
+        pairs = {(account_id, file_id) for account_id, file_ids in asked for file_id in file_ids}
+        found = await self._files.of_ids(pairs)
+        return [
+            {file_id: input_file(file) for file_id in file_ids if (file := found.get((account_id, file_id)))}
+            for account_id, file_ids in asked
+        ]
+
+
+def _file_id(one: InputRequest) -> UUID | None:
+    return decode(Prefix.FILE, one.file_id) if one.file_id is not None else None
