@@ -65,7 +65,7 @@ class Operation:
 
     def on(self, job_id: str, asset_id: str, file_id: str) -> "Operation":
         things = {"job_id": job_id, "asset_id": asset_id, "file_id": file_id}
-        return replace(self, path=self.path.format(**things, connection="sandbox-kling", token="sub_x.y"))
+        return replace(self, path=self.path.format(**things, connection="sandbox-kling", token="sub_x.y", name="a.png"))
 
     async def ask(self, client: httpx2.AsyncClient, headers: Mapping[str, str] | None = None) -> httpx2.Response:
         body = {"prompt": PROMPT, "model": "sandbox/video"} if self.id == "create_job" else None
