@@ -10,6 +10,7 @@ import asyncpg
 
 from app.events.types import EventType
 from app.jobs.states import ALLOWED, EVENTS, FINAL_EVENTS, LIVE_SUBMISSIONS, UNSUBMITTED, State, SubmissionState
+from tests.faults.pictures import picture_of
 from tests.faults.snapshots import Entry
 
 STATES = {event: state for state, event in EVENTS.items()}
@@ -83,6 +84,19 @@ def _events(entry: Entry) -> Iterator[str]:
         yield f"{entry.id}: is {entry.row['state']}, and its log ends with {ends}"
 
 
+def pictures(entry: Entry) -> Iterator[str]:
+    """The picture of an order is the one that its customer gave, and what was sold was made from it."""
+    given = hashlib.sha256(picture_of(entry.key)).hexdigest()
+    for one in entry.inputs:
+        if one["file"] is not None and one["file"]["sha256"] != given:
+            yield f"{entry.id}: its input is another order's picture"
+    sent = tuple(one["sent"]["sha256"] for one in entry.inputs if one["sent"] is not None)
+    for sale, _ in entry.sales:
+        # A provider that could not fetch the picture was given none.
+        if sale.pictures not in {sent, ()} or (not entry.inputs and sale.pictures):
+            yield f"{entry.id}: {sale.remote_id} was sold for other pictures than were sent"
+
+
 def _owed(entry: Entry) -> Iterator[str]:
     """A job that wanted a webhook owes exactly its end, and the video that came after it; both delivered."""
     wanted = [event["type"] for event in entry.events if event["type"] in {*FINAL_EVENTS, EventType.VIDEO_LATE}]
@@ -110,7 +124,7 @@ def stored(entry: Entry, store: Path) -> Iterator[str]:
 Check = Callable[[Entry], Iterable[str]]
 #: What counts as a silent second charge.
 MONEY: tuple[Check, ...] = (_money, _rendered)
-CHECKS: tuple[Check, ...] = (*MONEY, _state, _cost, _events, _owed)
+CHECKS: tuple[Check, ...] = (*MONEY, _state, _cost, _events, pictures, _owed)
 
 
 def is_silently_charged(entry: Entry) -> bool:

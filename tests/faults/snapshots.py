@@ -1,6 +1,7 @@
 """Two sets of books: what we have written about jobs, read straight from Postgres, and what the sandbox sold."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Sale:
     state: str
     kept: bool
     free: bool = False
+    pictures: tuple[str, ...] = ()  # SHA-256 of each picture that came with it
 
     @classmethod
     def read(cls, entry: Mapping[str, Any]) -> Self:
@@ -70,6 +72,7 @@ class Sale:
             state=entry["state"],
             kept=not free and (cost is None or Decimal(cost) > 0),
             free=free,
+            pictures=tuple(one["sha256"] for one in entry["inputs"]),
         )
 
 
@@ -92,6 +95,12 @@ class Entry:
     def key(self) -> str:
         key: str = self.row["order_key"]
         return key
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """The inputs of the job, as they are stored with it."""
+        inputs: list[dict[str, Any]] = json.loads(self.row["request"]).get("inputs", [])
+        return inputs
 
     @property
     def ended(self) -> bool:

@@ -1,7 +1,9 @@
 """The auditor sees what it is there to see: a wrong video, a second render, a record of another order."""
 
+import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,8 @@ import pytest
 
 from app.ids import new_id
 from app.sandbox.fingerprint import burn
-from tests.faults.checks import is_silently_charged
+from tests.faults.checks import is_silently_charged, pictures
+from tests.faults.pictures import picture_of
 from tests.faults.snapshots import Books, Entry, Sale
 from tests.faults.videos import Videos
 
@@ -73,6 +76,17 @@ def swapped(store: Path, one: Entry, other: Entry) -> dict[UUID, str]:
     one.sales.append((sales[1], first))
     other.sales.append((sales[0], second))
     return wrong(store, [one, other], sales, {one.row["id"]: "video_2", other.row["id"]: "video_1"})
+
+
+def test_a_picture_of_another_order_is_noticed() -> None:
+    key = "c0ffee" * 6
+    ours, other = (hashlib.sha256(picture_of(one)).hexdigest() for one in (key, "0" * 36))
+    for given, sold, problems in ((ours, ours, 0), (other, other, 1), (ours, other, 1), (other, ours, 2)):
+        entry = job(inputs=[{"file": {"sha256": given}, "sent": {"sha256": given}}])
+        entry.row["order_key"] = key
+        sent = submission(entry, "video_1")
+        entry.sales.append((replace(sale(sent, "video_1"), pictures=(sold,)), sent))
+        assert len(list(pictures(entry))) == problems
 
 
 def test_a_job_with_its_own_video_is_fine(tmp_path: Path) -> None:
