@@ -5,6 +5,7 @@ is a URL becomes a file of the account; then all are checked against every model
 is sent to it. A fault of an input ends the job; a fault of the gateway or of the network is tried again.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +14,8 @@ from uuid import UUID
 
 import structlog
 
-from app.backoff import exponential
+from app.backoff import exponential, jittered
+from app.counting import counted
 from app.errors import FilmgateError, Unavailable
 from app.failpoints import Failpoint, failpoint
 from app.files.service import FileService, NotFetched
@@ -35,6 +37,10 @@ from app.providers.job_spec import JobSpec
 FETCH_TRIES = 3
 FIRST_RETRY_SECONDS = 1
 LONGEST_RETRY_SECONDS = 60
+#: The slow URLs of one account must not keep all others waiting: it has one share of a worker's slots.
+SHARES = 2
+#: Until a job is looked at again whose account had its share.
+BUSY_SECONDS = 3
 FETCH_FAILED = "An input could not be fetched; trying again."
 NOT_STORED = "An input could not be prepared just now; trying again."
 
@@ -65,15 +71,24 @@ class Preparer(ScheduledStep):
         self._files = files
         self._sent = sent
         self.limit = limit
+        self._busy: Counter[UUID] = Counter()  # by account
 
     async def advance(self, claim: Claim) -> None:
-        """Prepare the inputs of one job."""
+        """Prepare the inputs of one job, unless others of its account take their share of this worker already."""
         await failpoint(Failpoint.PREPARE_CLAIMED)
         async with self._context.database.read() as conn:
             job = await repository.get(conn, claim.job_id)
             now = await repository.now(conn)
         if job is None or job.state is not State.PREPARING:
             return
+        if self._busy[job.account_id] >= max(1, self.limit // SHARES):
+            async with self._context.database.begin() as conn:
+                await schedule.defer(conn, [(claim, jittered(BUSY_SECONDS))])
+            return
+        with counted(self._busy, job.account_id):
+            await self._prepare(claim, job, now)
+
+    async def _prepare(self, claim: Claim, job: Job, now: datetime) -> None:
         try:
             if now >= job.deadline_at:
                 await self._fail(claim, errors.DEADLINE)

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from app.accounts.scopes import Scope
+from app.accounts.service import KeyService
 from app.settings import ApiSettings, Settings
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.http_proxy import between
-from tests.support.raw_server import reply, running_raw_server
+from tests.support.raw_server import Say, Then, reply, running_raw_server
 from tests.support.sample_files import picture
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -170,6 +172,24 @@ async def test_a_repeated_create_is_the_same_job_even_when_its_file_is_gone(gate
     await gateway.ended(job["id"])
     await gateway.client.delete(f"/v1/files/{inputs[0]['file_id']}")
     assert (await gateway.create(inputs=inputs, key="once"))["id"] == job["id"]
+
+
+async def test_slow_urls_of_one_account_do_not_keep_another_waiting(settings: Settings, sandbox_url: str) -> None:
+    worker = settings.worker.model_copy(update={"preparations": 4})
+    async with running_gateway(settings.model_copy(update={"worker": worker}), sandbox_url) as gateway:
+        key = await KeyService(gateway.resources.database).create("strangers", "key", set(Scope))
+        async with running_raw_server(Say(then=Then.HANG)) as server:
+            slow = [{"role": "first_frame", "url": server.url}]
+            jobs = [await gateway.create(inputs=slow) for _ in range(8)]
+            await server.wait_for(2)
+            gateway.client.headers["authorization"] = f"Bearer {key.text}"
+            file_id = await uploaded(gateway, RED, size=(128, 96))
+            other = await gateway.create(inputs=[{"role": "first_frame", "file_id": file_id}])
+            assert (await gateway.ended(other["id"]))["status"] == "succeeded"
+            async with gateway.resources.database.read() as conn:
+                states = list(await conn.scalars(text("SELECT state FROM jobs WHERE finished_at IS NULL")))
+            assert states == ["preparing"] * len(jobs)
+            await gateway.stop_workers()
 
 
 async def test_models_say_what_they_take(gateway: Gateway) -> None:
