@@ -1,5 +1,6 @@
 """A picture goes in: the whole way from a file or a URL to the frames of a video, through every kind of provider."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -16,6 +17,7 @@ from app.accounts.service import KeyService
 from app.settings import ApiSettings, Settings
 from tests.support.gateway import PROMPT, Gateway, running_gateway
 from tests.support.http_proxy import between
+from tests.support.lane_driver import PATIENCE_SECONDS
 from tests.support.raw_server import Say, Then, reply, running_raw_server
 from tests.support.sample_files import picture
 
@@ -176,12 +178,15 @@ async def test_a_repeated_create_is_the_same_job_even_when_its_file_is_gone(gate
 
 async def test_slow_urls_of_one_account_do_not_keep_another_waiting(settings: Settings, sandbox_url: str) -> None:
     worker = settings.worker.model_copy(update={"preparations": 4})
-    async with running_gateway(settings.model_copy(update={"worker": worker}), sandbox_url) as gateway:
+    files = settings.files.model_copy(update={"fetch_timeout": 3600})
+    patient = settings.model_copy(update={"worker": worker, "files": files})
+    async with running_gateway(patient, sandbox_url) as gateway, asyncio.timeout(PATIENCE_SECONDS):
         key = await KeyService(gateway.resources.database).create("strangers", "key", set(Scope))
         async with running_raw_server(Say(then=Then.HANG)) as server:
             slow = [{"role": "first_frame", "url": server.url}]
             jobs = [await gateway.create(inputs=slow) for _ in range(8)]
             await server.wait_for(2)
+            ours = gateway.client.headers["authorization"]
             gateway.client.headers["authorization"] = f"Bearer {key.text}"
             file_id = await uploaded(gateway, RED, size=(128, 96))
             other = await gateway.create(inputs=[{"role": "first_frame", "file_id": file_id}])
@@ -189,7 +194,9 @@ async def test_slow_urls_of_one_account_do_not_keep_another_waiting(settings: Se
             async with gateway.resources.database.read() as conn:
                 states = list(await conn.scalars(text("SELECT state FROM jobs WHERE finished_at IS NULL")))
             assert states == ["preparing"] * len(jobs)
-            await gateway.stop_workers()
+            for job in jobs:
+                gateway.client.headers["authorization"] = ours
+                assert (await gateway.client.post(f"/v1/jobs/{job['id']}/cancel")).json()["status"] == "canceled"
 
 
 async def test_models_say_what_they_take(gateway: Gateway) -> None:
