@@ -82,7 +82,7 @@ _CHARGED: Final = Cost(estimated="0.04", charged="0.04", certainty=ChargeCertain
 _TIMED_OUT: Final = JobError(**TIMEOUT)
 
 #: What is posted: the least, and a job that may go elsewhere and reports its end.
-REQUESTS: Final[Mapping[str, Mapping[str, Any]]] = {
+_ORDERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "short": {"model": "sandbox/video", "prompt": _PROMPT},
     "full": {
         "model": "sandbox/video",
@@ -100,10 +100,15 @@ REQUESTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "inputs": [{"role": "first_frame", "file_id": "file_01h455vb4pex5vsknk084sn02q"}],
     },
 }
+#: By operation: its bodies, each with a title.
+REQUESTS: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+    "create_job": _ORDERS,
+    "create_job_again": {"another take": {}, "a variation": {"prompt": "the same at night", "seed": 7}},
+}
 
 
 def _job(**fields: Any) -> JobView:
-    request = JobRequest.model_validate(REQUESTS["short"])
+    request = JobRequest.model_validate(_ORDERS["short"])
     values: dict[str, Any] = {
         "id": JOB_ID,
         "status": Status.QUEUED,
@@ -113,6 +118,7 @@ def _job(**fields: Any) -> JobView:
         "queue": None,
         "estimated_finish_at": None,
         "priority": request.priority,
+        "parent_id": None,
         "model": request.model,
         "model_used": None,
         "fallbacks": [],
@@ -143,6 +149,7 @@ def _job(**fields: Any) -> JobView:
 
 
 _QUEUED: Final = _job()
+_AGAIN: Final = _job(id="job_01h455vc8wf8ytq1zrvm2skx5e", parent_id=JOB_ID)
 _SUCCEEDED: Final = _job(
     status=Status.SUCCEEDED,
     phase=None,
@@ -303,6 +310,7 @@ def _shown(example: BaseModel) -> dict[str, Any]:
 #: The JSON of successful responses, by operation.
 RESPONSES: Final[Mapping[str, Any]] = {
     "create_job": _shown(_QUEUED),
+    "create_job_again": _shown(_AGAIN),
     "list_jobs": _shown(Page[JobView](data=[_SUCCEEDED], next_cursor=None, has_more=False)),
     "get_job": _shown(_SUCCEEDED),
     "cancel_job": _shown(_CANCELED),

@@ -240,9 +240,9 @@ def _show_examples(operation: dict[str, Any]) -> None:
         for media_type, content in response.get("content", {}).items():
             if status.startswith("2") and media_type in {"application/json", "text/plain", "text/event-stream"}:
                 content["example"] = examples.RESPONSES[name]
-    if name == "create_job":
+    if shown := examples.REQUESTS.get(name):
         body = operation["requestBody"]["content"]["application/json"]
-        body["examples"] = {title: {"value": value} for title, value in examples.REQUESTS.items()}
+        body["examples"] = {title: {"value": value} for title, value in shown.items()}
 
 
 def _not_null(schema: dict[str, Any]) -> dict[str, Any]:

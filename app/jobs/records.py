@@ -42,6 +42,7 @@ class AcceptedRequest:
     deadline_seconds: float
     key: str | None = None
     body_hash: bytes | None = None
+    parent_id: UUID | None = None
 
     @property
     def state(self) -> State:
@@ -53,6 +54,7 @@ class AcceptedRequest:
         return Job(
             id=self.id,
             account_id=self.account_id,
+            parent_id=self.parent_id,
             state=self.state,
             version=1,
             spec=self.spec,
@@ -83,6 +85,7 @@ class Job:
 
     id: UUID
     account_id: UUID
+    parent_id: UUID | None
     state: State
     version: int
     spec: JobSpec

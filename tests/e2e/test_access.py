@@ -27,6 +27,7 @@ DOCUMENT = json.loads((Path(__file__).parents[2] / "openapi" / "gateway.json").r
 #: The scope that each operation needs; None: anybody may ask. A new operation must be entered here.
 SCOPES = {
     "create_job": Scope.JOBS_WRITE,
+    "create_job_again": Scope.JOBS_WRITE,
     "list_jobs": Scope.JOBS_READ,
     "get_job": Scope.JOBS_READ,
     "cancel_job": Scope.JOBS_WRITE,
@@ -68,7 +69,7 @@ class Operation:
         return replace(self, path=self.path.format(**things, connection="sandbox-kling", token="sub_x.y", name="a.png"))
 
     async def ask(self, client: httpx2.AsyncClient, headers: Mapping[str, str] | None = None) -> httpx2.Response:
-        body = {"prompt": PROMPT, "model": "sandbox/video"} if self.id == "create_job" else None
+        body = {"create_job": {"prompt": PROMPT, "model": "sandbox/video"}, "create_job_again": {}}.get(self.id)
         files = {"file": ("photo.png", picture("PNG"))} if self.id == "create_file" else None
         return await client.request(self.method, self.path, json=body, files=files, headers=headers)
 

@@ -34,6 +34,7 @@ def serving(model: str) -> Sequence[str]:
 def job(*fallbacks: str, max_cost: str | None = None, on_refusal: bool = False, model: str = "main") -> Job:
     return Job(
         id=UUID(int=1),
+        parent_id=None,
         account_id=UUID(int=2),
         state=State.QUEUED,
         version=1,

@@ -34,6 +34,8 @@ class Acceptance:
         account_id: UUID,
         request: JobRequest,
         inputs: tuple[JobInput, ...],
+        *,
+        parent_id: UUID | None,
         key: str | None,
         body_hash: bytes | None,
     ) -> AcceptedRequest:
@@ -50,6 +52,7 @@ class Acceptance:
         return AcceptedRequest(
             id=new_id(),
             account_id=account_id,
+            parent_id=parent_id,
             spec=spec,
             fallbacks=tuple(fallbacks),
             fallback_on_refusal=request.fallback_on_refusal,

@@ -101,29 +101,11 @@ class InputRequest(BaseModel):
         return self
 
 
-class JobRequest(BaseModel):
-    """A request for one video."""
+class JobOptions(BaseModel):
+    """What a request may say beside the prompt and the model."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": "sandbox/video",
-                    "prompt": "a purple elephant dancing on a blue beach ball",
-                    "seconds": 4,
-                    "size": "1280x720",
-                    "webhook_url": "https://example.com/videos/done",
-                    "metadata": {"order": "1234"},
-                }
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid")
 
-    prompt: Text = Field(min_length=1, max_length=32_000, description="What the video shows.")
-    model: Text = Field(
-        min_length=1, max_length=200, description="A model of `GET /v1/models` or an alias of this gateway."
-    )
     seconds: Annotated[StrictInt, Field(ge=1, le=MAX_SECONDS), WHOLE] | None = Field(
         default=None, description="Length of the video; default: the model's."
     )
@@ -191,9 +173,34 @@ class JobRequest(BaseModel):
         default_factory=dict, description="Up to 16 pairs of your own data, returned with the job and in its webhook."
     )
 
-    @field_validator("prompt", "negative_prompt")
+    @field_validator("prompt", "negative_prompt", check_fields=False)
     @classmethod
     def _is_not_blank(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("must not be blank")
         return value
+
+
+class JobRequest(JobOptions):
+    """A request for one video."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "sandbox/video",
+                    "prompt": "a purple elephant dancing on a blue beach ball",
+                    "seconds": 4,
+                    "size": "1280x720",
+                    "webhook_url": "https://example.com/videos/done",
+                    "metadata": {"order": "1234"},
+                }
+            ]
+        },
+    )
+
+    prompt: Text = Field(min_length=1, max_length=32_000, description="What the video shows.")
+    model: Text = Field(
+        min_length=1, max_length=200, description="A model of `GET /v1/models` or an alias of this gateway."
+    )

@@ -3,22 +3,23 @@
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
+from pydantic import AfterValidator
 
 from app.accounts.auth import Caller, require
 from app.accounts.limits import PerAccount
 from app.errors import FieldError, InvalidRequest
 from app.events.service import EventService
-from app.jobs.api.requests import MAX_METADATA_NAME, JobRequest, Text
+from app.jobs.api.again import JobChanges
+from app.jobs.api.filters import METADATA_PARAMETER, Filters, filters_of
+from app.jobs.api.requests import JobRequest
 from app.jobs.api.schemas import JobView, SubmissionView
-from app.jobs.api.service import Filters, JobService
-from app.jobs.states import FINAL_EVENTS, Status
+from app.jobs.api.service import Created, JobService
+from app.jobs.states import FINAL_EVENTS
 from app.web import problems
 from app.web.concurrency import release, unless_gone
 from app.web.input_types import DIGITS
@@ -26,41 +27,7 @@ from app.web.pagination import Page, Paging, paging
 from app.webhooks.schemas import Delivery
 
 MAX_KEY_LENGTH = 255
-RFC_3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
-METADATA_FILTER = re.compile(r"metadata\[(.+)\]", re.DOTALL)
-#: For the document: FastAPI has no such parameters.
-METADATA_PARAMETER = {
-    "name": "metadata",
-    "in": "query",
-    "required": False,
-    "style": "deepObject",
-    "explode": True,
-    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
-    "description": "Only jobs with these values in their metadata: `metadata[order]=1042`.",
-}
-SINGLE_PARAMETERS = ("created_after", "created_before", "limit", "cursor")
-LARGEST_FILTER = 20
-ANY = "Repeat it to match any of several."
-LIST_PARAMETERS = ("status", "model", "created_after", "created_before", "limit", "cursor")
 WAIT = re.compile(r"(?:^|[,;]\s*)wait=(\d{1,5})(?:$|[\s,;])")
-
-
-def _written_out(value: object) -> object:
-    if isinstance(value, str) and not RFC_3339.fullmatch(value):
-        raise ValueError("must be a time such as 2026-11-22T12:00:00Z; write the + of an offset as %2B")
-    return value
-
-
-def _in_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("must be a time between the years 1 and 9999 in UTC") from None
-
-
-Time = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
 def jobs(request: Request) -> JobService:
@@ -102,57 +69,11 @@ def preferred_wait(prefer: str | None, longest: float) -> float:
     return min(float(found[1]), longest) if found else 0.0
 
 
-async def filters_of(
-    request: Request,
-    status: Annotated[list[Status] | None, Query(max_length=LARGEST_FILTER, description=ANY)] = None,
-    model: Annotated[
-        list[Annotated[Text, Field(max_length=200)]] | None,
-        Query(max_length=LARGEST_FILTER, description=f"A model or an alias, as in the request. {ANY}"),
-    ] = None,
-    created_after: Annotated[Time | None, Query(description="RFC 3339; inclusive.")] = None,
-    created_before: Annotated[Time | None, Query(description="RFC 3339; exclusive.")] = None,
-) -> Filters:
-    metadata: dict[str, list[str]] = {}
-    seen: set[str] = set()
-    for name, value in request.query_params.multi_items():
-        found = METADATA_FILTER.fullmatch(name)
-        if found:
-            _check_metadata(name, found[1], value)
-            values = metadata.setdefault(found[1], [])
-            values.append(value)
-            if len(values) > LARGEST_FILTER:
-                raise _refused(name, "too_long", f"has more than {LARGEST_FILTER} values")
-        elif name not in LIST_PARAMETERS:
-            known = f"the filters are {', '.join(LIST_PARAMETERS)} and metadata[name]"
-            raise _refused(name, "unknown", f"is not a filter; {known}")
-        elif name in seen and name in SINGLE_PARAMETERS:
-            raise _refused(name, "repeated", "is given more than once")
-        seen.add(name)
-    return Filters(
-        statuses=status or (),
-        models=model or (),
-        metadata=metadata,
-        created_after=created_after,
-        created_before=created_before,
-    )
-
-
 def _once(request: Request, header: str) -> None:
     """Of two values, one would be ignored: then a retry with only that one would make a second job."""
     if len(request.headers.getlist(header)) > 1:
         message = "is sent more than once"
         raise InvalidRequest(f"The header {header} {message}.", [FieldError(f"header.{header}", "repeated", message)])
-
-
-def _check_metadata(parameter: str, name: str, value: str) -> None:
-    if len(name) > MAX_METADATA_NAME:
-        raise _refused(parameter, "too_long", f"names more than {MAX_METADATA_NAME} characters")
-    if "\x00" in name + value:
-        raise _refused(parameter, "invalid_format", "must not hold a NUL character")
-
-
-def _refused(name: str, code: str, message: str) -> InvalidRequest:
-    return InvalidRequest(f"`{name[:80]}` {message}.", [FieldError(f"query.{name[:80]}", code, message)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +91,28 @@ Writer = Annotated[Caller, Depends(require("jobs:write"))]
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
+CREATED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "The job is committed and survives a restart of the gateway.",
+        "headers": {
+            "Location": {"schema": {"type": "string"}, "description": "URL path of the job."},
+            "Idempotency-Replayed": {
+                "schema": {"type": "string", "enum": ["true"]},
+                "description": "Present if an earlier request with the same key created this job.",
+            },
+        },
+    },
+    **problems.responses(
+        "unauthenticated",
+        "forbidden",
+        "invalid_request",
+        "unknown_model",
+        "idempotency_mismatch",
+        "rate_limited",
+        "unavailable",
+    ),
+}
+
 
 @router.post(
     "",
@@ -180,27 +123,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
         "Responds with 202 as soon as the job is committed. Send an `Idempotency-Key` and repeat the request after any "
         "doubt: the same key returns the same job. The end is sent to `webhook_url`; or wait for it with `get_job`."
     ),
-    responses={
-        202: {
-            "description": "The job is committed and survives a restart of the gateway.",
-            "headers": {
-                "Location": {"schema": {"type": "string"}, "description": "URL path of the job."},
-                "Idempotency-Replayed": {
-                    "schema": {"type": "string", "enum": ["true"]},
-                    "description": "Present if an earlier request with the same key created this job.",
-                },
-            },
-        },
-        **problems.responses(
-            "unauthenticated",
-            "forbidden",
-            "invalid_request",
-            "unknown_model",
-            "idempotency_mismatch",
-            "rate_limited",
-            "unavailable",
-        ),
-    },
+    responses=CREATED,
 )
 async def create_job(
     request: Request,
@@ -210,7 +133,10 @@ async def create_job(
     key: IdempotencyKey = None,
 ) -> JobView:
     _once(request, "Idempotency-Key")
-    created = await jobs(request).create(caller.account_id, body, key)
+    return _accepted(request, response, await jobs(request).create(caller.account_id, body, key))
+
+
+def _accepted(request: Request, response: Response, created: Created) -> JobView:
     response.headers["Location"] = f"{request.scope['root_path']}/v1/jobs/{created.job.id}"
     if created.replayed:
         response.headers["Idempotency-Replayed"] = "true"
@@ -263,6 +189,29 @@ async def get_job(request: Request, response: Response, job_id: str, caller: Rea
     async with waits.one(request, caller.account_id):
         release(request)
         return await unless_gone(request, jobs(request).wait(caller.account_id, job_id, wait))
+
+
+@router.post(
+    "/{job_id}/again",
+    operation_id="create_job_again",
+    status_code=202,
+    summary="Order a job again, with changes",
+    description=(
+        "Creates a job with the request of an earlier one, whatever became of that: the same pictures, another seed. "
+        "The body names only what is to be different; `{}` is another take. The new job has `parent_id`."
+    ),
+    responses=CREATED,
+)
+async def create_job_again(  # noqa: PLR0917  # FastAPI names the parameters
+    request: Request,
+    job_id: str,
+    body: JobChanges,
+    caller: Writer,
+    response: Response,
+    key: IdempotencyKey = None,
+) -> JobView:
+    _once(request, "Idempotency-Key")
+    return _accepted(request, response, await jobs(request).again(caller.account_id, job_id, body, key))
 
 
 @router.post(

@@ -82,6 +82,7 @@ class JobView(BaseModel):
         description="Of a live job, estimated from past renders; null while unknown."
     )
     priority: Priority
+    parent_id: str | None = Field(description="The job that this one varies, made with `again`.")
     model: str = Field(description="The model of the request; of an alias, the one that it stood for.")
     model_used: str | None = Field(description="The model that produces the video: `model` or one of `fallbacks`.")
     fallbacks: list[FallbackView]
@@ -121,6 +122,7 @@ class JobView(BaseModel):
             queue=_waiting(estimate),
             estimated_finish_at=estimate.finish_at,
             priority=PRIORITIES[job.priority],
+            parent_id=None if job.parent_id is None else encode(Prefix.JOB, job.parent_id),
             model=job.model,
             model_used=job.model_used,
             fallbacks=[FallbackView.of(spec) for spec in job.fallbacks],

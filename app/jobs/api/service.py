@@ -4,10 +4,9 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,6 +23,8 @@ from app.failpoints import Failpoint, failpoint
 from app.ids import Prefix, decode
 from app.infra.db import NOW, Database, left_nothing
 from app.jobs.api.acceptance import Acceptance
+from app.jobs.api.again import JobChanges, ordered_again
+from app.jobs.api.filters import Filters
 from app.jobs.api.forecast import Forecast
 from app.jobs.api.inputs import Inputs
 from app.jobs.api.requests import JobRequest
@@ -32,7 +33,7 @@ from app.jobs.db import listing, repository, schedule, submissions
 from app.jobs.db.schedule import QueuePosition
 from app.jobs.payloads import JobEvent, JobEventData
 from app.jobs.records import NO_ESTIMATE, AcceptedRequest, Estimate, Job, Submission
-from app.jobs.states import UNSUBMITTED, State, Status, states_of
+from app.jobs.states import UNSUBMITTED, State, states_of
 from app.jobs.transitions import Changes, Transitions
 from app.providers.base import CancelOutcome
 from app.providers.catalog import Catalog
@@ -47,17 +48,6 @@ class Created:
 
     job: JobView
     replayed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which jobs of an account to list: those that match one value of each filter. An empty one matches all."""
-
-    statuses: Collection[Status] = ()
-    models: Collection[str] = ()
-    metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    created_after: datetime | None = None
-    created_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +108,31 @@ class JobService:
         self._reading = Batcher(self._read, largest=LARGEST_BATCH, at_once=BATCHES, patience=PATIENCE_SECONDS)
         self._replaying = Batcher(self._replay, largest=LARGEST_BATCH, at_once=BATCHES, patience=PATIENCE_SECONDS)
 
-    async def create(self, account_id: UUID, request: JobRequest, key: str | None) -> Created:
-        """Accept a request: when this returns, the job is committed.
+    async def again(self, account_id: UUID, job_id: str, changes: JobChanges, key: str | None) -> Created:
+        """Create a job like an earlier one, with changes; as :meth:`create`.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        parent = (await self._snapshot(account_id, _identifier(job_id))).job
+        return await self.create(account_id, ordered_again(parent, changes), key, parent_id=parent.id)
+
+    async def create(
+        self, account_id: UUID, request: JobRequest, key: str | None, *, parent_id: UUID | None = None
+    ) -> Created:
+        """Accept a request: when this returns, the job is committed. ``parent_id`` is the job that it varies.
 
         Raises:
             InvalidRequest: the request does not fit the model, or names an unusable URL, deadline or cost.
             IdempotencyMismatch: the key was used with another body.
             RateLimited: the account has as many live jobs as it may.
         """
-        body_hash = None if key is None else _hash(request)
+        body_hash = None if key is None else _hash(request, parent_id)
         try:
             inputs = await self._inputs.resolve(account_id, request) if request.inputs else ()
-            accepted = self._acceptance.accept(account_id, request, inputs, key, body_hash)
+            accepted = self._acceptance.accept(
+                account_id, request, inputs, parent_id=parent_id, key=key, body_hash=body_hash
+            )
         except InvalidRequest:
             # A request that was accepted once stays accepted, even if the catalogue has changed.
             if key is None or (earlier := await self._earlier(account_id, key, body_hash)) is None:
@@ -222,6 +225,7 @@ class JobService:
                 metadata=filters.metadata,
                 created_after=filters.created_after,
                 created_before=filters.created_before,
+                parent_id=filters.parent_id,
             )
             assets = await self._assets_of(conn, jobs)
         return paging.page(jobs, lambda job: job.id, lambda job: self._shown(job, assets.get(job.id, ())))
@@ -331,10 +335,10 @@ def _too_many(limit: int | None) -> RateLimited:
     return RateLimited(message, retry_after=RETRY_AFTER)
 
 
-def _hash(request: JobRequest) -> bytes:
-    return hashlib.sha256(
-        json.dumps(request.model_dump(mode="json", exclude_unset=True), sort_keys=True).encode()
-    ).digest()
+def _hash(request: JobRequest, parent_id: UUID | None) -> bytes:
+    parent = "" if parent_id is None else str(parent_id)
+    body = json.dumps(request.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+    return hashlib.sha256((body + parent).encode()).digest()
 
 
 def _identifier(job_id: str) -> UUID:

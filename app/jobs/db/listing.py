@@ -29,10 +29,13 @@ async def page(
     metadata: Mapping[str, Sequence[str]],
     created_after: datetime | None,
     created_before: datetime | None,
+    parent_id: UUID | None,
 ) -> list[Job]:
     """An account's jobs, newest first. Ids are UUIDv7, so their order is the order of creation."""
     first, last = FIRST_ID, before or LAST_ID
     conditions = _in_states(states)
+    if parent_id is not None:
+        conditions.append(jobs.c.parent_id == parent_id)
     if models:
         conditions.append(jobs.c.model.in_(models))
     # In one condition where possible: the index finds the jobs that have all of it.

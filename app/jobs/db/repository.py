@@ -44,9 +44,9 @@ _CREATE = text(
     """
     WITH request AS MATERIALIZED (
         SELECT * FROM jsonb_to_recordset(cast(:requests AS jsonb)) AS request (
-            id uuid, account_id uuid, model text, request jsonb, adjustments jsonb, metadata jsonb, fallbacks jsonb,
-            fallback_on_refusal boolean, max_cost numeric, priority smallint, webhook_url text, notice text,
-            estimated_cost numeric, deadline_seconds float8, diverts boolean, key text, body_hash bytea,
+            id uuid, account_id uuid, parent_id uuid, model text, request jsonb, adjustments jsonb, metadata jsonb,
+            fallbacks jsonb, fallback_on_refusal boolean, max_cost numeric, priority smallint, webhook_url text,
+            notice text, estimated_cost numeric, deadline_seconds float8, diverts boolean, key text, body_hash bytea,
             event_id uuid, event_type text, event jsonb, state text, lane text, queue text, file_ids uuid[]
         )
     ), kept AS (
@@ -55,9 +55,9 @@ _CREATE = text(
         ON CONFLICT DO NOTHING RETURNING job_id
     ), made AS (
         INSERT INTO jobs (id, account_id, state, model, request, adjustments, metadata, fallbacks, fallback_on_refusal,
-            max_cost, priority, webhook_url, notice, estimated_cost, deadline_at)
+            max_cost, priority, webhook_url, notice, estimated_cost, parent_id, deadline_at)
         SELECT id, account_id, state, model, request, adjustments, metadata, fallbacks, fallback_on_refusal,
-            max_cost, priority, webhook_url, notice, estimated_cost,
+            max_cost, priority, webhook_url, notice, estimated_cost, parent_id,
             clock_timestamp() + make_interval(secs => deadline_seconds)
         FROM request WHERE key IS NULL OR id IN (SELECT job_id FROM kept)
         RETURNING id, created_at, deadline_at
@@ -94,6 +94,7 @@ def _columns(accepted: AcceptedRequest, event: NewEvent) -> dict[str, Any]:
     return {
         "id": str(accepted.id),
         "account_id": str(accepted.account_id),
+        "parent_id": accepted.parent_id and str(accepted.parent_id),
         "model": spec["model"],
         "request": spec["ordered"],
         "adjustments": spec["adjustments"],

@@ -50,6 +50,7 @@ jobs = Table(
     Column("max_cost", Money),
     Column("priority", SmallInteger, nullable=False, server_default="0"),
     Column("model_used", Text),  # of the latest submission
+    Column("parent_id", Uuid),  # the job that this one varies; no foreign key: it may be deleted before
     Column("webhook_url", Text),
     Column("notice", Text),  # what the job is waiting for, for its owner
     Column("estimated_cost", Money),
@@ -77,6 +78,7 @@ jobs = Table(
     Index("ix_jobs_live", "id", postgresql_where=text("finished_at is null")),
     Index("ix_jobs_failed", "account_id", "id", postgresql_where=text("error is not null")),
     Index("ix_jobs_cancel_requested", "account_id", "id", postgresql_where=text("cancel_requested_at is not null")),
+    Index("ix_jobs_parent_id", "account_id", "parent_id", "id", postgresql_where=text("parent_id is not null")),
     Index("ix_jobs_metadata", "metadata", postgresql_using="gin", postgresql_ops={"metadata": "jsonb_path_ops"}),
     postgresql_with=WITH_ROOM,
 )
