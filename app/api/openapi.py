@@ -106,6 +106,7 @@ DESCRIPTION: dict[str, Any] = {
         {"name": "assets", "description": "The stored videos."},
         {"name": "models", "description": "The available models with their limits and prices."},
         {"name": "webhooks", "description": "Signed notifications that the gateway sends when a job ends."},
+        {"name": "inputs", "description": "Files that providers fetch; not needed by clients."},
         {"name": "callbacks", "description": "Notifications sent by providers; not needed by clients."},
         {"name": "operations", "description": "Health and metrics."},
     ],
