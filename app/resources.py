@@ -188,7 +188,7 @@ class Resources:
             jobs=JobService(
                 database,
                 acceptance=Acceptance(registry, webhooks, settings.jobs),
-                inputs=Inputs(files),
+                inputs=Inputs(database, files),
                 catalog=registry.catalog,
                 transitions=transitions,
                 assets=assets,
@@ -223,7 +223,7 @@ class Resources:
         admission = Admission(engine, submit_results)
         fetch_tries = settings.assets.fetch_tries
         return Steps(
-            Preparer(engine, files, engine.inputs, limit=limits.preparations),
+            Preparer(engine, files, assets, engine.inputs, limit=limits.preparations),
             Submitter(engine, admission, submit_results, limit=limits.submissions),
             Resolver(engine, finder, submit_results, limit=limits.submissions),
             Poller(engine, render_results, render_times, limit=limits.polls),

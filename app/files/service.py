@@ -1,9 +1,6 @@
 """Receives, inspects, stores, serves and expires the files that callers give."""
 
 import asyncio
-import binascii
-import re
-from base64 import b64decode
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,6 +13,7 @@ import structlog
 from app.clock import Clock, utc_now
 from app.errors import Conflict, FieldError, InvalidRequest, NotFound, TooLarge, Unavailable
 from app.files import repository
+from app.files.data_urls import decoded
 from app.files.records import NewFile, StoredFile
 from app.files.repository import Used
 from app.files.schemas import File
@@ -36,7 +34,6 @@ NO_FILE = "There is no such file."
 #: How long a file may take from its row to its object; then it counts as given up.
 STORE_WITHIN = timedelta(hours=1)
 IN_USE = "A job that has not ended uses this file; cancel the job, or wait for its end."
-_DATA_URL = re.compile(r"data:[a-zA-Z0-9!#$&^_.+/;=-]*;base64,", re.ASCII)
 #: Statuses of a URL after which another try may succeed.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 COPY_BYTES = 1024 * 1024
@@ -134,11 +131,7 @@ class FileService:
         Raises:
             InvalidRequest: also when it is no such URL.
         """
-        found = _DATA_URL.match(data_url)
-        try:
-            data = b64decode(data_url[found.end() :], validate=True) if found else None
-        except (binascii.Error, ValueError):
-            data = None
+        data = decoded(data_url)
         if data is None:
             raise _refused(field, "must be a data URL in base64, such as data:image/png;base64,iVBORw0KGgo…")
         return await self.take(account_id, _chunks_of(data), name=None, field=field)
@@ -158,6 +151,20 @@ class FileService:
             if not written:
                 return file
             return (await self.take(file.account_id, _read(target.path), name=file.name, field=field)).file
+
+    async def still(self, account_id: UUID, object_key: str, size: int, *, last: bool, field: str) -> StoredFile:
+        """The first or the last frame of a stored video of the account, as a file.
+
+        Raises:
+            InvalidRequest, TooLarge, Unavailable: as :meth:`take`.
+        """
+        with self._spooled() as source, self._spooled() as target:
+            try:
+                await source.receive(self.storage.read(object_key, 0, size), lambda _: None)
+                await self._probes.still(source.path, target.path, last=last)
+            except (NotPlayable, TooBig) as error:
+                raise _refused(field, f"cannot be used: {getattr(error, 'reason', error.message)}") from error
+            return (await self.take(account_id, _read(target.path), name=None, field=field)).file
 
     def check_url(self, url: str) -> None:
         """Refuse a URL that can never be fetched.

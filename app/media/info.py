@@ -10,6 +10,7 @@ class Task(IntEnum):
     PROBE = 0
     INSPECT = 1
     CONVERT = 2
+    STILL = 3
 
 
 class Container(StrEnum):

@@ -5,11 +5,13 @@ not square. Players follow both, so sizes and posters do too.
 """
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
-from av.video.reformatter import ColorRange
+from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image
 
 from app.media.info import PosterInfo
 
@@ -18,6 +20,9 @@ POSTER_SIDE = 1280
 SQUARE_TOLERANCE = Fraction(1, 100)
 #: Pixels beyond this shape, in either direction, are an error or an attack.
 MAX_PIXEL_SHAPE = 8
+#: FFmpeg's numbers of colour spaces.
+BT709, UNSPECIFIED = 1, 2
+HIGH_DEFINITION = 720
 
 
 def displayed(frame: VideoFrame, pixel_shape: Fraction | None) -> tuple[int, int]:
@@ -40,6 +45,18 @@ def jpeg_of(frame: VideoFrame, pixel_shape: Fraction | None) -> PosterInfo:
     encoder.options = {"qmin": "2", "qmax": "4"}
     jpeg = b"".join(bytes(packet) for packet in [*encoder.encode(still), *encoder.encode()])
     return PosterInfo(jpeg=jpeg, width=still.width, height=still.height)
+
+
+def save_png(frame: VideoFrame, pixel_shape: Fraction | None, target: Path) -> None:
+    """Write a frame as it is displayed, in all its pixels."""
+    width, height = _unrotated(frame, pixel_shape)
+    # What the stream does not say, players assume by the size.
+    high = frame.colorspace == BT709 or (frame.colorspace == UNSPECIFIED and frame.height >= HIGH_DEFINITION)
+    space = Colorspace.ITU709 if high else Colorspace.ITU601
+    pixels = frame.reformat(width, height, "rgb24", src_colorspace=space).to_ndarray()
+    turns = _quarter_turns(frame)
+    image = Image.fromarray(pixels)
+    (image.rotate(90 * turns, expand=True) if turns else image).save(target, "PNG", compress_level=1)
 
 
 def _unrotated(frame: VideoFrame, pixel_shape: Fraction | None) -> tuple[int, int]:

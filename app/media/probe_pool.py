@@ -107,6 +107,15 @@ class ProbePool:
         request = {"path": str(path), "target": str(target), **asdict(conversion)}
         return await self._run(Task.CONVERT, json.dumps(request).encode(), _converted)
 
+    async def still(self, path: Path, target: Path, *, last: bool) -> None:
+        """Write the first or the last frame of a video to ``target``, as a PNG.
+
+        Raises:
+            NotPlayable, TooBig, StorageError: as :meth:`examine`.
+        """
+        request = {"path": str(path), "target": str(target), "last": last}
+        await self._run(Task.STILL, json.dumps(request).encode(), lambda *_: True)
+
     async def _run(
         self, task: Task, subject: bytes, parse: Callable[[Mapping[str, Any], bytes], Found], *, retried: bool = False
     ) -> Found:

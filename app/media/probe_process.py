@@ -62,6 +62,17 @@ def convert(request: Mapping[str, Any]) -> dict[str, Any]:
     return _guarded(lambda: {"written": images.convert(path, target, wanted)})
 
 
+def still(request: Mapping[str, Any], cpu_seconds: float) -> dict[str, Any]:
+    """An empty object once a frame of a video is written, or the reason why it cannot be."""
+    path, target, last = Path(request["path"]), Path(request["target"]), bool(request["last"])
+
+    def write() -> dict[str, Any]:
+        videos.still(path, target, last=last, budget=DecodeBudget(cpu_seconds=cpu_seconds))
+        return {}
+
+    return _guarded(write)
+
+
 def _guarded(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return work()
@@ -103,6 +114,8 @@ def serve(connection: socket.socket, cpu_seconds: float) -> None:
 def _work(task: Task, subject: bytes, cpu_seconds: float) -> tuple[dict[str, Any], bytes]:
     if task is Task.CONVERT:
         return convert(json.loads(subject)), b""
+    if task is Task.STILL:
+        return still(json.loads(subject), cpu_seconds), b""
     path = Path(os.fsdecode(subject))
     return probe(path, cpu_seconds) if task is Task.PROBE else (inspect(path, cpu_seconds), b"")
 

@@ -9,7 +9,7 @@ Everything here blocks, and FFmpeg is large, so it runs in a subprocess (:mod:`a
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from app.media import containers
 from app.media.decode_budget import FIRST_PACKETS, DecodeBudget
 from app.media.errors import NotPlayable, TooBig, of_os_error
 from app.media.info import Container, PosterInfo, VideoInfo
-from app.media.pictures import displayed, jpeg_of
+from app.media.pictures import displayed, jpeg_of, save_png
 
 MAX_SIDE = 8192
 MAX_SECONDS = 3600
@@ -90,6 +90,24 @@ def poster(path: Path, budget: DecodeBudget | None = None) -> PosterInfo:
         return _poster_at(path, 1 / 3, budget)
     except NotPlayable:
         return _poster_at(path, 0, budget)
+
+
+def still(path: Path, target: Path, *, last: bool, budget: DecodeBudget | None = None) -> None:
+    """Write the first or the last frame of a video as a PNG, as it is displayed.
+
+    Raises:
+        NotPlayable: it cannot be decoded, or it takes too much.
+    """
+    budget = budget or DecodeBudget()
+    with _opened(path) as (_, source):
+        video = _video(source)
+        if last:
+            source.seek(_measure(source, video, budget).last_key, stream=video)
+        frames = _frames(source, video, budget)
+        wanted = deque(frames if last else islice(frames, 1), maxlen=1)
+        if not wanted or (last and budget.exhausted()):
+            raise NotPlayable("its frame cannot be decoded")
+        save_png(wanted[0], video.sample_aspect_ratio, target)
 
 
 @dataclass(frozen=True, slots=True)

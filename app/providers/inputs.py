@@ -14,7 +14,7 @@ from uuid import UUID
 from app.connection_settings import InputRole
 from app.media.info import FileFormat
 
-__all__ = ["InputFile", "InputRole", "InputWay", "JobInput", "ProviderInput", "prepared"]
+__all__ = ["FrameUse", "InputFile", "InputRole", "InputWay", "JobInput", "ProviderInput", "prepared"]
 
 
 class InputWay(StrEnum):
@@ -23,6 +23,13 @@ class InputWay(StrEnum):
     BYTES = "bytes"  # in the body of the create, as they are
     DATA_URL = "data_url"  # in the body of the create, in base64
     PUBLIC_URL = "public_url"  # fetched from this gateway, by a signed URL
+
+
+class FrameUse(StrEnum):
+    """What an input takes of the video of another job."""
+
+    FIRST_FRAME = "first_frame"
+    LAST_FRAME = "last_frame"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +58,16 @@ class InputFile:
 class JobInput:
     """One input of a job.
 
-    ``file`` is what was given, or what ``url`` delivered: None until it was fetched. ``sent`` is what the provider
-    gets: None until it was prepared. ``adjust`` allows to change the picture so that it fits. ``tries`` counts fetches
-    of ``url``.
+    ``file`` is what was given, what ``url`` delivered, or a frame of the video of ``job_id``: None until it was
+    fetched. ``sent`` is what the provider gets: None until it was prepared. ``adjust`` allows to change the picture so
+    that it fits. ``tries`` counts fetches of ``url``.
     """
 
     role: InputRole
     file: InputFile | None = None
     url: str | None = None
+    job_id: UUID | None = None
+    use: FrameUse | None = None
     adjust: bool = False
     sent: InputFile | None = None
     tries: int = 0
@@ -69,6 +78,8 @@ class JobInput:
         return {
             "role": self.role.value,
             "url": self.url,
+            "job_id": None if self.job_id is None else str(self.job_id),
+            "use": self.use,
             "adjust": self.adjust,
             "tries": self.tries,
             **{name: None if file is None else file.stored() for name, file in files.items()},
@@ -78,7 +89,9 @@ class JobInput:
     def restored(cls, values: Mapping[str, Any]) -> Self:
         """From :meth:`stored`."""
         files = {name: values[name] and InputFile.restored(values[name]) for name in ("file", "sent")}
-        return cls(**{**values, **files, "role": InputRole(values["role"])})
+        job_id, use = values.get("job_id"), values.get("use")
+        source = {"job_id": job_id and UUID(job_id), "use": use and FrameUse(use)}
+        return cls(**{**values, **files, **source, "role": InputRole(values["role"])})
 
 
 @dataclass(frozen=True, slots=True)

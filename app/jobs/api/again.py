@@ -62,5 +62,8 @@ def ordered_again(job: Job, changes: JobChanges) -> JobRequest:
 
 
 def _given(one: JobInput) -> dict[str, Any]:
-    source = {"url": one.url} if one.file is None else {"file_id": encode(Prefix.FILE, one.file.id)}
-    return {"role": one.role.value, **source}
+    if one.file is not None:
+        return {"role": one.role.value, "file_id": encode(Prefix.FILE, one.file.id)}
+    if one.job_id is not None:
+        return {"role": one.role.value, "job_id": encode(Prefix.JOB, one.job_id), "use": one.use}
+    return {"role": one.role.value, "url": one.url}

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from app.providers.inputs import InputRole
+from app.providers.inputs import FrameUse, InputRole
 from app.web.input_types import WHOLE, PositiveUsd
 
 MAX_METADATA = 16
@@ -86,6 +86,15 @@ class InputRequest(BaseModel):
     data_url: str | None = Field(
         default=None, description="A small file in base64: `data:image/png;base64,…`. Upload larger ones."
     )
+    job_id: str | None = Field(
+        default=None, max_length=100, description="A job of yours that has succeeded; see `use`."
+    )
+    use: Text | None = Field(
+        default=None,
+        max_length=40,
+        description="What to take of its video: with the last frame, one video goes on where another ended.",
+        json_schema_extra={"x-extensible-enum": [known.value for known in FrameUse]},
+    )
 
     @field_validator("role")
     @classmethod
@@ -96,8 +105,12 @@ class InputRequest(BaseModel):
 
     @model_validator(mode="after")
     def _names_one_source(self) -> Self:
-        if sum(source is not None for source in (self.file_id, self.url, self.data_url)) != 1:
-            raise ValueError("must have exactly one of file_id, url and data_url")
+        if sum(source is not None for source in (self.file_id, self.url, self.data_url, self.job_id)) != 1:
+            raise ValueError("must have exactly one of file_id, url, data_url and job_id")
+        if (self.job_id is None) != (self.use is None):
+            raise ValueError("must have both job_id and use, or neither")
+        if self.use is not None and self.use not in set(FrameUse):
+            raise ValueError(f"must have a use that is one of: {', '.join(FrameUse)}")
         return self
 
 

@@ -200,7 +200,7 @@ async def get_job(request: Request, response: Response, job_id: str, caller: Rea
         "Creates a job with the request of an earlier one, whatever became of that: the same pictures, another seed. "
         "The body names only what is to be different; `{}` is another take. The new job has `parent_id`."
     ),
-    responses=CREATED,
+    responses={**CREATED, **problems.responses("not_found")},
 )
 async def create_job_again(  # noqa: PLR0917  # FastAPI names the parameters
     request: Request,

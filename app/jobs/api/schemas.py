@@ -56,13 +56,22 @@ class InputView(BaseModel):
     role: str
     file_id: str | None = Field(description="The file; null while its URL was not fetched yet.")
     url: str | None = Field(description="Where the file was fetched, if it was given as a URL.")
+    job_id: str | None = Field(description="The job whose video it is from, if it is a frame of one.")
+    use: str | None = Field(description="Which frame of that video.")
     sent_file_id: str | None = Field(
         description="The file that the provider gets: upright, without metadata, and adjusted. Null until prepared."
     )
 
     @classmethod
     def of(cls, one: JobInput) -> Self:
-        return cls(role=one.role.value, file_id=_file_id(one.file), url=one.url, sent_file_id=_file_id(one.sent))
+        return cls(
+            role=one.role.value,
+            file_id=_file_id(one.file),
+            url=one.url,
+            job_id=None if one.job_id is None else encode(Prefix.JOB, one.job_id),
+            use=one.use,
+            sent_file_id=_file_id(one.sent),
+        )
 
 
 class JobView(BaseModel):

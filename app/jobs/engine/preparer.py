@@ -14,10 +14,13 @@ from uuid import UUID
 
 import structlog
 
+from app.assets.records import Kind
+from app.assets.service import AssetService
 from app.backoff import exponential, jittered
 from app.counting import counted
 from app.errors import FilmgateError, Unavailable
 from app.failpoints import Failpoint, failpoint
+from app.files.records import StoredFile
 from app.files.service import FileService, NotFetched
 from app.ids import Prefix, encode
 from app.infra.queue import Lane
@@ -30,7 +33,7 @@ from app.jobs.states import State
 from app.media.errors import StorageError
 from app.media.info import Conversion
 from app.providers.fitting_inputs import fit_inputs
-from app.providers.inputs import InputFile, JobInput
+from app.providers.inputs import FrameUse, InputFile, JobInput
 from app.providers.job_spec import JobSpec
 
 #: How often a URL is fetched that may deliver the next time.
@@ -66,9 +69,12 @@ class Preparer(ScheduledStep):
 
     lane = Lane.PREPARE
 
-    def __init__(self, context: EngineContext, files: FileService, sent: SentInputs, *, limit: int) -> None:
+    def __init__(
+        self, context: EngineContext, files: FileService, assets: AssetService, sent: SentInputs, *, limit: int
+    ) -> None:
         self._context = context
         self._files = files
+        self._assets = assets
         self._sent = sent
         self.limit = limit
         self._busy: Counter[UUID] = Counter()  # by account
@@ -123,12 +129,11 @@ class Preparer(ScheduledStep):
         return found
 
     async def _fetched(self, job: Job, specs: Sequence[JobSpec], number: int) -> Sequence[JobSpec]:
-        """Make the URL of one input a file of the account, and record it."""
+        """Make the source of one input a file of the account, and record it."""
         one = specs[0].inputs[number]
-        assert one.url is not None
-        field = f"inputs[{number}].url"
+        field = f"inputs[{number}].{'url' if one.job_id is None else 'job_id'}"
         try:
-            given = await self._files.fetch(job.account_id, one.url, name=None, field=field)
+            file = await self._given(job, one, field)
         except NotFetched as error:
             tries = one.tries + 1
             if not error.passing or tries >= FETCH_TRIES:
@@ -139,10 +144,22 @@ class Preparer(ScheduledStep):
         except FilmgateError as error:
             raise _Unusable(f"`{field}`: {error.message}") from error
         await failpoint(Failpoint.PREPARE_FETCHED)
-        specs = _with_input(specs, number, file=input_file(given.file))
+        specs = _with_input(specs, number, file=input_file(file))
         async with self._context.transitions.begin() as changes:
             await changes.record_inputs(job.id, specs, _files_of(specs))
         return specs
+
+    async def _given(self, job: Job, one: JobInput, field: str) -> StoredFile:
+        if one.job_id is None:
+            assert one.url is not None
+            return (await self._files.fetch(job.account_id, one.url, name=None, field=field)).file
+        async with self._context.database.read() as conn:
+            assets = (await self._assets.of_jobs(conn, [one.job_id])).get(one.job_id, [])
+        video = next((asset for asset in assets if asset.kind is Kind.VIDEO and asset.deleted_at is None), None)
+        if video is None or video.account_id != job.account_id:
+            raise _Unusable(f"`{field}`: the video of the job is gone")
+        last = one.use is FrameUse.LAST_FRAME
+        return await self._files.still(job.account_id, video.object_key, video.size_bytes, last=last, field=field)
 
     async def _converted(self, job: Job, spec: JobSpec) -> JobSpec:
         """A spec with what is sent to its model."""

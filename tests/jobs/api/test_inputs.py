@@ -51,11 +51,16 @@ async def uploaded(gateway: Gateway, color: tuple[int, int, int], *, size: tuple
     return str(answered.json()["id"])
 
 
-async def frames(gateway: Gateway, job: dict[str, Any]) -> tuple[Any, Any]:
-    """The mean colours of the first and the last frame of the job's video."""
+async def decoded(gateway: Gateway, job: dict[str, Any]) -> list[Any]:
+    """The pixels of the job's video, frame by frame."""
     answered = await gateway.client.get(job["assets"]["video"]["content_url"])
     with av.open(BytesIO(answered.content), "r") as container:
-        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+async def frames(gateway: Gateway, job: dict[str, Any]) -> tuple[Any, Any]:
+    """The mean colours of the first and the last frame of the job's video."""
+    shown = await decoded(gateway, job)
     return shown[0].mean(axis=(0, 1)), shown[-1].mean(axis=(0, 1))
 
 
@@ -91,12 +96,45 @@ async def test_a_url_and_a_data_url_are_as_good_as_a_file(gateway: Gateway) -> N
     assert len((await gateway.client.get("/v1/files")).json()["data"]) == 1
 
 
+@pytest.mark.parametrize("use", ["first_frame", "last_frame"])
+async def test_a_video_goes_on_from_a_frame_of_another(gateway: Gateway, use: str) -> None:
+    """As the provider was given it, and as the other video shows it: to the eye, in every pixel."""
+    job = await gateway.ended((await gateway.create(seconds=1))["id"])
+    created = await gateway.create(inputs=[{"role": "first_frame", "job_id": job["id"], "use": use}])
+    following = await gateway.ended(created["id"])
+    assert following["status"] == "succeeded", following["error"]
+    assert (following["inputs"][0]["job_id"], following["inputs"][0]["use"]) == (job["id"], use)
+    shown, again = await decoded(gateway, job), await decoded(gateway, following)
+    wanted = shown[-1 if use == "last_frame" else 0].astype(int)
+    assert np.abs(again[0].astype(int) - wanted).mean() < 4
+    assert np.abs(shown[0].astype(int) - shown[-1]).mean() > 8  # or this would prove nothing
+
+
+async def test_only_a_succeeded_job_of_the_account_has_a_frame(gateway: Gateway, stranger: httpx2.AsyncClient) -> None:
+    failed = await gateway.ended((await gateway.create(f"{PROMPT} [fail:prompt]"))["id"])
+    done = await gateway.ended((await gateway.create())["id"])
+    for client, job_id in ((gateway.client, failed["id"]), (gateway.client, "job_x"), (stranger, done["id"])):
+        answered = await client.post(
+            "/v1/jobs",
+            json={
+                "prompt": PROMPT,
+                "model": "sandbox/video",
+                "inputs": [{"role": "first_frame", "job_id": job_id, "use": "last_frame"}],
+            },
+        )
+        assert answered.status_code == 422
+        assert answered.json()["errors"][0]["field"] == "inputs[0].job_id"
+
+
 async def test_a_wrong_input_is_named_before_anything_is_submitted(gateway: Gateway) -> None:
     file_id = await uploaded(gateway, RED)
     for inputs, field in (
         ([{"role": "first_frame"}], "inputs[0]"),
         ([{"role": "first_frame", "file_id": file_id, "url": "https://shop.example/a.png"}], "inputs[0]"),
         ([{"role": "hero", "file_id": file_id}], "inputs[0].role"),
+        ([{"role": "first_frame", "job_id": "job_01h455vb4pex5vsknk084sn02q"}], "inputs[0]"),
+        ([{"role": "first_frame", "job_id": "job_01h455vb4pex5vsknk084sn02q", "use": "middle"}], "inputs[0]"),
+        ([{"role": "first_frame", "file_id": file_id, "use": "last_frame"}], "inputs[0]"),
         ([{"role": "reference_image", "file_id": file_id}], "inputs[0].role"),
         ([{"role": "first_frame", "file_id": "file_x"}], "inputs[0].file_id"),
         ([{"role": "first_frame", "url": "https://10.0.0.1/a.png"}], "inputs[0].url"),

@@ -50,7 +50,7 @@ def connection(url: str, dialect: str, profile: str, **more: Any) -> dict[str, A
 
 
 def model(upstream: str = "sandbox-video") -> dict[str, Any]:
-    return {**MODEL, "upstream": upstream, "seed": True}
+    return {**MODEL, "upstream": upstream, "seed": True, "inputs": {}}
 
 
 @pytest.fixture
