@@ -24,7 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.files.records import NewFile, StoredFile
-from app.files.tables import files
+from app.files.tables import file_totals, files
 from app.media.info import FileFormat
 
 #: Those of some files that are in use.
@@ -37,9 +37,7 @@ _COLUMNS = [column for column in files.c if column.name != "stored_at"]
 async def begin(conn: AsyncConnection, new: NewFile, *, quota: int, expires_at: datetime) -> bool:
     """Reserve the room of a file whose object is not written yet; False if the account's quota does not allow it."""
     await _lock(conn, new.account_id)  # two files that fit alone may not fit together
-    used = await conn.scalar(
-        select(func.coalesce(func.sum(files.c.size_bytes), 0)).where(files.c.account_id == new.account_id)
-    )
+    used = await conn.scalar(select(file_totals.c.bytes).where(file_totals.c.account_id == new.account_id))
     if int(used or 0) + new.size_bytes > quota:
         return False
     await conn.execute(insert(files).values(**asdict(new), expires_at=expires_at))

@@ -1,4 +1,4 @@
-"""The table of files that callers give."""
+"""The tables of files that callers give."""
 
 from sqlalchemy import (
     BigInteger,
@@ -19,6 +19,14 @@ from sqlalchemy import (
 )
 
 from app.infra.db import metadata
+
+# How much the files of an account have together, kept by a trigger: to add them up costs more with each file.
+file_totals = Table(
+    "file_totals",
+    metadata,
+    Column("account_id", ForeignKey("accounts.id"), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+)
 
 files = Table(
     "files",

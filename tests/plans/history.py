@@ -18,6 +18,7 @@ BUSIEST = "tests"
 QUIET = 2000
 #: Of these columns no statistics would tell more than these do: how many of all jobs are what.
 FAILED_EVERY, CANCELED_EVERY, TAGGED_EVERY, HOOKED_EVERY = 50, 1000, 10, 3
+VARIED_EVERY, PICTURED_EVERY = 40, 4
 
 _NUMBERS = "generate_series(1, cast(:finished AS int) + cast(:live AS int)) AS n"
 
@@ -56,9 +57,9 @@ _PAST: tuple[str, ...] = (
     ) AS numbered
     """,
     f"""
-    INSERT INTO jobs (id, account_id, state, version, model, model_used, request, metadata, webhook_url,
+    INSERT INTO jobs (id, account_id, parent_id, state, version, model, model_used, request, metadata, webhook_url,
         estimated_cost, cost, charge_certainty, progress, error, created_at, deadline_at, started_at, finished_at)
-    SELECT job, account, state, 5, model, model,
+    SELECT job, account, CASE WHEN n % {VARIED_EVERY} = 0 THEN job END, state, 5, model, model,
         jsonb_build_object('prompt', 'video ' || n || repeat(' of a purple elephant on a beach ball', 6), 'seconds', 1,
             'width', 128, 'height', 96, 'seed', n, 'negative_prompt', NULL, 'audio', NULL, 'options', '{{}}'::jsonb),
         CASE WHEN n % {TAGGED_EVERY} = 0 THEN jsonb_build_object('order', n::text, 'shop', (n / 10 % 7)::text)
@@ -118,6 +119,18 @@ _PAST: tuple[str, ...] = (
         decode(repeat(md5(n::text), 2), 'hex'), 128, 96, 'h264', 1, 24, at, at + interval '30 days',
         CASE WHEN at < now() - interval '30 days' THEN at + interval '30 days' END
     FROM past, unnest(ARRAY['video', 'poster']) AS kind WHERE state = 'succeeded' ORDER BY n
+    """,
+    f"""
+    INSERT INTO files (id, account_id, format, size_bytes, sha256, width, height, has_audio, created_at, stored_at,
+        expires_at)
+    SELECT id_at(at, 'file' || n), account, 'png', 1000, decode(repeat(md5(n::text), 2), 'hex'), 128, 96, false, at, at,
+        now() + interval '30 days'
+    FROM past WHERE n % {PICTURED_EVERY} = 0 ORDER BY n
+    """,
+    "INSERT INTO file_totals (account_id, bytes) SELECT account_id, sum(size_bytes) FROM files GROUP BY account_id",
+    f"""
+    INSERT INTO file_uses (file_id, job_id)
+    SELECT id_at(at, 'file' || n), job FROM past WHERE n % {PICTURED_EVERY} = 0 ORDER BY n
     """,
     """
     INSERT INTO idempotency_keys (account_id, key, body_hash, job_id, created_at)

@@ -9,6 +9,7 @@ from app.ids import new_id
 from app.settings import RetentionSettings, Settings
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.receiver import running_receiver
+from tests.support.sample_files import picture
 from tests.support.settings import gateway_settings
 
 #: A little of the past is over.
@@ -54,7 +55,8 @@ async def live(gateway: Gateway) -> None:
         slow = await gateway.create("[slow:30] a video", seconds=1)
         lost = await gateway.create("[lose-reply] a video", seconds=1)
         await gateway.client.post(f"/v1/jobs/{slow['id']}/cancel")
-        for one in (job, failed, lost):
+        pictured = await _pictured(gateway)
+        for one in (job, failed, lost, *pictured):
             await gateway.ended(one["id"])
         await receiver.wait_for(1)
     await gateway.resources.retention.remove()
@@ -62,11 +64,24 @@ async def live(gateway: Gateway) -> None:
         assert (await gateway.client.get(f"/v1/jobs/{job['id']}{path}")).status_code == 200
     video = (await gateway.get(job["id"]))["assets"]["video"]
     assert (await gateway.client.get(video["content_url"])).status_code == 200
-    for query in QUERIES:
+    for query in (*QUERIES, {"parent_id": pictured[0]["id"]}):
         reply = await gateway.client.get("/v1/jobs", params=query)
         assert reply.status_code == 200, reply.text
     assert (await gateway.client.get("/metrics")).status_code == 200
     assert (await gateway.client.get("/readyz")).status_code == 200
+
+
+async def _pictured(gateway: Gateway) -> list[dict[str, Any]]:
+    """A job that begins with a picture, another take of it, and a look at files."""
+    content = picture("PNG", size=(128, 96), color=f"#{new_id().hex[-6:]}")  # another one than this database knows
+    file = (await gateway.client.post("/v1/files", files={"file": ("a.png", content)})).json()
+    job = await gateway.create(inputs=[{"role": "first_frame", "file_id": file["id"]}])
+    take = (await gateway.client.post(f"/v1/jobs/{job['id']}/again", json={})).json()
+    for path in ("", f"/{file['id']}", f"/{file['id']}/content"):
+        assert (await gateway.client.get(f"/v1/files{path}")).status_code == 200
+    await gateway.client.delete(f"/v1/files/{file['id']}")
+    await gateway.resources.files.expire(10)
+    return [job, take]
 
 
 QUERIES: tuple[dict[str, str], ...] = (
