@@ -91,6 +91,7 @@ def _is_as_asked(image: Image.Image, conversion: Conversion) -> bool:
     return (
         FORMATS[image.format or ""] is conversion.format
         and image.format != "MPO"
+        and image.mode != "CMYK"
         and image.size == (conversion.width, conversion.height)
         and not image.getexif()
         and not image.info.keys() - _HARMLESS
@@ -99,6 +100,9 @@ def _is_as_asked(image: Image.Image, conversion: Conversion) -> bool:
 
 def _with_full_colors(image: Image.Image) -> Image.Image:
     """In a mode that can be scaled and written in every format."""
+    if image.mode == "CMYK":  # of printers; its profile says nothing of other colours
+        image.info.pop("icc_profile", None)
+        return image.convert("RGB")
     if image.mode in {"P", "PA", "LA", "1"}:
         return image.convert("RGBA")
     if image.mode.startswith("I"):  # 16 bits
@@ -110,7 +114,7 @@ def _save(image: Image.Image, target: Path, conversion: Conversion) -> None:
     kept = {name: value for name, value in image.info.items() if name in _KEPT}
     image.info = {}
     if conversion.format is FileFormat.JPEG:
-        image = image if image.mode in {"L", "RGB", "CMYK"} else _without_alpha(image)
+        image = image if image.mode in {"L", "RGB"} else _without_alpha(image)
     lossy = conversion.format is not FileFormat.PNG
     for quality in QUALITIES if lossy else QUALITIES[:1]:
         options: dict[str, Any] = {"quality": quality} if lossy else {"optimize": False}
