@@ -57,6 +57,7 @@ class Job:
     notice: str | None
     error: str | None
     video_id: str | None
+    adjustments: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -73,6 +74,9 @@ class Job:
             notice=data.get("notice"),
             error=f"{error['message']} ({error['code']})" if error else None,
             video_id=assets["video"]["id"] if assets else None,
+            adjustments=tuple(
+                f"{one['field']}: {one['used']} instead of {one['requested']}" for one in data.get("adjustments", ())
+            ),
         )
 
 

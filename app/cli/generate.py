@@ -104,6 +104,8 @@ async def create_and_save(
                 )
             raise
         say(RESULTS, f"job: {job.id}")
+        for adjustment in job.adjustments:
+            say(MESSAGES, f"adjusted: {adjustment}")
         await _finish(client, job, out)
 
 

@@ -4,15 +4,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from app.media.info import FileFormat
+from app.ids import new_id
+from app.media.info import FileFormat, FileInfo
+from app.media.spool import Spooled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewFile:
-    """A file that was received and inspected. ``name`` is what its caller calls it; nothing is derived from it."""
+    """A file that was received and inspected. ``name`` is what its caller calls it; nothing is derived from it.
+
+    ``derived_from`` is the file that it shows as it was sent.
+    """
 
     id: UUID
     account_id: UUID
+    derived_from: UUID | None
     name: str | None
     format: FileFormat
     size_bytes: int
@@ -34,3 +40,23 @@ class StoredFile(NewFile):
 
     created_at: datetime
     expires_at: datetime
+
+
+def received(
+    account_id: UUID, derived_from: UUID | None, name: str | None, spooled: Spooled, info: FileInfo
+) -> NewFile:
+    """A file with an id of its own."""
+    return NewFile(
+        id=new_id(),
+        account_id=account_id,
+        derived_from=derived_from,
+        name=name,
+        format=info.format,
+        size_bytes=spooled.size,
+        sha256=spooled.sha256,
+        width=info.width,
+        height=info.height,
+        seconds=info.seconds,
+        frame_rate=info.frame_rate,
+        has_audio=info.has_audio,
+    )

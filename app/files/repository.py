@@ -60,14 +60,18 @@ async def finish(conn: AsyncConnection, new: NewFile, *, now: datetime, expires_
 
 
 async def renew(
-    conn: AsyncConnection, account_id: UUID, sha256: bytes, *, now: datetime, expires_at: datetime
+    conn: AsyncConnection, account_id: UUID, sha256: bytes, *, derived: bool, now: datetime, expires_at: datetime
 ) -> StoredFile | None:
-    """The account's file with these bytes, kept until ``expires_at``; None if it has none."""
+    """The account's file with these bytes, kept until ``expires_at``; None if it has none.
+
+    What a caller gives is a file of its own from then on, even if it was ``derived`` before.
+    """
+    own = {} if derived else {"derived_from": None}
     return await _one(
         conn,
         update(files)
         .where(files.c.sha256 == sha256, *_visible(account_id, now))
-        .values(expires_at=func.greatest(files.c.expires_at, expires_at))
+        .values(expires_at=func.greatest(files.c.expires_at, expires_at), **own)
         .returning(*_COLUMNS),
     )
 
@@ -79,8 +83,8 @@ async def get(conn: AsyncConnection, account_id: UUID, file_id: UUID, now: datet
 async def page(
     conn: AsyncConnection, account_id: UUID, now: datetime, *, after: UUID | None, limit: int
 ) -> list[StoredFile]:
-    """The account's files, newest first, from the one after ``after`` on."""
-    query = select(*_COLUMNS).where(*_visible(account_id, now))
+    """The account's files, newest first, from the one after ``after`` on; without derived ones."""
+    query = select(*_COLUMNS).where(*_visible(account_id, now), files.c.derived_from.is_(None))
     if after is not None:
         query = query.where(files.c.id < after)
     rows = await conn.execute(query.order_by(files.c.id.desc()).limit(limit))
@@ -116,14 +120,19 @@ async def expired(conn: AsyncConnection, now: datetime, limit: int, used: Used) 
 
 
 async def end(conn: AsyncConnection, account_id: UUID, file_id: UUID, now: datetime) -> StoredFile | None:
-    """Let the file expire now; None if the account has no such file."""
-    return await _one(
+    """Let the file expire now, and those derived from it; None if the account has no such file."""
+    ended = await _one(
         conn,
         update(files)
         .where(files.c.id == file_id, *_visible(account_id, now))
         .values(expires_at=now, stored_at=None)
         .returning(*_COLUMNS),
     )
+    if ended is not None:
+        derived = (files.c.derived_from == file_id, files.c.account_id == account_id)
+        # One that another job uses, of a picture with the same bytes, is kept for it: see `expired`.
+        await conn.execute(update(files).where(*derived).values(expires_at=now))
+    return ended
 
 
 async def remove(conn: AsyncConnection, file_id: UUID) -> bool:

@@ -11,14 +11,15 @@ from uuid import UUID
 import structlog
 
 from app.clock import Clock, utc_now
-from app.errors import Conflict, FieldError, InvalidRequest, NotFound, TooLarge, Unavailable
+from app.errors import Conflict, NotFound, TooLarge, Unavailable
 from app.files import repository
 from app.files.data_urls import decoded
-from app.files.records import NewFile, StoredFile
+from app.files.errors import NotFetched, refused
+from app.files.records import NewFile, StoredFile, received
 from app.files.repository import Used
 from app.files.schemas import File
 from app.files.urls import FileUrls
-from app.ids import Prefix, decode, encode, new_id
+from app.ids import Prefix, decode, encode
 from app.infra.db import Database
 from app.infra.egress import ForbiddenAddress, GuardedClient, GuardError, InvalidUrl, check_url
 from app.media.errors import NotPlayable, StorageError, TooBig
@@ -46,14 +47,6 @@ class Given(NamedTuple):
 
     file: StoredFile
     created: bool
-
-
-class NotFetched(InvalidRequest):
-    """A URL did not deliver a file. ``passing``: it may the next time."""
-
-    def __init__(self, message: str, field: str, *, passing: bool) -> None:
-        super().__init__(f"`{field}` {message}.", [FieldError(field, "not_fetched", message)])
-        self.passing = passing
 
 
 class FileService:
@@ -95,7 +88,15 @@ class FileService:
         """Call once per process, after the last file."""
         self._probes.close()
 
-    async def take(self, account_id: UUID, chunks: AsyncIterator[bytes], *, name: str | None, field: str) -> Given:
+    async def take(
+        self,
+        account_id: UUID,
+        chunks: AsyncIterator[bytes],
+        *,
+        name: str | None,
+        field: str,
+        derived_from: UUID | None = None,
+    ) -> Given:
         """Receive a file in constant memory, inspect it and store it. ``field`` is where the request names it.
 
         Raises:
@@ -105,7 +106,7 @@ class FileService:
         """
         with self._spooled() as spooled:
             await spooled.receive(chunks, self._check_size)
-            return await self._taken(account_id, spooled, name=name, field=field)
+            return await self._taken(account_id, spooled, name=name, field=field, derived_from=derived_from)
 
     async def fetch(self, account_id: UUID, url: str, *, name: str | None, field: str = "url") -> Given:
         """As :meth:`take`, of what a URL delivers.
@@ -133,7 +134,7 @@ class FileService:
         """
         data = decoded(data_url)
         if data is None:
-            raise _refused(field, "must be a data URL in base64, such as data:image/png;base64,iVBORw0KGgo…")
+            raise refused(field, "must be a data URL in base64, such as data:image/png;base64,iVBORw0KGgo…")
         return await self.take(account_id, _chunks_of(data), name=None, field=field)
 
     async def converted(self, file: StoredFile, conversion: Conversion, *, field: str) -> StoredFile:
@@ -147,10 +148,13 @@ class FileService:
                 await source.receive(self.storage.read(file.object_key, 0, file.size_bytes), self._check_size)
                 written = await self._probes.convert(source.path, target.path, conversion)
             except (NotPlayable, TooBig) as error:
-                raise _refused(field, f"cannot be used: {getattr(error, 'reason', error.message)}") from error
+                raise refused(field, f"cannot be used: {getattr(error, 'reason', error.message)}") from error
             if not written:
                 return file
-            return (await self.take(file.account_id, _read(target.path), name=file.name, field=field)).file
+            sent = await self.take(
+                file.account_id, _read(target.path), name=file.name, field=field, derived_from=file.id
+            )
+            return sent.file
 
     async def still(self, account_id: UUID, object_key: str, size: int, *, last: bool, field: str) -> StoredFile:
         """The first or the last frame of a stored video of the account, as a file.
@@ -163,7 +167,7 @@ class FileService:
                 await source.receive(self.storage.read(object_key, 0, size), lambda _: None)
                 await self._probes.still(source.path, target.path, last=last)
             except (NotPlayable, TooBig) as error:
-                raise _refused(field, f"cannot be used: {getattr(error, 'reason', error.message)}") from error
+                raise refused(field, f"cannot be used: {getattr(error, 'reason', error.message)}") from error
             return (await self.take(account_id, _read(target.path), name=None, field=field)).file
 
     def check_url(self, url: str) -> None:
@@ -266,30 +270,41 @@ class FileService:
             log.error("file not stored", error=error.detail)  # noqa: TRY400
             raise Unavailable(error.message) from error
 
-    async def _taken(self, account_id: UUID, spooled: Spooled, *, name: str | None, field: str) -> Given:
+    async def _taken(
+        self,
+        account_id: UUID,
+        spooled: Spooled,
+        *,
+        name: str | None,
+        field: str,
+        derived_from: UUID | None = None,
+    ) -> Given:
         if not spooled.size:
-            raise _refused(field, "is empty")
-        if known := await self._renewed(account_id, spooled.sha256):
+            raise refused(field, "is empty")
+        derived = derived_from is not None
+        if known := await self._renewed(account_id, spooled.sha256, derived=derived):
             return Given(known, created=False)
         info = await self._inspected(spooled, field)
-        return await self._kept(_new(account_id, name, spooled, info), spooled)
+        return await self._kept(received(account_id, derived_from, name, spooled, info), spooled)
 
     def _check_size(self, size: int) -> None:
         if size > self._settings.max_bytes:
             raise TooLarge(f"A file may have at most {self._settings.max_bytes} bytes.")
 
-    async def _renewed(self, account_id: UUID, sha256: bytes) -> StoredFile | None:
+    async def _renewed(self, account_id: UUID, sha256: bytes, *, derived: bool) -> StoredFile | None:
         now = self._clock()
         async with self._database.begin() as conn:
-            return await repository.renew(conn, account_id, sha256, now=now, expires_at=now + self._retention)
+            return await repository.renew(
+                conn, account_id, sha256, derived=derived, now=now, expires_at=now + self._retention
+            )
 
     async def _inspected(self, spooled: Spooled, field: str) -> FileInfo:
         try:
             return await self._probes.inspect(spooled.path)
         except NotPlayable as error:
-            raise _refused(field, f"cannot be used: {error.reason}") from error
+            raise refused(field, f"cannot be used: {error.reason}") from error
         except TooBig as error:
-            raise _refused(field, f"cannot be used. {error.message.rstrip('.')}") from error
+            raise refused(field, f"cannot be used. {error.message.rstrip('.')}") from error
 
     async def _kept(self, new: NewFile, spooled: Spooled) -> Given:
         """The row is there before the object, so that no object is without one: see :meth:`expire`."""
@@ -306,29 +321,13 @@ class FileService:
         if stored:
             return Given(stored, created=True)
         # The same bytes came twice at once; this copy is deleted when it expires.
-        if known := await self._renewed(new.account_id, new.sha256):
+        if known := await self._renewed(new.account_id, new.sha256, derived=new.derived_from is not None):
             return Given(known, created=False)
         raise Unavailable("The file was deleted while it was stored; send it again.")
 
     @property
     def _retention(self) -> timedelta:
         return timedelta(days=self._settings.retention_days)
-
-
-def _new(account_id: UUID, name: str | None, spooled: Spooled, info: FileInfo) -> NewFile:
-    return NewFile(
-        id=new_id(),
-        account_id=account_id,
-        name=name,
-        format=info.format,
-        size_bytes=spooled.size,
-        sha256=spooled.sha256,
-        width=info.width,
-        height=info.height,
-        seconds=info.seconds,
-        frame_rate=info.frame_rate,
-        has_audio=info.has_audio,
-    )
 
 
 async def _chunks_of(data: bytes) -> AsyncIterator[bytes]:
@@ -339,7 +338,3 @@ async def _read(path: Path) -> AsyncIterator[bytes]:
     with await asyncio.to_thread(path.open, "rb") as file:
         while chunk := await asyncio.to_thread(file.read, COPY_BYTES):
             yield chunk
-
-
-def _refused(field: str, message: str) -> InvalidRequest:
-    return InvalidRequest(f"The file {message}.", [FieldError(field, "invalid_file", message)])

@@ -33,6 +33,8 @@ files = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    # The file whose picture this one shows as it was sent: not listed, and deleted with that.
+    Column("derived_from", Uuid),
     Column("name", Text),
     Column("format", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
@@ -56,5 +58,6 @@ files = Table(
         postgresql_where=text("stored_at is not null"),
     ),
     Index("ix_files_account_id_id", "account_id", "id"),
+    Index("ix_files_derived_from", "derived_from", postgresql_where=text("derived_from is not null")),
     Index("ix_files_expires_at", "expires_at"),
 )

@@ -61,9 +61,9 @@ ASSET_UNAVAILABLE = _failure(
 INPUT_UNUSABLE = "input_unusable"
 
 
-def input_unusable(message: str) -> Mapping[str, Any]:
+def input_unusable(message: str, *, retryable: bool) -> Mapping[str, Any]:
     """Of an input that the gateway itself found unusable; ``message`` names it."""
-    return _failure(INPUT_UNUSABLE, message, Fault.INPUT.value, retryable=False)
+    return _failure(INPUT_UNUSABLE, message, Fault.INPUT.value, retryable=retryable)
 
 
 #: Every code that `error.code` of a job or of a submission can have, with its meaning.

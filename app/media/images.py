@@ -36,7 +36,9 @@ _HARMLESS: Final = _KEPT | {
     *("progressive", "progression", "transparency", "interlace", "loop", "background", "timestamp", "duration"),
 }
 #: Of a JPEG, tried in order until it is small enough.
-QUALITIES: Final = (95, 85, 70, 50)
+QUALITIES: Final = (95, 85, 70)
+#: How often its sides are halved when that is not enough.
+MOST_HALVINGS: Final = 2
 #: Values of EXIF's orientation that lay a picture on its side.
 _SIDEWAYS: Final = frozenset({5, 6, 7, 8})
 
@@ -116,11 +118,14 @@ def _save(image: Image.Image, target: Path, conversion: Conversion) -> None:
     if conversion.format is FileFormat.JPEG:
         image = image if image.mode in {"L", "RGB"} else _without_alpha(image)
     lossy = conversion.format is not FileFormat.PNG
-    for quality in QUALITIES if lossy else QUALITIES[:1]:
-        options: dict[str, Any] = {"quality": quality} if lossy else {"optimize": False}
-        image.save(target, format=_PLUGINS[conversion.format], **options, **kept)
-        if target.stat().st_size <= conversion.max_bytes:
-            return
+    for shrunk in range(MOST_HALVINGS + 1):
+        if shrunk:
+            image = image.reduce(2)
+        for quality in QUALITIES if lossy else QUALITIES[:1]:
+            options: dict[str, Any] = {"quality": quality} if lossy else {"optimize": False}
+            image.save(target, format=_PLUGINS[conversion.format], **options, **kept)
+            if target.stat().st_size <= conversion.max_bytes:
+                return
     raise NotPlayable(f"it cannot be written with at most {conversion.max_bytes} bytes; send a smaller picture")
 
 

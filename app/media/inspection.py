@@ -17,6 +17,8 @@ from app.media.info import FileFormat, FileInfo
 HEAD_BYTES: Final = 64
 UNKNOWN: Final = "it is none of the accepted formats: JPEG, PNG, WebP; MP4, QuickTime, WebM, Matroska; MP3, WAV, M4A"
 _PICTURES: Final = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP", re.DOTALL)
+#: Pictures in the container of MP4, as telephones write them.
+_STILLS: Final = re.compile(rb"....ftyp(avif|avis|heic|heix|heim|heis|hevc|hevx|mif1|msf1)", re.DOTALL)
 _SOUNDS: Final = {
     FileFormat.WAV: re.compile(rb"RIFF....WAVE", re.DOTALL),
     # An ID3 tag, or the first frame: eleven bits of sync, a version and a layer that exist.
@@ -38,6 +40,8 @@ def inspect(path: Path, budget: DecodeBudget) -> FileInfo:
     for format_, pattern in _SOUNDS.items():
         if pattern.match(head):
             return sounds.inspect(path, format_)
+    if _STILLS.match(head):
+        raise NotPlayable("it is a HEIC or AVIF picture; send a JPEG, PNG or WebP")
     with path.open("rb") as file:
         try:
             containers.detect(file)

@@ -18,7 +18,7 @@ from app.clock import Clock, utc_now
 from app.connection_settings import ModelSettings
 from app.errors import FieldError, ModelRetired, UnknownModel
 from app.providers.fitting import Fitting, Mode
-from app.providers.inputs import JobInput
+from app.providers.inputs import JobInput, size_of_frame
 from app.providers.job_spec import JobSpec
 from app.settings import SettingsError
 
@@ -76,7 +76,7 @@ class Model:
             raise ModelRetired(message, [FieldError("model", ModelRetired.code, message)])
         fitting = Fitting(self.name, self.facts, mode)
         fitting.check_texts(prompt, negative_prompt, options or {})
-        width, height = fitting.size(size, aspect_ratio, resolution)
+        width, height = fitting.size(size, aspect_ratio, resolution, like=size_of_frame(inputs))
         fitting.inputs(inputs, (width, height))
         offered_seconds = fitting.seconds(seconds)
         spec = JobSpec(

@@ -73,8 +73,14 @@ class Fitting:
         nearest = min(offered, key=lambda seconds: (abs(seconds - value), seconds))
         return self._not_offered("seconds", value, nearest, _numbers(offered))
 
-    def size(self, size: str | None, aspect_ratio: str | None, resolution: str | None) -> Size:
+    def size(
+        self, size: str | None, aspect_ratio: str | None, resolution: str | None, *, like: Size | None = None
+    ) -> Size:
+        """``like`` is the size of a picture that the video begins with: it decides where the request does not."""
         if size is None:
+            if aspect_ratio is None and like is not None:
+                usual = self._shape(None, self._checked("resolution", resolution, _RESOLUTION, "720p"))
+                return shapes.nearest(self._sizes, shapes.ratio(like), shapes.short_side(usual))
             return self._shape(
                 self._checked("aspect_ratio", aspect_ratio, _RATIO, "16:9"),
                 self._checked("resolution", resolution, _RESOLUTION, "720p"),

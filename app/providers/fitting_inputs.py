@@ -17,6 +17,9 @@ from app.media.info import Conversion, FileFormat, FileKind
 from app.providers.inputs import InputFile, JobInput
 from app.providers.shapes import Size
 
+TOO_LARGE = "too_large"
+ADJUST = "with `mode: adjust` it is cut, scaled or converted"
+
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
@@ -54,12 +57,17 @@ def fit_inputs(model: str, facts: ModelSettings, size: Size, inputs: Sequence[Jo
             continue
         target, misfits = _converted(one.file, accepted, size)
         if one.adjust:
+            # What is written anew for another reason has another number of bytes, which is not known yet.
+            misfits = [misfit for misfit in misfits if misfit.code != TOO_LARGE or len(misfits) == 1]
             adjustments += [
                 {"field": field, "requested": misfit.requested, "used": misfit.used, "reason": misfit.message}
                 for misfit in misfits
             ]
         else:
-            problems += [FieldError(field, misfit.code, f"{misfit.message} for {model}") for misfit in misfits]
+            problems += [
+                FieldError(field, misfit.code, f"{misfit.message} for {model}, not {misfit.requested}; {ADJUST}")
+                for misfit in misfits
+            ]
         conversions.append(target)
     return FittedInputs(problems, adjustments, conversions)
 
@@ -121,8 +129,9 @@ def _converted(file: InputFile, accepted: InputSettings, size: Size) -> tuple[Co
         message = f"must be one of: {', '.join(accepted.formats)}"
         misfits.append(Misfit("wrong_format", message, file.format.value, format_.value))
     if file.size_bytes > accepted.max_bytes:
+        format_ = FileFormat.JPEG if "jpg" in accepted.formats else format_
         message = f"must have at most {accepted.max_bytes} bytes"
-        misfits.append(Misfit("too_large", message, f"{file.size_bytes} bytes", f"{accepted.max_bytes} bytes"))
+        misfits.append(Misfit(TOO_LARGE, message, f"{file.size_bytes} bytes", f"at most {accepted.max_bytes} bytes"))
     return Conversion(format_, *target, max_bytes=accepted.max_bytes), misfits
 
 

@@ -122,3 +122,12 @@ def data_url(content_type: str, data: bytes) -> str:
 def prepared(inputs: Sequence[JobInput]) -> tuple[ProviderInput, ...]:
     """The inputs that are ready to be sent; all of a job that is past its preparation."""
     return tuple(ProviderInput(one.role, one.sent) for one in inputs if one.sent is not None)
+
+
+def size_of_frame(inputs: Sequence[JobInput]) -> tuple[int, int] | None:
+    """The pixels of the picture that the video begins or ends with; None if there is none, or it is not known yet."""
+    for role in (InputRole.FIRST_FRAME, InputRole.LAST_FRAME):
+        for one in inputs:
+            if one.role is role and one.file is not None and one.file.width and one.file.height:
+                return one.file.width, one.file.height
+    return None

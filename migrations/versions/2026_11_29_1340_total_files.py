@@ -1,7 +1,7 @@
-"""Keep how much the files of an account have together, instead of adding them up for each upload.
+"""Keep how much the files of an account have together, instead of adding them up for each upload; and what is derived.
 
-Safe while serving: the trigger counts what any process writes. Uploads wait for a moment, while what is there is added
-up.
+Safe while serving: the trigger counts what any process writes. Uploads wait for a moment, while the index is built and
+what is there is added up.
 """
 
 from collections.abc import Sequence
@@ -40,6 +40,10 @@ def upgrade() -> None:
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_file_totals_account_id_accounts")),
         sa.PrimaryKeyConstraint("account_id", name=op.f("pk_file_totals")),
+    )
+    op.add_column("files", sa.Column("derived_from", sa.Uuid()))
+    op.create_index(
+        "ix_files_derived_from", "files", ["derived_from"], postgresql_where=sa.text("derived_from is not null")
     )
     op.execute("LOCK TABLE files IN SHARE ROW EXCLUSIVE MODE")
     op.execute(FUNCTION)

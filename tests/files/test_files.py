@@ -71,6 +71,8 @@ async def test_a_file_is_what_its_bytes_say(gateway: Gateway, content: bytes, ex
     [
         (b"%PDF-1.7\n" + bytes(1000), "none of the accepted formats"),
         (b"GIF89a" + bytes(1000), "none of the accepted formats"),
+        (b"\x00\x00\x00\x18ftypheic" + bytes(1000), "HEIC or AVIF"),
+        (b"\x00\x00\x00\x18ftypavif" + bytes(1000), "HEIC or AVIF"),
         (b"#EXTM3U\nhttp://127.0.0.1/x.ts\n", "none of the accepted formats"),
         (b"", "is empty"),
         (animation("WEBP"), "is animated"),
@@ -83,7 +85,7 @@ async def test_a_file_is_what_its_bytes_say(gateway: Gateway, content: bytes, ex
         (b"ID3\x04" + bytes(2000), "damaged"),
     ],
     ids=[
-        "pdf", "gif", "playlist", "empty", "animated webp", "animated png", "cut jpeg", "cut png", "bomb", "cut video",
+        "pdf", "gif", "heic", "avif", "playlist", "empty", "animated webp", "animated png", "cut jpeg", "cut png", "bomb", "cut video",
         "no sound", "no mp3",
     ],
 )  # fmt: skip

@@ -54,10 +54,16 @@ def test_formats_and_bytes_are_limits_too() -> None:
     facts = model(first_frame={"formats": ["jpg"], "max_bytes": 500})
     given = JobInput(InputRole.FIRST_FRAME, file(1280, 720, format_=FileFormat.WEBP))
     assert [one.code for one in fit_inputs("m", facts, SIZE, [given]).problems] == ["wrong_format", "too_large"]
-    adjusted = JobInput(InputRole.FIRST_FRAME, given.file, adjust=True)
-    assert fit_inputs("m", facts, SIZE, [adjusted]).conversions == [
-        Conversion(FileFormat.JPEG, 1280, 720, max_bytes=500)
-    ]
+    fitted = fit_inputs("m", facts, SIZE, [JobInput(InputRole.FIRST_FRAME, given.file, adjust=True)])
+    assert fitted.conversions == [Conversion(FileFormat.JPEG, 1280, 720, max_bytes=500)]
+    assert [one["used"] for one in fitted.adjustments] == ["jpg"]  # how many bytes that will be is not known
+
+
+def test_a_picture_with_too_many_bytes_becomes_a_jpeg() -> None:
+    facts = model(first_frame={"max_bytes": 500})
+    fitted = fit_inputs("m", facts, SIZE, [JobInput(InputRole.FIRST_FRAME, file(1280, 720), adjust=True)])
+    assert fitted.conversions == [Conversion(FileFormat.JPEG, 1280, 720, max_bytes=500)]
+    assert [one["used"] for one in fitted.adjustments] == ["at most 500 bytes"]
 
 
 def test_what_fits_is_only_made_upright() -> None:

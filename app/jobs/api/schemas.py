@@ -143,7 +143,7 @@ class JobView(BaseModel):
             seed=spec.seed,
             negative_prompt=spec.negative_prompt,
             audio=spec.audio,
-            inputs=[InputView.of(one) for one in spec.inputs],
+            inputs=[InputView.of(one) for one in job.spec_for(job.model_used or job.model).inputs],
             provider_options=dict(spec.options),
             adjustments=[Adjustment(**item) for item in spec.adjustments],
             cost=cost_of(job),

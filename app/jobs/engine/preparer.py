@@ -5,6 +5,7 @@ is a URL becomes a file of the account; then all are checked against every model
 is sent to it. A fault of an input ends the job; a fault of the gateway or of the network is tried again.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,8 +21,9 @@ from app.backoff import exponential, jittered
 from app.counting import counted
 from app.errors import FilmgateError, Unavailable
 from app.failpoints import Failpoint, failpoint
+from app.files.errors import NotFetched
 from app.files.records import StoredFile
-from app.files.service import FileService, NotFetched
+from app.files.service import FileService
 from app.ids import Prefix, encode
 from app.infra.queue import Lane
 from app.jobs import errors
@@ -51,7 +53,11 @@ log = structlog.get_logger()
 
 
 class _Unusable(Exception):
-    """An input is at fault; the text names it."""
+    """An input is at fault; the text names it. ``passing``: it may be usable the next time."""
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class _Later(Exception):
@@ -95,14 +101,14 @@ class Preparer(ScheduledStep):
             await self._prepare(claim, job, now)
 
     async def _prepare(self, claim: Claim, job: Job, now: datetime) -> None:
+        left = max(0, (job.deadline_at - now).total_seconds())
         try:
-            if now >= job.deadline_at:
-                await self._fail(claim, errors.DEADLINE)
-                return
-            async with self._context.holding([claim]):
+            async with asyncio.timeout(left), self._context.holding([claim]):
                 specs = await self._prepared(job)
+        except TimeoutError:
+            await self._fail(claim, errors.DEADLINE)
         except _Unusable as error:
-            await self._fail(claim, errors.input_unusable(str(error)))
+            await self._fail(claim, errors.input_unusable(str(error), retryable=error.passing))
         except _Later as error:
             await self._retry(claim, job, error, now)
         else:
@@ -137,7 +143,7 @@ class Preparer(ScheduledStep):
         except NotFetched as error:
             tries = one.tries + 1
             if not error.passing or tries >= FETCH_TRIES:
-                raise _Unusable(error.message) from error
+                raise _Unusable(error.message, passing=error.passing) from error
             raise _Later(FETCH_FAILED, _with_input(specs, number, tries=tries), tries) from error
         except (Unavailable, StorageError) as error:
             raise _Later(NOT_STORED, specs) from error

@@ -214,6 +214,33 @@ async def test_a_repeated_create_is_the_same_job_even_when_its_file_is_gone(gate
     assert (await gateway.create(inputs=inputs, key="once"))["id"] == job["id"]
 
 
+async def test_a_job_shows_what_its_last_model_was_sent(gateway: Gateway) -> None:
+    """The first model takes any size, and refuses; the fallback takes its own only, and refuses, too."""
+    job = await gateway.ended(
+        (
+            await gateway.create(
+                f"{PROMPT} [input-refused]",
+                model="runway/gen4.5",
+                seconds=5,
+                fallbacks=["sandbox/video"],
+                mode="adjust",
+                inputs=[{"role": "first_frame", "file_id": await uploaded(gateway, RED, size=(300, 300))}],
+            )
+        )["id"]
+    )
+    assert (job["status"], job["model_used"]) == ("failed", "sandbox/video")
+    sent = (await gateway.client.get(f"/v1/files/{job['inputs'][0]['sent_file_id']}")).json()
+    assert (sent["width"], sent["height"]) == (128, 96)
+    assert job["fallbacks"][0]["adjustments"][-1]["used"] == "128x96"
+
+
+async def test_without_a_size_the_video_is_like_its_picture(gateway: Gateway) -> None:
+    upright = await uploaded(gateway, RED, size=(96, 128))
+    inputs = [{"role": "first_frame", "file_id": upright}]
+    assert (await gateway.create(inputs=inputs))["size"] == "96x128"
+    assert (await gateway.create(inputs=inputs, size="128x96", mode="adjust"))["size"] == "128x96"
+
+
 async def test_slow_urls_of_one_account_do_not_keep_another_waiting(settings: Settings, sandbox_url: str) -> None:
     worker = settings.worker.model_copy(update={"preparations": 4})
     files = settings.files.model_copy(update={"fetch_timeout": 3600})

@@ -22,10 +22,11 @@ from app.jobs.states import ChargeCertainty, State
 from app.media.errors import StorageUnavailable
 from app.media.storage import Storage
 from app.providers.inputs import InputFile, InputRole
+from app.web.pagination import Paging
 from tests.support.database import add_account
 from tests.support.engine_fixture import PUBLIC_URL, EngineDriver, opened_engine
 from tests.support.lane_driver import Pause
-from tests.support.raw_server import Say, reply, running_raw_server
+from tests.support.raw_server import Say, Then, reply, running_raw_server
 from tests.support.sample_files import picture, sound
 from tests.support.scripted_provider import Sent
 
@@ -212,6 +213,56 @@ async def test_a_url_that_is_busy_is_tried_again_and_not_for_long(engine: Engine
         job = await engine.job(hopeless)
     assert job.error is not None
     assert (job.state, "HTTP 503" in job.error["message"]) == (State.FAILED, True)
+
+
+async def test_the_deadline_holds_while_a_url_is_fetched(engine: EngineDriver) -> None:
+    async with running_raw_server(Say(then=Then.HANG)) as server:
+        job_id = await ordered(engine, {"role": "first_frame", "url": server.url}, deadline_seconds=10)
+        await engine.pass_time(9.9)
+        await engine.settle(Lane.PREPARE)
+        job = await engine.job(job_id)
+    assert job.error is not None
+    assert (job.state, job.error["code"]) == (State.FAILED, "deadline_exceeded")
+
+
+@pytest.mark.parametrize(("status", "retryable"), [("404 Not Found", False), ("503 Service Unavailable", True)])
+async def test_a_url_that_may_work_later_makes_a_retryable_failure(
+    engine: EngineDriver, status: str, *, retryable: bool
+) -> None:
+    async with running_raw_server(reply(b"no", status=status)) as server:
+        job_id = await ordered(engine, {"role": "first_frame", "url": server.url})
+        for _ in range(preparer.FETCH_TRIES):
+            await engine.settle(Lane.PREPARE)
+            await engine.pass_time(60)
+        job = await engine.job(job_id)
+    assert job.error is not None
+    assert (job.error["code"], job.error["retryable"]) == ("input_unusable", retryable)
+
+
+async def test_what_was_sent_is_not_listed_and_goes_with_its_source(engine: EngineDriver) -> None:
+    files, account = engine.resources.files, engine.account_id
+    original = await given(engine, picture("JPEG", size=(96, 128), turned=6))
+    job = await settled(engine, await ordered(engine, first_frame(original)))
+    (one,) = job.spec.inputs
+    assert one.sent is not None
+    sent = encode(Prefix.FILE, one.sent.id)
+    assert [file.id for file in (await files.page(account, Paging(limit=10, after=None))).data] == [original.id]
+    assert (await files.get(account, sent)).derived_from is not None
+    await files.delete(account, original.id)
+    for gone in (original.id, sent):
+        with pytest.raises(NotFound):
+            await files.get(account, gone)
+    assert await files.expire(10) == 2
+
+
+async def test_a_picture_that_was_derived_and_is_then_given_is_its_caller_s(engine: EngineDriver) -> None:
+    files, account = engine.resources.files, engine.account_id
+    original = await given(engine, picture("JPEG", size=(96, 128), turned=6))
+    job = await settled(engine, await ordered(engine, first_frame(original)))
+    sent = job.spec.inputs[0].sent
+    again = await given(engine, await content(engine, sent))
+    await files.delete(account, original.id)
+    assert (await files.get(account, again.id)).derived_from is None
 
 
 async def test_every_model_gets_what_fits_it(engine: EngineDriver) -> None:
