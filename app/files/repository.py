@@ -91,15 +91,10 @@ async def page(
     return [_file(row) for row in rows.mappings()]
 
 
-async def of_ids(conn: AsyncConnection, file_ids: Collection[UUID], now: datetime) -> list[StoredFile]:
-    """Files of any account that are not expired. Does not check ownership."""
-    rows = await conn.execute(
-        select(*_COLUMNS).where(
-            files.c.id == any_(cast(list(file_ids), ARRAY(Uuid))),
-            files.c.stored_at.is_not(None),
-            files.c.expires_at > now,
-        )
-    )
+async def of_ids(conn: AsyncConnection, file_ids: Collection[UUID]) -> list[StoredFile]:
+    """Files of any account, with those that have expired and whose object is not deleted yet."""
+    asked = files.c.id == any_(cast(list(file_ids), ARRAY(Uuid)))
+    rows = await conn.execute(select(*_COLUMNS).where(asked, files.c.stored_at.is_not(None)))
     return [_file(row) for row in rows.mappings()]
 
 

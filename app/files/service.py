@@ -179,10 +179,12 @@ class FileService:
         check_url(url, self._guarded.settings)
 
     async def of_ids(self, asked: Collection[tuple[UUID, UUID]]) -> dict[tuple[UUID, UUID], StoredFile]:
-        """Files by pairs of account and file; those that are not there are left out."""
+        """Files by pairs of account and file; those that are not there, or have expired, are left out."""
+        now = self._clock()
         async with self._database.read() as conn:
-            found = await repository.of_ids(conn, {file_id for _, file_id in asked}, self._clock())
-        return {(file.account_id, file.id): file for file in found if (file.account_id, file.id) in asked}
+            found = await repository.of_ids(conn, {file_id for _, file_id in asked})
+        pairs = {(file.account_id, file.id): file for file in found if file.expires_at > now}
+        return {pair: file for pair, file in pairs.items() if pair in asked}
 
     async def content(self, object_key: str, size: int) -> bytes:
         """The bytes of a file, which must be small.
@@ -201,9 +203,15 @@ class FileService:
         identifier = self.urls.file_of(token)
         if identifier is not None:
             async with self._database.read() as conn:
-                for file in await repository.of_ids(conn, [identifier], self._clock()):
+                for file in await repository.of_ids(conn, [identifier]):
                     return file
         raise NotFound(NO_FILE)
+
+    async def kept(self, account_id: UUID, file_id: UUID) -> StoredFile | None:
+        """A file that a job of the account uses: it is there until the job has ended, even if it has expired."""
+        async with self._database.read() as conn:
+            found = await repository.of_ids(conn, [file_id])
+        return next((file for file in found if file.account_id == account_id), None)
 
     async def get(self, account_id: UUID, file_id: str) -> StoredFile:
         """

@@ -101,11 +101,13 @@ class Preparer(ScheduledStep):
             await self._prepare(claim, job, now)
 
     async def _prepare(self, claim: Claim, job: Job, now: datetime) -> None:
-        left = max(0, (job.deadline_at - now).total_seconds())
+        deadline = asyncio.timeout(max(0, (job.deadline_at - now).total_seconds()))
         try:
-            async with asyncio.timeout(left), self._context.holding([claim]):
+            async with deadline, self._context.holding([claim]):
                 specs = await self._prepared(job)
         except TimeoutError:
+            if not deadline.expired():
+                raise  # of the database, say: the job is claimed again when the lease ends
             await self._fail(claim, errors.DEADLINE)
         except _Unusable as error:
             await self._fail(claim, errors.input_unusable(str(error), retryable=error.passing))
@@ -192,8 +194,7 @@ class Preparer(ScheduledStep):
 
     async def _convert(self, job: Job, one: JobInput, conversion: Conversion, field: str) -> InputFile:
         assert one.file is not None
-        found = await self._files.of_ids([(job.account_id, one.file.id)])
-        file = found.get((job.account_id, one.file.id))
+        file = await self._files.kept(job.account_id, one.file.id)
         if file is None:
             raise _Unusable(f"`{field}`: the file is gone")
         try:

@@ -332,6 +332,10 @@ async def test_a_file_is_kept_while_a_live_job_uses_it(engine: EngineDriver) -> 
     with pytest.raises(Conflict):
         await files.delete(engine.account_id, file.id)
     await engine.execute("UPDATE files SET expires_at = now() - interval '1 minute'")
+    with pytest.raises(InvalidRequest):
+        await ordered(engine, first_frame(file))  # for a new job it is gone
+    await engine.settle(Lane.PREPARE)  # but not for this one, before anybody has looked what has expired
+    assert (await engine.job(job_id)).state is State.QUEUED
     assert await files.expire(10) == 0
     assert (await settled(engine, job_id)).state is State.SUCCEEDED
     await files.delete(engine.account_id, file.id)
@@ -345,8 +349,9 @@ async def test_inputs_that_cannot_be_read_cost_nothing_and_are_sent_later(
     await engine.settle(Lane.PREPARE)
     with monkeypatch.context() as broken:
 
-        async def unreadable(*_: object) -> AsyncIterator[bytes]:
-            raise StorageUnavailable("the disk is gone")
+        async def unreadable(*arguments: object) -> AsyncIterator[bytes]:
+            if arguments:
+                raise StorageUnavailable("the disk is gone")
             yield b""
 
         broken.setattr(Storage, "read", unreadable)
