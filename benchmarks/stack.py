@@ -11,7 +11,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ from app.embedded.servers import Postgres, Valkey
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = Path(__file__).with_name("filmgate.toml.template")
+ACCOUNT = "bench"
+#: Those that older code knows, too.
+SCOPES = ("jobs:read", "jobs:write", "assets:read", "metrics:read")
 SANDBOX_KEY = "sandbox-key"
 CONNECTIONS = ("INSTANT", "SECOND", "ENDLESS", "LARGE", "CALLING")
 READY_SECONDS = 60
@@ -132,16 +135,12 @@ class Site:
         (self._home / "spool").mkdir()
         (self._home / "filmgate.toml").write_text(Template(TEMPLATE.read_text()).substitute(values))
         await self.command("migrate")
-        self.key = await self.another_key("bench")
+        self.key = await self.another_key(ACCOUNT)
 
-    async def another_key(self, account: str) -> str:
+    async def another_key(self, account: str, scopes: Sequence[str] = SCOPES) -> str:
         """A key of this account, with the scopes that a client needs."""
-        scopes = [
-            option
-            for scope in ("jobs:read", "jobs:write", "assets:read", "metrics:read")
-            for option in ("--scope", scope)
-        ]
-        output = await self.command("keys", "create", "--account", account, "--name", "bench", *scopes)
+        options = [option for scope in scopes for option in ("--scope", scope)]
+        output = await self.command("keys", "create", "--account", account, "--name", "bench", *options)
         return output.split("key:", 1)[1].split()[0]
 
     async def command(self, *arguments: str) -> str:
