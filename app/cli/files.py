@@ -7,14 +7,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from app.cli._options import Key, Url, gateway
 from app.client import Client, File
 from app.ids import Prefix, decode
 from app.terminal import RESULTS, fail, run, say
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 MEGABYTE = 1_000_000
-URL = Annotated[str, typer.Option(envvar="FILMGATE_URL", help="URL of the gateway.", show_default=True)]
-KEY = Annotated[str, typer.Option(envvar="FILMGATE_API_KEY", help="The API key.", show_default=False)]
 
 files = typer.Typer(
     no_args_is_help=True,
@@ -26,32 +24,24 @@ files = typer.Typer(
 
 @files.command("upload")
 def upload_files(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILE...")], url: URL = DEFAULT_URL, key: KEY = ""
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE...")], url: Url = None, key: Key = None
 ) -> None:
     """Upload files; prints the id of each."""
-    run(_upload(_client(url, key), paths))
+    run(_upload(Client(*gateway(url, key)), paths))
 
 
 @files.command("list")
-def list_files(url: URL = DEFAULT_URL, key: KEY = "") -> None:
+def list_files(url: Url = None, key: Key = None) -> None:
     """List your files, newest first: a table on a terminal, tab-separated lines elsewhere."""
-    run(_list(_client(url, key)))
+    run(_list(Client(*gateway(url, key))))
 
 
 @files.command("delete")
-def delete_file(
-    file_id: Annotated[str, typer.Argument(metavar="FILE_ID")], url: URL = DEFAULT_URL, key: KEY = ""
-) -> None:
+def delete_file(file_id: Annotated[str, typer.Argument(metavar="FILE_ID")], url: Url = None, key: Key = None) -> None:
     """Delete a file. One that a job uses that has not ended cannot be deleted."""
     if decode(Prefix.FILE, file_id) is None:
         fail(f"{file_id} is not the id of a file, such as file_01h455vb4pex5vsknk084sn02q", 2)
-    run(_delete(_client(url, key), file_id))
-
-
-def _client(url: str, key: str) -> Client:
-    if not key.strip():
-        fail("no API key; set FILMGATE_API_KEY or pass --key (`filmgate dev` shows one)", 2)
-    return Client(url, key.strip())
+    run(_delete(Client(*gateway(url, key)), file_id))
 
 
 async def _upload(client: Client, paths: list[Path]) -> None:

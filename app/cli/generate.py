@@ -10,12 +10,11 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from app.cli._options import Model, Seconds, Size, job_request
+from app.cli._options import DEFAULT_URL, Key, Model, Seconds, Size, Url, gateway, job_request
 from app.client import ApiError, Client, Job, part_of
 from app.ids import Prefix, decode
 from app.terminal import MESSAGES, RESULTS, CommandError, fail, program, run, say
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 PICTURE = "PICTURE"
 PROGRESS_STEP = 10  # percent between two lines of a phase
 
@@ -45,15 +44,10 @@ def generate(  # noqa: PLR0917  # typer names the options after the parameters
         str | None,
         typer.Option(help="Repeating a command with the same key creates no second job; default: a new key."),
     ] = None,
-    url: Annotated[
-        str | None, typer.Option(envvar="FILMGATE_URL", help=f"URL of the gateway; default: {DEFAULT_URL}.")
-    ] = None,
-    key: Annotated[str | None, typer.Option(envvar="FILMGATE_API_KEY", help="The API key.")] = None,
+    url: Url = None,
+    key: Key = None,
 ) -> None:
-    key = (key or "").strip()  # a key read from a file may end with a newline
-    url = url or DEFAULT_URL
-    if not key:
-        fail("no API key; set FILMGATE_API_KEY or pass --key (`filmgate dev` shows one)", 2)
+    url, key = gateway(url, key)
     if prompt is not None and resume is None:
         body = job_request(prompt, model, seconds, size)
         if adjust:
