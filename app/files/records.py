@@ -45,7 +45,7 @@ class StoredFile(NewFile):
 def received(
     account_id: UUID, derived_from: UUID | None, name: str | None, spooled: Spooled, info: FileInfo
 ) -> NewFile:
-    """A file with an id of its own."""
+    """A new file, as received and inspected."""
     return NewFile(
         id=new_id(),
         account_id=account_id,

@@ -64,7 +64,7 @@ async def renew(
 ) -> StoredFile | None:
     """The account's file with these bytes, kept until ``expires_at``; None if it has none.
 
-    What a caller gives is a file of its own from then on, even if it was ``derived`` before.
+    A file that a caller uploads is listed from then on, even if it was ``derived`` before.
     """
     own = {} if derived else {"derived_from": None}
     return await _one(

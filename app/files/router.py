@@ -4,7 +4,6 @@ import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from app.accounts.auth import Caller, require
@@ -18,6 +17,7 @@ from app.media.info import FileFormat, FileKind
 from app.media.response import Content, documented, respond
 from app.web import problems
 from app.web.concurrency import release
+from app.web.field_errors import in_body
 from app.web.pagination import Page, Paging, paging
 from app.web.uploads import MULTIPART, media_type, uploaded
 
@@ -185,8 +185,7 @@ async def _from_url(request: Request) -> FileFromUrl:
     try:
         return FileFromUrl.model_validate_json(body)
     except ValidationError as error:
-        found = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)]
-        raise RequestValidationError(found, body=_json(body)) from None
+        raise in_body(error, _json(body)) from None
 
 
 def _json(body: bytes) -> Any:

@@ -1,10 +1,8 @@
 """Receives, inspects, stores, serves and expires the files that callers give."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
@@ -37,7 +35,6 @@ STORE_WITHIN = timedelta(hours=1)
 IN_USE = "A job that has not ended uses this file; cancel the job, or wait for its end."
 #: Statuses of a URL after which another try may succeed.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-COPY_BYTES = 1024 * 1024
 
 log = structlog.get_logger()
 
@@ -143,18 +140,17 @@ class FileService:
         Raises:
             InvalidRequest, TooLarge, Unavailable: as :meth:`take`.
         """
-        with self._spooled() as source, self._spooled() as target:
-            try:
-                await source.receive(self.storage.read(file.object_key, 0, file.size_bytes), self._check_size)
-                written = await self._probes.convert(source.path, target.path, conversion)
-            except (NotPlayable, TooBig) as error:
-                raise refused(field, f"cannot be used: {getattr(error, 'reason', error.message)}") from error
-            if not written:
-                return file
-            sent = await self.take(
-                file.account_id, _read(target.path), name=file.name, field=field, derived_from=file.id
-            )
-            return sent.file
+        self._check_size(file.size_bytes)
+        async with self._loaded(file.object_key, file.size_bytes) as source:
+            with self._spooled() as target:
+                with _usable(field):
+                    written = await self._probes.convert(source.path, target.path, conversion)
+                if not written:
+                    return file
+                sent = await self.take(
+                    file.account_id, target.chunks(), name=file.name, field=field, derived_from=file.id
+                )
+                return sent.file
 
     async def still(self, account_id: UUID, object_key: str, size: int, *, last: bool, field: str) -> StoredFile:
         """The first or the last frame of a stored video of the account, as a file.
@@ -162,13 +158,11 @@ class FileService:
         Raises:
             InvalidRequest, TooLarge, Unavailable: as :meth:`take`.
         """
-        with self._spooled() as source, self._spooled() as target:
-            try:
-                await source.receive(self.storage.read(object_key, 0, size), lambda _: None)
-                await self._probes.still(source.path, target.path, last=last)
-            except (NotPlayable, TooBig) as error:
-                raise refused(field, f"cannot be used: {getattr(error, 'reason', error.message)}") from error
-            return (await self.take(account_id, _read(target.path), name=None, field=field)).file
+        async with self._loaded(object_key, size) as source:
+            with self._spooled() as target:
+                with _usable(field):
+                    await self._probes.still(source.path, target.path, last=last)
+                return (await self.take(account_id, target.chunks(), name=None, field=field)).file
 
     def check_url(self, url: str) -> None:
         """Refuse a URL that can never be fetched.
@@ -183,8 +177,7 @@ class FileService:
         now = self._clock()
         async with self._database.read() as conn:
             found = await repository.of_ids(conn, {file_id for _, file_id in asked})
-        pairs = {(file.account_id, file.id): file for file in found if file.expires_at > now}
-        return {pair: file for pair, file in pairs.items() if pair in asked}
+        return {pair: file for file in found if file.expires_at > now and (pair := (file.account_id, file.id)) in asked}
 
     async def content(self, object_key: str, size: int) -> bytes:
         """The bytes of a file, which must be small.
@@ -241,11 +234,9 @@ class FileService:
         identifier = decode(Prefix.FILE, file_id)
         if identifier is not None:
             async with self._database.begin() as conn:
-                if await self._used(conn, [identifier]) and await repository.get(
-                    conn, account_id, identifier, self._clock()
-                ):
-                    raise Conflict(IN_USE)
                 if await repository.end(conn, account_id, identifier, self._clock()):
+                    if await self._used(conn, [identifier]):
+                        raise Conflict(IN_USE)  # nothing is committed
                     return
         raise NotFound(NO_FILE)
 
@@ -278,6 +269,13 @@ class FileService:
             log.error("file not stored", error=error.detail)  # noqa: TRY400
             raise Unavailable(error.message) from error
 
+    @asynccontextmanager
+    async def _loaded(self, object_key: str, size: int) -> AsyncIterator[Spooled]:
+        """A stored object as a spooled file."""
+        with self._spooled() as spooled:
+            await spooled.receive(self.storage.read(object_key, 0, size), lambda _: None)
+            yield spooled
+
     async def _taken(
         self,
         account_id: UUID,
@@ -307,12 +305,8 @@ class FileService:
             )
 
     async def _inspected(self, spooled: Spooled, field: str) -> FileInfo:
-        try:
+        with _usable(field):
             return await self._probes.inspect(spooled.path)
-        except NotPlayable as error:
-            raise refused(field, f"cannot be used: {error.reason}") from error
-        except TooBig as error:
-            raise refused(field, f"cannot be used. {error.message.rstrip('.')}") from error
 
     async def _kept(self, new: NewFile, spooled: Spooled) -> Given:
         """The row is there before the object, so that no object is without one: see :meth:`expire`."""
@@ -338,11 +332,16 @@ class FileService:
         return timedelta(days=self._settings.retention_days)
 
 
+@contextmanager
+def _usable(field: str) -> Iterator[None]:
+    """What the probe process finds wrong with a file, as the error of the request's field."""
+    try:
+        yield
+    except NotPlayable as error:
+        raise refused(field, f"cannot be used: {error.reason}") from error
+    except TooBig as error:
+        raise refused(field, f"cannot be used. {error.message.rstrip('.')}") from error
+
+
 async def _chunks_of(data: bytes) -> AsyncIterator[bytes]:
     yield data
-
-
-async def _read(path: Path) -> AsyncIterator[bytes]:
-    with await asyncio.to_thread(path.open, "rb") as file:
-        while chunk := await asyncio.to_thread(file.read, COPY_BYTES):
-            yield chunk

@@ -78,6 +78,12 @@ class Spooled:
             if writing is not None:
                 writing.cancel()  # its result is no longer needed
 
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """What the file holds now, by whichever process it was written, in blocks of 1 MiB."""
+        with await asyncio.to_thread(self.path.open, "rb") as file:
+            while chunk := await asyncio.to_thread(file.read, BLOCK_BYTES):
+                yield chunk
+
 
 class Spool:
     """A directory of spooled files. Several processes may share it."""

@@ -41,7 +41,7 @@ RESERVED = frozenset(
 #: An HTTP status, and a pattern that the error text must contain.
 ErrorPattern = tuple[int, re.Pattern[str]]
 ANY_TEXT = re.compile("")
-#: No server documents a limit of its own; a create must arrive within its time-out.
+#: No server documents a limit; a create must arrive within its time-out.
 MAX_FILE_BYTES = 16 * 1024 * 1024
 ENCODINGS: Mapping[str, Literal["json", "multipart"]] = {"json": "json", "multipart": "multipart"}
 SECONDS_TYPES: Mapping[str, type[str] | type[int]] = {"string": str, "integer": int}

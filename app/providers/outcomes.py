@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from app.providers.errors import Failure
-from app.providers.inputs import InputRole, InputWay, ProviderInput
+from app.providers.inputs import InputWay, ProviderInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,6 @@ class ProviderRequest:
     @property
     def size(self) -> str:
         return f"{self.width}x{self.height}"
-
-    def inputs_in(self, role: InputRole) -> list[ProviderInput]:
-        """The inputs of one role, in the order of the request."""
-        return [one for one in self.inputs if one.role is role]
 
     @property
     def unloaded(self) -> bool:

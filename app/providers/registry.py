@@ -9,7 +9,6 @@ from app.connection_settings import ConnectionSettings, credential_variable
 from app.providers.base import Access, BadAccess, Provider, Traits
 from app.providers.catalog import Catalog, Model, suggest
 from app.providers.http_clients import Clients
-from app.providers.inputs import InputWay
 from app.providers.kling import Kling
 from app.providers.openai_compatible import OpenAICompatible
 from app.providers.runway import Runway
@@ -122,8 +121,7 @@ class Registry:
 
     def takes_inputs(self, connection: str) -> bool:
         """Whether there is a way to give inputs to a connection."""
-        ways = self.provider(connection).traits.input_ways
-        return any(self._has_public_url or way is not InputWay.PUBLIC_URL for way in ways)
+        return self.provider(connection).traits.most_input_bytes(fetchable=self._has_public_url) != 0
 
     def routes(self, model: str) -> tuple[Route, ...]:
         """The routes for a model in the order of the configuration; empty for an unknown model."""

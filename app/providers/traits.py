@@ -47,3 +47,12 @@ class Traits:
     reserved_options: frozenset[str] = frozenset()
     input_ways: tuple[InputWay, ...] = ()
     max_inline_bytes: int = 0
+
+    def most_input_bytes(self, *, fetchable: bool) -> int | None:
+        """The largest input that the provider can be given; None without a limit, 0 if it can be given none.
+
+        ``fetchable``: providers can fetch files from this gateway.
+        """
+        if fetchable and InputWay.PUBLIC_URL in self.input_ways:
+            return None
+        return self.max_inline_bytes if set(self.input_ways) - {InputWay.PUBLIC_URL} else 0

@@ -5,8 +5,8 @@ large with a plain-text response that no exception handler can change.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from weakref import WeakValueDictionary
 
 from starlette.datastructures import Headers
@@ -23,10 +23,6 @@ RETRY_AFTER = 2.0
 LARGE_BODY_BYTES = 32 * 1024
 LARGE_AT_ONCE = 1
 BUSY = "The gateway receives more than it can hold just now; try again."
-
-
-class _NoTurn(Exception):
-    """A large body was not its caller's next one in time."""
 
 
 class BoundedBody:
@@ -61,26 +57,15 @@ class BoundedBody:
         if not _may_be_large(headers):
             await self._buffer(headers, scope, receive, send)
             return
-        try:
-            async with self._turn(self._caller_of(scope)):
-                await self._buffer(headers, scope, receive, send)
-        except _NoTurn:
-            await self._reject(Unavailable(BUSY, retry_after=RETRY_AFTER), scope, receive, send)
-
-    @asynccontextmanager
-    async def _turn(self, caller: str) -> AsyncIterator[None]:
-        """Before it nothing of the body is read: the client's network holds it.
-
-        Raises:
-            _NoTurn: others of this caller took too long.
-        """
-        turns = self._turns.setdefault(caller, asyncio.Semaphore(LARGE_AT_ONCE))
+        # Until its turn nothing of the body is read: the client's network holds it.
+        turns = self._turns.setdefault(self._caller_of(scope), asyncio.Semaphore(LARGE_AT_ONCE))
         try:
             await asyncio.wait_for(turns.acquire(), self._timeout)
         except TimeoutError:
-            raise _NoTurn from None
+            await self._reject(Unavailable(BUSY, retry_after=RETRY_AFTER), scope, receive, send)
+            return
         try:
-            yield
+            await self._buffer(headers, scope, receive, send)
         finally:
             turns.release()
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import ConfigDict, Field, ValidationError
 
 from app.ids import Prefix, encode
@@ -10,6 +9,7 @@ from app.jobs.api.requests import PRIORITIES, JobOptions, JobRequest, Text
 from app.jobs.payloads import money
 from app.jobs.records import Job
 from app.providers.inputs import JobInput
+from app.web.field_errors import in_body
 
 
 class JobChanges(JobOptions):
@@ -57,8 +57,7 @@ def ordered_again(job: Job, changes: JobChanges) -> JobRequest:
     try:
         return JobRequest.model_validate(values)
     except ValidationError as error:
-        found = [{**item, "loc": ("body", *item["loc"])} for item in error.errors(include_url=False)]
-        raise RequestValidationError(found, body=values) from None
+        raise in_body(error, values) from None
 
 
 def _given(one: JobInput) -> dict[str, Any]:

@@ -46,8 +46,10 @@ class Inputs:
             raise InvalidRequest(f"`{problems[0].field}`: {problems[0].message}.", problems)
         resolved = []
         for number, one in enumerate(request.inputs):
-            file = known.get(_file_id(one) or UUID(int=0))
-            if one.data_url is not None:
+            file = None
+            if (file_id := _file_id(one)) is not None:
+                file = known[file_id]
+            elif one.data_url is not None:
                 field = f"inputs[{number}].data_url"
                 file = input_file((await self._files.decode(account_id, one.data_url, field=field)).file)
             use = None if one.use is None else FrameUse(one.use)

@@ -30,12 +30,8 @@ class SentInputs:
 
     def most_bytes(self, traits: Iterable[Traits]) -> int | None:
         """How large an input of any of these connections may be; None without a limit."""
-        limits = [self._most_bytes(one) for one in traits if one.input_ways]
+        limits = [one.most_input_bytes(fetchable=self._files.urls.exist) for one in traits]
         return None if None in limits else max((limit for limit in limits if limit is not None), default=0)
-
-    def _most_bytes(self, traits: Traits) -> int | None:
-        fetched = InputWay.PUBLIC_URL in traits.input_ways and self._files.urls.exist
-        return None if fetched else traits.max_inline_bytes
 
     def placed(self, job: Job, request: ProviderRequest, traits: Traits) -> ProviderRequest:
         """The request with the URL of each input, or the way in which it will be loaded. Reads nothing.

@@ -27,10 +27,10 @@ from app.files.service import FileService
 from app.ids import Prefix, encode
 from app.infra.queue import Lane
 from app.jobs import errors
-from app.jobs.db import repository, schedule
+from app.jobs.db import file_uses, repository, schedule
 from app.jobs.engine.context import EngineContext, ScheduledStep
 from app.jobs.engine.inputs import SentInputs
-from app.jobs.records import Claim, Job, input_file
+from app.jobs.records import Claim, Job, changed_specs, input_file
 from app.jobs.states import State
 from app.media.errors import StorageError
 from app.media.info import Conversion
@@ -115,8 +115,10 @@ class Preparer(ScheduledStep):
             await self._retry(claim, job, error, now)
         else:
             async with self._context.transitions.begin() as changes:
-                await changes.record_inputs(job.id, specs, _files_of(specs))
-                await changes.move(job.id, State.QUEUED, from_=(State.PREPARING,), fence=claim.fence)
+                await changes.move(
+                    job.id, State.QUEUED, from_=(State.PREPARING,), fence=claim.fence, **changed_specs(specs)
+                )
+                await file_uses.add(changes.conn, job.id, _files_of(specs))
                 await failpoint(Failpoint.PREPARE_RECORDED)
 
     async def _prepared(self, job: Job) -> Sequence[JobSpec]:
@@ -130,7 +132,8 @@ class Preparer(ScheduledStep):
             if one.file is None:
                 specs = await self._fetched(job, specs, number)
         try:
-            found = [await self._converted(job, spec) for spec in specs]
+            made: dict[tuple[UUID, Conversion], InputFile] = {}  # models often want the same
+            found = [await self._converted(job, spec, made) for spec in specs]
         except (Unavailable, StorageError) as error:
             raise _Later(NOT_STORED, specs) from error
         await failpoint(Failpoint.PREPARE_CONVERTED)
@@ -169,8 +172,8 @@ class Preparer(ScheduledStep):
         last = one.use is FrameUse.LAST_FRAME
         return await self._files.still(job.account_id, video.object_key, video.size_bytes, last=last, field=field)
 
-    async def _converted(self, job: Job, spec: JobSpec) -> JobSpec:
-        """A spec with what is sent to its model."""
+    async def _converted(self, job: Job, spec: JobSpec, made: dict[tuple[UUID, Conversion], InputFile]) -> JobSpec:
+        """A spec with what is sent to its model. ``made`` are the conversions of this job so far."""
         model = self._context.registry.catalog.get(spec.model)
         if model is None:
             raise _Unusable(f"{spec.model} is no model of this gateway any more")
@@ -184,7 +187,10 @@ class Preparer(ScheduledStep):
             assert one.file is not None
             assert conversion is not None
             field = f"inputs[{number}]"
-            sent = await self._convert(job, one, _limited(conversion, one, most), field)
+            wanted = one.file.id, _limited(conversion, one, most)
+            if wanted not in made:
+                made[wanted] = await self._convert(job, *wanted, field)
+            sent = made[wanted]
             if connections and most is not None and sent.size_bytes > most:
                 raise _Unusable(f"`{field}` has {sent.size_bytes} bytes; at most {most} can be sent to {spec.model}")
             inputs.append(replace(one, sent=sent))
@@ -192,9 +198,8 @@ class Preparer(ScheduledStep):
         news = [one for one in fitted.adjustments if one["field"] not in known]
         return replace(spec, inputs=tuple(inputs), adjustments=(*spec.adjustments, *news))
 
-    async def _convert(self, job: Job, one: JobInput, conversion: Conversion, field: str) -> InputFile:
-        assert one.file is not None
-        file = await self._files.kept(job.account_id, one.file.id)
+    async def _convert(self, job: Job, file_id: UUID, conversion: Conversion, field: str) -> InputFile:
+        file = await self._files.kept(job.account_id, file_id)
         if file is None:
             raise _Unusable(f"`{field}`: the file is gone")
         try:

@@ -334,7 +334,7 @@ async def test_a_file_is_kept_while_a_live_job_uses_it(engine: EngineDriver) -> 
     await engine.execute("UPDATE files SET expires_at = now() - interval '1 minute'")
     with pytest.raises(InvalidRequest):
         await ordered(engine, first_frame(file))  # for a new job it is gone
-    await engine.settle(Lane.PREPARE)  # but not for this one, before anybody has looked what has expired
+    await engine.settle(Lane.PREPARE)  # but not for this one, before maintenance has run
     assert (await engine.job(job_id)).state is State.QUEUED
     assert await files.expire(10) == 0
     assert (await settled(engine, job_id)).state is State.SUCCEEDED
